@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+# `make demo` and `make test` set themselves up: Python 3.11, make and g++ are all they need.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+MIN_TESTS := 60
+
+.PHONY: help setup demo test test-slow lint bench ablation pretrained clean
+
+help:
+	@echo "make demo        train the mini model on rendered street scenes and look at its predictions"
+	@echo "make test        lint, types and the test suite"
+	@echo "make test-slow   the tests marked slow"
+	@echo "make bench       speed, as ratios within one run"
+	@echo "make ablation    routing modes against single-task and dense models (about an hour)"
+	@echo "make pretrained  train the model under model/edge_moe/pretrained again (hours)"
+
+setup: $(READY)
+
+$(READY): pyproject.toml requirements.lock
+	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 is needed and '$(PYTHON)' was not found: install it or say make PYTHON=..."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint requirements.lock --editable '.[dev]'
+	@touch $@
+
+test: lint
+	$(BIN)/pytest -m "not slow" --min-passed $(MIN_TESTS)
+
+test-slow: $(READY)
+	$(BIN)/pytest -m slow
+
+lint: $(READY)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+clean:
+	rm -rf build demo .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,320 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Frozen configurations, loaded from TOML presets; every number of a model comes from here.
+
+Unknown keys, wrong types and illegal combinations raise :class:`EdgeMoEError` naming field,
+value and rule. Imports no torch: the board reads configurations too.
+"""
+
+import dataclasses
+import hashlib
+import json
+import math
+import tomllib
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from edge_moe.errors import EdgeMoEError
+from edge_moe.tasks import TASKS
+
+DENSE_SUFFIX = "_dense"
+
+
+def _rule(condition: bool, where: str, value: object, rule: str) -> None:
+    if not condition:
+        raise EdgeMoEError(f"{where} = {value!r} is not allowed: {rule}.")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Shape of one M3ViT (Liang et al., NeurIPS 2022; anchors of this project in docs/).
+
+    A block is an MoE block when its index is odd and ``routing`` is not ``"dense"``.
+    """
+
+    image_size: tuple[int, int]  # (height, width) in pixels
+    tasks: Mapping[str, int]  # task name -> output channels
+    embed_dim: int
+    num_heads: int
+    depth: int
+    patch_size: int = 16
+    mlp_ratio: int = 4  # hidden width of a dense FFN, in embed_dim
+    cls_token: bool = True
+    routing: Literal["dense", "single_gate", "multi_gate", "task_conditioned"] = "multi_gate"
+    num_experts: int = 16
+    top_k: int = 2
+    expert_ratio: int = 2  # hidden width of one expert, in embed_dim
+    task_embed_dim: int = 64  # width of the task embedding of the task-conditioned gate
+    gate_noise: float = 1.0  # standard deviation of the gate noise in training, in 1/num_experts
+    head: Literal["pup", "edge"] = "edge"
+    head_channels: int = 64
+    pixel_mean: tuple[float, float, float] = (0.485, 0.456, 0.406)  # of RGB in [0, 1]
+    pixel_std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+
+    def __post_init__(self) -> None:
+        for name in ("embed_dim", "num_heads", "depth", "patch_size", "mlp_ratio", "head_channels"):
+            _rule(getattr(self, name) >= 1, f"model.{name}", getattr(self, name), "it must be at least 1")
+        _rule(len(self.image_size) == 2, "model.image_size", self.image_size, "it is [height, width]")
+        for side in self.image_size:
+            _rule(
+                side > 0 and side % self.patch_size == 0,
+                "model.image_size",
+                list(self.image_size),
+                f"both sides must be positive multiples of patch_size {self.patch_size}",
+            )
+        _rule(
+            self.embed_dim % self.num_heads == 0,
+            "model.embed_dim",
+            self.embed_dim,
+            f"it must be a multiple of num_heads {self.num_heads}",
+        )
+        _rule(len(self.tasks) > 0, "model.tasks", dict(self.tasks), "a model needs at least one task")
+        for task, channels in self.tasks.items():
+            _rule(task in TASKS, "model.tasks", task, f"the known tasks are {', '.join(TASKS)}")
+            fixed = TASKS[task].channels
+            _rule(
+                channels == fixed if fixed else channels >= 2,
+                f"model.tasks.{task}",
+                channels,
+                f"{task} has {fixed} channel(s)" if fixed else "it needs at least 2 classes",
+            )
+        if self.routing != "dense":
+            _rule(self.num_experts >= 1, "model.num_experts", self.num_experts, "it must be at least 1")
+            _rule(
+                1 <= self.top_k <= self.num_experts,
+                "model.top_k",
+                self.top_k,
+                f"it must lie between 1 and num_experts {self.num_experts}",
+            )
+            _rule(self.expert_ratio >= 1, "model.expert_ratio", self.expert_ratio, "it must be at least 1")
+            _rule(self.task_embed_dim >= 1, "model.task_embed_dim", self.task_embed_dim, "at least 1")
+        _rule(self.gate_noise >= 0, "model.gate_noise", self.gate_noise, "it must not be negative")
+        for name in ("pixel_mean", "pixel_std"):
+            _rule(
+                len(getattr(self, name)) == 3,
+                f"model.{name}",
+                getattr(self, name),
+                "one value per RGB channel",
+            )
+        _rule(min(self.pixel_std) > 0, "model.pixel_std", self.pixel_std, "values must be positive")
+
+    @property
+    def grid_size(self) -> tuple[int, int]:
+        """Patches along (height, width)."""
+        return self.image_size[0] // self.patch_size, self.image_size[1] // self.patch_size
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens in the encoder, CLS included."""
+        return math.prod(self.grid_size) + int(self.cls_token)
+
+    @property
+    def moe_blocks(self) -> tuple[int, ...]:
+        """Indices of the MoE blocks."""
+        return () if self.routing == "dense" else tuple(range(1, self.depth, 2))
+
+    @property
+    def shared_blocks(self) -> int:
+        """Leading blocks whose work is the same for every task."""
+        return self.moe_blocks[0] if self.moe_blocks and self.routing != "single_gate" else self.depth
+
+    def dense_twin(self) -> Self:
+        """The same model with dense FFNs of the same cost: top_k * expert_ratio wide."""
+        width = self.mlp_ratio if self.routing == "dense" else self.top_k * self.expert_ratio
+        _rule(
+            width == self.mlp_ratio,
+            "model.mlp_ratio",
+            self.mlp_ratio,
+            f"a dense twin of equal cost exists when it equals top_k * expert_ratio = {width}",
+        )
+        return dataclasses.replace(self, routing="dense")
+
+    def hash(self) -> str:
+        """First 16 hexadecimal digits of the SHA-256 of the canonical JSON form."""
+        text = json.dumps(to_dict(self), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How a model is trained. Epochs count passes over the training split."""
+
+    epochs: int = 100
+    batch_size: int = 16
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    lr: float = 2e-3
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+    schedule: Literal["poly", "cosine"] = "poly"
+    poly_power: float = 0.9
+    warmup_steps: int = 0
+    grad_clip: float = 0.0  # largest global gradient norm; 0: off
+    ema_decay: float = 0.0  # 0: off; otherwise validation and the best checkpoint use the average
+    step_mode: Literal["summed", "per_task"] = "summed"
+    gradient_method: Literal["fixed", "pcgrad"] = "fixed"
+    balance_weight: float = 0.01
+    loss_weights: Mapping[str, float] = field(default_factory=dict)  # overrides tasks.TASKS
+    amp: bool = True  # bfloat16 autocast on a GPU; ignored on a CPU
+    flip: bool = True
+    scales: tuple[float, ...] = (1.0,)  # zoom factors drawn from this set ...
+    scale_range: tuple[float, float] = (1.0, 1.0)  # ... times a uniform factor from this range
+    rotate: float = 0.0  # degrees; uniform in [-rotate, rotate]
+    color_jitter: float = 0.0  # relative strength of brightness, contrast and saturation changes
+    train_images: int = 4000  # scenes only: images in the training split
+    val_images: int = 200  # scenes only
+    workers: int = 0  # data loader processes
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "train_images", "val_images"):
+            _rule(getattr(self, name) >= 1, f"train.{name}", getattr(self, name), "it must be at least 1")
+        for name in ("momentum", "weight_decay", "warmup_steps", "grad_clip", "balance_weight", "rotate",
+                     "workers", "color_jitter"):  # fmt: skip
+            _rule(getattr(self, name) >= 0, f"train.{name}", getattr(self, name), "it must not be negative")
+        _rule(self.lr > 0, "train.lr", self.lr, "it must be positive")
+        _rule(0 <= self.ema_decay < 1, "train.ema_decay", self.ema_decay, "it must lie in [0, 1)")
+        _rule(
+            bool(self.scales) and min(self.scales) > 0, "train.scales", self.scales, "positive zoom factors"
+        )
+        low, high = self.scale_range
+        _rule(0 < low <= high, "train.scale_range", self.scale_range, "0 < low <= high")
+        for task, weight in self.loss_weights.items():
+            _rule(task in TASKS, "train.loss_weights", task, f"the known tasks are {', '.join(TASKS)}")
+            _rule(weight > 0, f"train.loss_weights.{task}", weight, "it must be positive")
+
+    def loss_weight(self, task: str) -> float:
+        """Fixed weight of the task's loss."""
+        return float(self.loss_weights.get(task, TASKS[task].loss_weight))
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A named model with its training recipe."""
+
+    name: str
+    model: ModelConfig
+    train: TrainConfig = field(default_factory=TrainConfig)
+
+
+def preset_names() -> list[str]:
+    """Names that :func:`load_preset` accepts, dense twins included."""
+    folder = resources.files("edge_moe") / "presets"
+    names = sorted(
+        path.name.removesuffix(".toml") for path in folder.iterdir() if path.name.endswith(".toml")
+    )
+    return [name for base in names for name in (base, base + DENSE_SUFFIX)]
+
+
+def load_preset(name_or_path: str, overrides: Sequence[str] = ()) -> Preset:
+    """Load a preset by name, its dense twin (``NAME_dense``), or a TOML file of the same form.
+
+    ``overrides`` are ``section.key=value`` strings with TOML values, such as ``train.lr=1e-3``
+    or ``model.routing="single_gate"`` (quotes may be left out).
+    """
+    if name_or_path.endswith(".toml"):
+        path = Path(name_or_path)
+        if not path.is_file():
+            raise EdgeMoEError(f"preset file '{path}' does not exist.")
+        name, text, dense = path.stem, path.read_text(encoding="utf-8"), False
+    else:
+        if name_or_path not in preset_names():
+            raise EdgeMoEError(
+                f"unknown preset '{name_or_path}': known are {', '.join(preset_names())}, "
+                "or the path of a .toml file."
+            )
+        name, dense = name_or_path.removesuffix(DENSE_SUFFIX), name_or_path.endswith(DENSE_SUFFIX)
+        text = (resources.files("edge_moe") / "presets" / f"{name}.toml").read_text(encoding="utf-8")
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise EdgeMoEError(f"preset '{name_or_path}' is not valid TOML: {error}.") from None
+    for override in overrides:
+        _apply_override(data, override)
+    data["name"] = name_or_path if not name_or_path.endswith(".toml") else name
+    preset = from_dict(Preset, data)
+    return dataclasses.replace(preset, model=preset.model.dense_twin()) if dense else preset
+
+
+def _apply_override(data: dict[str, Any], override: str) -> None:
+    key, separator, text = override.partition("=")
+    parts = key.strip().split(".")
+    if not separator or len(parts) < 2:
+        raise EdgeMoEError(f"override '{override}' is not of the form section.key=value.")
+    try:
+        value = tomllib.loads(f"v = {text}")["v"]
+    except tomllib.TOMLDecodeError:
+        value = text.strip()
+    node = data
+    for part in parts[:-1]:
+        node = node.setdefault(part, {})
+        if not isinstance(node, dict):
+            raise EdgeMoEError(f"override '{override}': '{part}' is a value, not a section.")
+    node[parts[-1]] = value
+
+
+def from_dict(cls: type, data: object, where: str = "") -> Any:
+    """Build the dataclass ``cls`` from plain data, checking keys and types."""
+    if not isinstance(data, Mapping):
+        raise EdgeMoEError(f"{where or cls.__name__} = {data!r} is not a table.")
+    hints = typing.get_type_hints(cls)
+    known = {f.name: f for f in dataclasses.fields(cls)}
+    prefix = f"{where}." if where else ""
+    for key in data:
+        if key not in known:
+            raise EdgeMoEError(f"unknown key '{prefix}{key}': {cls.__name__} has {', '.join(known)}.")
+    for name, spec in known.items():
+        required = spec.default is dataclasses.MISSING and spec.default_factory is dataclasses.MISSING
+        if required and name not in data:
+            raise EdgeMoEError(f"key '{prefix}{name}' is missing: {cls.__name__} needs it.")
+    return cls(**{key: _convert(hints[key], value, prefix + key) for key, value in data.items()})
+
+
+def _convert(hint: Any, value: Any, where: str) -> Any:
+    """Check ``value`` against a type hint; lists become tuples and integers become floats."""
+    if dataclasses.is_dataclass(hint):
+        return from_dict(typing.cast(type, hint), value, where)
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Literal:
+        if value not in args:
+            raise EdgeMoEError(
+                f"{where} = {value!r} is not allowed: it is one of {', '.join(map(repr, args))}."
+            )
+        return value
+    if origin is tuple:
+        variadic = len(args) == 2 and args[1] is Ellipsis
+        if not isinstance(value, list | tuple) or (not variadic and len(value) != len(args)):
+            size = "a list" if variadic else f"a list of {len(args)} values"
+            raise EdgeMoEError(f"{where} = {value!r} has the wrong type: it must be {size}.")
+        kinds = [args[0]] * len(value) if variadic else list(args)
+        return tuple(_convert(kind, item, where) for kind, item in zip(kinds, value, strict=True))
+    if isinstance(origin, type) and issubclass(origin, Mapping):
+        if not isinstance(value, Mapping):
+            raise EdgeMoEError(f"{where} = {value!r} has the wrong type: it must be a table.")
+        return types.MappingProxyType(
+            {str(k): _convert(args[1], v, f"{where}.{k}") for k, v in value.items()}
+        )
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
+        raise EdgeMoEError(f"{where} = {value!r} has the wrong type: it must be {hint.__name__}.")
+    if hint is float and not math.isfinite(value):
+        raise EdgeMoEError(f"{where} = {value!r} is not allowed: it must be finite.")
+    return value
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """Plain data (JSON and ``torch.load(weights_only=True)`` safe) that :func:`from_dict` reads back."""
+
+    def plain(value: Any) -> Any:
+        if dataclasses.is_dataclass(value):
+            return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        if isinstance(value, Mapping):
+            return {key: plain(item) for key, item in value.items()}
+        return list(value) if isinstance(value, tuple) else value
+
+    result: dict[str, Any] = plain(config)
+    return result

@@ -1,0 +1,23 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Shared test set-up: one thread for reproducible sums, and a floor under the number of tests."""
+
+import pytest
+import torch
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--min-passed", type=int, default=0, help="fail when fewer tests than this pass")
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    passed = len(reporter.stats.get("passed", [])) if reporter else 0
+    floor = session.config.getoption("--min-passed")
+    if passed < floor and exitstatus == 0:
+        reporter.write_line(f"only {passed} tests passed, at least {floor} must", red=True)
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
