@@ -37,3 +37,18 @@ lint: $(READY)
 
 clean:
 	rm -rf build demo .pytest_cache .mypy_cache .ruff_cache
+
+# Stops and continues: a run that was interrupted resumes, one that is done is kept until `make clean`.
+demo: $(READY)
+	@test -f demo/run/done || { \
+	  if [ -f demo/run/last.pt ]; then resume=--resume; fi; \
+	  $(BIN)/edge-moe train mini --data scenes --out demo/run $$resume && touch demo/run/done; }
+	$(BIN)/edge-moe eval demo/run/best.pt --json demo/metrics.json --usage demo/expert_usage.png
+	$(BIN)/edge-moe show demo/run/best.pt --data scenes --count 6 --out demo/pictures
+	@echo "Pictures: demo/pictures/  expert usage: demo/expert_usage.png  metrics: demo/metrics.json"
+
+bench: $(READY)
+	$(BIN)/edge-moe bench
+
+ablation: $(READY)
+	$(BIN)/edge-moe ablate mini --out runs/ablation --seeds 3

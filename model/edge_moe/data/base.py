@@ -1,0 +1,236 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every data set offers: indexed samples, task channels, class names and colours."""
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from torch.utils.data import Dataset
+
+from edge_moe.data.images import read_image
+from edge_moe.data.sample import IMAGE, Sample
+from edge_moe.errors import EdgeMoEError
+from edge_moe.tasks import TASKS
+
+Split = Literal["train", "val"]
+SPLITS: tuple[Split, ...] = ("train", "val")
+
+DepthKind = Literal["metric", "inverse"]
+"""``metric``: metres, divided when the picture is zoomed; ``inverse``: disparity, multiplied."""
+
+
+class TaskDataset(Dataset[Sample]):
+    """A split of a data set as :data:`Sample` arrays at the data set's own resolution.
+
+    Implementations set the attributes below in their constructor:
+
+    ``name``        short name, as in the data specification
+    ``split``       ``"train"`` or ``"val"``
+    ``tasks``       tasks that this object delivers labels for, with their output channels
+    ``class_names`` per task with classes, one name per class (binary tasks have no entry)
+    ``palette``     per task with classes, uint8 C x 3 RGB
+    ``depth_kind``  what the depth array holds; see :data:`DepthKind`
+    """
+
+    name: str
+    split: Split
+    tasks: dict[str, int]
+    class_names: dict[str, tuple[str, ...]]
+    palette: dict[str, np.ndarray]
+    depth_kind: DepthKind = "metric"
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Number of samples in the split."""
+
+    @abstractmethod
+    def __getitem__(self, index: int) -> Sample:
+        """Image and labels of one sample, as fresh arrays that the caller may change."""
+
+    @abstractmethod
+    def image_id(self, index: int) -> str:
+        """Name of one sample, unique in the split and usable as a file name."""
+
+
+class FileDataset(TaskDataset):
+    """A data set of one image file and one label file per task and sample.
+
+    The constructor checks that every file of the split exists; reading checks that labels have
+    the size of their image.
+    """
+
+    def __init__(self, name: str, split: Split, tasks: Mapping[str, int], ids: Sequence[str]) -> None:
+        self.name = name
+        self.split = split
+        self.tasks = dict(tasks)
+        self.ids = list(ids)
+        self.class_names = {}
+        self.palette = {}
+        for identifier in self.ids:
+            image = self.image_path(identifier)
+            if not image.is_file():
+                raise EdgeMoEError(f"image '{image}' of the {split} split of '{name}' does not exist.")
+            for task in self.tasks:
+                label = self.label_path(task, identifier)
+                if not label.is_file():
+                    raise EdgeMoEError(
+                        f"{task} label '{label}' of the {split} split of '{name}' does not exist: "
+                        f"add it or leave {task} out of the model."
+                    )
+
+    @abstractmethod
+    def image_path(self, identifier: str) -> Path:
+        """File with the picture of a sample."""
+
+    @abstractmethod
+    def label_path(self, task: str, identifier: str) -> Path:
+        """File with the label of a task of a sample, whether it exists or not."""
+
+    @abstractmethod
+    def read_label_of(
+        self, task: str, path: Path, identifier: str, image_size: tuple[int, int]
+    ) -> np.ndarray:
+        """The label in the form that :mod:`edge_moe.tasks` states; ``image_size`` is (height, width)."""
+
+    def read_picture(self, path: Path) -> np.ndarray:
+        """The picture as uint8 H x W x 3, as stored: labels were drawn on the stored pixels."""
+        return read_image(path, upright=False)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def image_id(self, index: int) -> str:
+        return self.ids[index]
+
+    def __getitem__(self, index: int) -> Sample:
+        identifier = self.ids[index]
+        image_path = self.image_path(identifier)
+        image = self.read_picture(image_path)
+        height, width = image.shape[:2]
+        sample: Sample = {IMAGE: image}
+        for task in self.tasks:
+            path = self.label_path(task, identifier)
+            label = self.read_label_of(task, path, identifier, (height, width))
+            if label.shape != ((height, width, 3) if TASKS[task].kind == "vector" else (height, width)):
+                raise EdgeMoEError(
+                    f"{task} label '{path}' has {' x '.join(map(str, label.shape))} values, "
+                    f"but its image '{image_path}' has {height} x {width} pixels (height x width)."
+                )
+            sample[task] = np.ascontiguousarray(label)
+        return sample
+
+
+class IndexMap:
+    """Translation of stored ids to class indices; an id outside the table is an error."""
+
+    def __init__(self, table: Mapping[int, int]) -> None:
+        self.table = dict(table)
+        self.lowest = min(table)
+        self.lookup = np.full(max(table) - self.lowest + 1, -1, dtype=np.int16)
+        for stored, index in table.items():
+            self.lookup[stored - self.lowest] = index
+
+    def __call__(self, path: Path, labels: np.ndarray) -> np.ndarray:
+        """uint8 indices of ``labels`` (integers of any type, also stored as floats) read from ``path``."""
+        whole = labels.astype(np.int64) if labels.dtype.kind in "biu" else _whole_numbers(labels)
+        positions = whole - self.lowest
+        known = (positions >= 0) & (positions < len(self.lookup))
+        indices = self.lookup[np.where(known, positions, 0)]
+        wrong = ~known | (indices < 0)
+        if wrong.any():
+            values = np.unique(labels[wrong])
+            shown = ", ".join(f"{value:g}" for value in values[:8]) + (", ..." if len(values) > 8 else "")
+            raise EdgeMoEError(
+                f"label map '{path}' has unknown ids {shown}: allowed are {_ranges(sorted(self.table))}."
+            )
+        return indices.astype(np.uint8)
+
+
+def _whole_numbers(labels: np.ndarray) -> np.ndarray:
+    """int64 values of floats; those that are not whole numbers become a value that no table has."""
+    whole = np.isfinite(labels) & (np.abs(labels) < 2**31) & (labels % 1 == 0)
+    return np.where(whole, np.where(whole, labels, 0).astype(np.int64), np.iinfo(np.int64).min // 2)
+
+
+def _ranges(values: Sequence[int]) -> str:
+    """Sorted integers as text, runs shortened: 0 to 33, 255."""
+    runs: list[list[int]] = []
+    for value in values:
+        if runs and value == runs[-1][1] + 1:
+            runs[-1][1] = value
+        else:
+            runs.append([value, value])
+    return ", ".join(str(low) if low == high else f"{low} to {high}" for low, high in runs)
+
+
+def read_split(path: Path) -> list[str]:
+    """Identifiers listed in a split file, one per line; an error for a missing or empty file."""
+    try:
+        lines = path.read_text(encoding="utf-8").split()
+    except (OSError, UnicodeDecodeError) as error:
+        raise EdgeMoEError(f"split file '{path}' cannot be read: {error}.") from None
+    if not lines:
+        raise EdgeMoEError(f"split file '{path}' lists no images.")
+    return lines
+
+
+def folder_content(folder: Path, limit: int = 8) -> str:
+    """What lies in a folder, for error messages."""
+    names = sorted(path.name + ("/" if path.is_dir() else "") for path in folder.iterdir())
+    if not names:
+        return "nothing"
+    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
+
+
+def first_existing(folder: Path, stem: str, suffixes: Sequence[str]) -> Path:
+    """The first file FOLDER/STEM + suffix that exists, or the first candidate if there is none."""
+    candidates = [folder / (stem + suffix) for suffix in suffixes]
+    return next((path for path in candidates if path.is_file()), candidates[0])
+
+
+def check_split(split: str) -> Split:
+    """``split`` itself, or an error that names the two splits."""
+    for known in SPLITS:
+        if split == known:
+            return known
+    raise EdgeMoEError(f"unknown split '{split}': known are {' and '.join(SPLITS)}.")
+
+
+def check_tasks(
+    dataset: str, wanted: Mapping[str, int], known: Mapping[str, tuple[int, ...]]
+) -> dict[str, int]:
+    """The wanted tasks as a dict; an error for one without labels or with an impossible class count.
+
+    ``known`` gives, for each task with labels, the numbers of channels that the labels allow.
+    """
+    for task, channels in wanted.items():
+        if task not in known:
+            raise EdgeMoEError(
+                f"data set '{dataset}' has no labels for task '{task}': it has {', '.join(known)}; "
+                "choose another data set or leave the task out of the model."
+            )
+        if channels not in known[task]:
+            allowed = " or ".join(str(count) for count in known[task])
+            raise EdgeMoEError(
+                f"task '{task}' has {channels} channels in the model, "
+                f"but data set '{dataset}' labels it with {allowed}."
+            )
+    return dict(wanted)
+
+
+def distinct_palette(count: int) -> np.ndarray:
+    """``count`` well separated colours, uint8 C x 3 RGB; class 0 is black.
+
+    Bit-reversal colours: three bits of the class index choose the highest bit of R, G and B, the
+    next three the second highest, and so on, as PASCAL VOC colours its label maps.
+    """
+    palette = np.zeros((count, 3), dtype=np.uint8)
+    for index in range(count):
+        value, bit = index, 7
+        while value:
+            for channel in range(3):
+                palette[index, channel] |= ((value >> channel) & 1) << bit
+            value, bit = value >> 3, bit - 1
+    return palette

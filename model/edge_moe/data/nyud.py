@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""NYUD-v2 (Silberman et al., ECCV 2012) in the multi-task archive NYUD_MT.
+
+The archive of Maninis et al. (CVPR 2019), in the re-issue of Vandenhende et al. that M3ViT uses
+and in its other variants; where several endings are given, any of them is read::
+
+    gt_sets/{train,val}.txt          one ID per line
+    images/ID.{jpg,png}
+    segmentation/ID.{png,mat}        0 unlabelled, 1 to 40 the classes (MATLAB variable "segmentation")
+    depth/ID.{npy,mat}               metres, 0 where there is none (MATLAB variable "depth")
+    normals/ID.{npy,png,jpg}         floats, or 8 bits that store 255 * (n + 1) / 2
+    edge/ID.{npy,png}                0 and 1, or 0 and 255
+
+With 40 semseg channels, unlabelled pixels are ignored and classes count from 0, as in M3ViT; with
+41, "unlabelled" is class 0. Normals keep the axes of the archive, whose in-plane axes are right
+and down up to a common sign, so that mirroring and rotation are right either way.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from edge_moe.data.base import (
+    FileDataset,
+    IndexMap,
+    Split,
+    check_tasks,
+    distinct_palette,
+    first_existing,
+    folder_content,
+    read_split,
+)
+from edge_moe.data.images import read_array, read_image, read_label, read_mat_array
+from edge_moe.data.sample import unit_normals
+from edge_moe.errors import EdgeMoEError
+from edge_moe.tasks import IGNORE_LABEL
+
+CLASS_NAMES = (
+    "wall", "floor", "cabinet", "bed", "chair", "sofa", "table", "door", "window", "bookshelf",
+    "picture", "counter", "blinds", "desk", "shelves", "curtain", "dresser", "pillow", "mirror",
+    "floor mat", "clothes", "ceiling", "books", "refrigerator", "television", "paper", "towel",
+    "shower curtain", "box", "whiteboard", "person", "night stand", "toilet", "sink", "lamp",
+    "bathtub", "bag", "other structure", "other furniture", "other prop",
+)  # fmt: skip
+
+KNOWN_TASKS = {
+    "semseg": (len(CLASS_NAMES), len(CLASS_NAMES) + 1),
+    "depth": (1,),
+    "normals": (3,),
+    "edge": (1,),
+}
+SOURCES: dict[str, tuple[str, tuple[str, ...]]] = {
+    "semseg": ("segmentation", (".png", ".mat")),
+    "depth": ("depth", (".npy", ".mat")),
+    "normals": ("normals", (".npy", ".png", ".jpg")),
+    "edge": ("edge", (".npy", ".png")),
+}
+ARCHIVE = "NYUD_MT"
+
+# 8-bit normals shorter than this are the grey (0, 0, 0) of a pixel without a normal, give or take JPEG.
+SHORTEST_NORMAL = 0.5
+
+
+class NyudDataset(FileDataset):
+    """One split of NYUD_MT; ``root`` is the archive's folder or the folder that contains it."""
+
+    def __init__(self, root: Path, split: Split, tasks: Mapping[str, int]) -> None:
+        checked = check_tasks("nyud", tasks, KNOWN_TASKS)
+        self.root = root / ARCHIVE if (root / ARCHIVE).is_dir() else root
+        if not (self.root / "gt_sets").is_dir() or not (self.root / "images").is_dir():
+            raise EdgeMoEError(
+                f"'{self.root}' holds NYUD-v2 in no known layout: known is the {ARCHIVE} archive (gt_sets/, "
+                f"images/, segmentation/, depth/, normals/, edge/); found {folder_content(self.root)}."
+            )
+        channels = checked.get("semseg", len(CLASS_NAMES))
+        self.index_map = IndexMap(label_table(channels))
+        super().__init__("nyud", split, checked, read_split(self.root / "gt_sets" / f"{split}.txt"))
+        if "semseg" in checked:
+            names = CLASS_NAMES if channels == len(CLASS_NAMES) else ("unlabelled", *CLASS_NAMES)
+            self.class_names = {"semseg": names}
+            # Black stays free for ignored pixels.
+            self.palette = {"semseg": distinct_palette(len(CLASS_NAMES) + 1)[-channels:]}
+
+    def image_path(self, identifier: str) -> Path:
+        return first_existing(self.root / "images", identifier, (".jpg", ".png"))
+
+    def label_path(self, task: str, identifier: str) -> Path:
+        folder, suffixes = SOURCES[task]
+        return first_existing(self.root / folder, identifier, suffixes)
+
+    def read_label_of(
+        self, task: str, path: Path, identifier: str, image_size: tuple[int, int]
+    ) -> np.ndarray:
+        if task == "normals":
+            return clean_normals(path, read_array(path)) if path.suffix == ".npy" else decode_normals(path)
+        if path.suffix == ".mat":
+            stored = read_mat_array(path, SOURCES[task][0])
+        else:
+            stored = read_array(path) if path.suffix == ".npy" else read_label(path)
+        if stored.ndim == 3 and stored.shape[2] == 1:
+            stored = stored[..., 0]
+        if task == "semseg":
+            return self.index_map(path, stored)
+        return clean_depth(stored) if task == "depth" else binary_map(path, stored)
+
+
+def label_table(channels: int) -> dict[int, int]:
+    """Stored id to class index for 40 classes (0 ignored) or 41 (0 is a class)."""
+    offset = channels - len(CLASS_NAMES) - 1
+    table = {stored: stored + offset for stored in range(1, len(CLASS_NAMES) + 1)}
+    return {0: 0 if offset == 0 else IGNORE_LABEL, IGNORE_LABEL: IGNORE_LABEL, **table}
+
+
+def clean_depth(stored: np.ndarray) -> np.ndarray:
+    """float32 metres, H x W; values that are not positive numbers become 0 (no measurement)."""
+    depth = stored.astype(np.float32)
+    return np.where(np.isfinite(depth) & (depth > 0), depth, np.float32(0))
+
+
+def clean_normals(path: Path, stored: np.ndarray) -> np.ndarray:
+    """Unit normals H x W x 3 from floats; vectors that are zero or not finite become zero."""
+    if stored.ndim != 3 or stored.shape[2] != 3:
+        raise EdgeMoEError(f"normals '{path}' have shape {stored.shape}, not (height, width, 3).")
+    finite = np.isfinite(stored).all(axis=2, keepdims=True)
+    return unit_normals(np.where(finite, stored, 0), SHORTEST_NORMAL)
+
+
+def decode_normals(path: Path) -> np.ndarray:
+    """Unit normals H x W x 3 from a picture that stores 255 * (n + 1) / 2; grey becomes zero."""
+    pixels = read_image(path, upright=False).astype(np.float32)
+    return unit_normals(pixels * np.float32(2 / 255) - 1, SHORTEST_NORMAL)
+
+
+def binary_map(path: Path, stored: np.ndarray) -> np.ndarray:
+    """uint8 map of 0 and 1 from 0/1 values, or from 8-bit grey cut in half."""
+    if not ((stored >= 0) & (stored <= 255)).all():
+        raise EdgeMoEError(
+            f"edge map '{path}' has values outside 0 to 255: 0 and 1, or 0 and 255, are needed."
+        )
+    threshold = 0.5 if stored.max(initial=0) <= 1 else 127.5
+    return (stored > threshold).astype(np.uint8)

@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Exit status and messages of the command; what the commands compute is tested beside the library."""
+
+import subprocess
+import sys
+
+import pytest
+
+from edge_moe.cli import main
+
+
+def test_info_prints_a_row_per_task(capsys):
+    assert main(["info", "mini", "--set", "model.routing=single_gate"]) == 0
+    out = capsys.readouterr().out
+    assert "routing single_gate" in out
+    assert "semseg" in out
+    assert "depth" in out
+
+
+def test_info_needs_no_torch():
+    code = (
+        "import sys; from edge_moe.cli import main; main(['info', 'mini']); sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False, capture_output=True).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["info", "maxi"], "unknown preset 'maxi'"),
+        (["train", "mini", "--set", "train.speed=9"], "unknown key 'train.speed'"),
+        (["train", "mini", "--data", "imagenet"], "unknown data specification 'imagenet'"),
+        (["eval", "nowhere.pt"], "checkpoint 'nowhere.pt' does not exist"),
+        (["show", "nowhere.pt"], "give either pictures"),
+        (["show", "nowhere.pt", "a.png"], "checkpoint 'nowhere.pt' does not exist"),
+        (["slim", "nowhere.pt", "out.pt"], "checkpoint 'nowhere.pt' does not exist"),
+        (["import", "m3vit", "nowhere.pth", "--out", "out.pt"], "nowhere.pth"),
+        (["import", "edge-moe-bin", "nowhere", "--out", "out.pt"], "nowhere"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_status_2(arguments, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    err = capsys.readouterr().err
+    assert message in err
+    assert err.startswith("edge-moe: ")
+    assert err.count("\n") == 1
+    assert not list(tmp_path.rglob("*.pt"))
