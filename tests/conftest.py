@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Shared test set-up: one thread for reproducible sums, and a floor under the number of tests."""
+"""Shared test set-up: one thread for reproducible sums, a scenes cache of its own, and a floor under the number of tests."""
+
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -16,6 +18,13 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     if passed < floor and exitstatus == 0:
         reporter.write_line(f"only {passed} tests passed, at least {floor} must", red=True)
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _own_scenes_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EDGE_MOE_CACHE", str(tmp_path_factory.mktemp("scenes")))
+        yield
 
 
 @pytest.fixture(autouse=True)

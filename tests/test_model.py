@@ -89,7 +89,8 @@ def reference(state: dict[str, Tensor], cfg: ModelConfig, images: Tensor, task: 
         gain, bias = (state[f"{p}.bns.{i}.{n}"].view(-1, 1, 1) for n in ("weight", "bias"))
         y = F.relu((y - mean) / (var + 1e-5).sqrt() * gain + bias)
     y = F.conv2d(y, state[f"heads.{task}.out.weight"], state[f"heads.{task}.out.bias"])
-    return F.interpolate(y, size=cfg.image_size, mode="bilinear", align_corners=False)
+    scale = cfg.depth_scale if task == "depth" else 1
+    return scale * F.interpolate(y, size=cfg.image_size, mode="bilinear", align_corners=False)
 
 
 @pytest.mark.parametrize("routing", ROUTINGS)

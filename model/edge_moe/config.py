@@ -10,7 +10,6 @@ import hashlib
 import json
 import math
 import tomllib
-import types
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -52,6 +51,7 @@ class ModelConfig:
     gate_noise: float = 1.0  # standard deviation of the gate noise in training, in 1/num_experts
     head: Literal["pup", "edge"] = "edge"
     head_channels: int = 64
+    depth_scale: float = 1.0  # metres for an output of 1 of the depth head
     pixel_mean: tuple[float, float, float] = (0.485, 0.456, 0.406)  # of RGB in [0, 1]
     pixel_std: tuple[float, float, float] = (0.229, 0.224, 0.225)
 
@@ -92,6 +92,7 @@ class ModelConfig:
             )
             _rule(self.expert_ratio >= 1, "model.expert_ratio", self.expert_ratio, "it must be at least 1")
             _rule(self.task_embed_dim >= 1, "model.task_embed_dim", self.task_embed_dim, "at least 1")
+        _rule(self.depth_scale > 0, "model.depth_scale", self.depth_scale, "it must be positive")
         _rule(self.gate_noise >= 0, "model.gate_noise", self.gate_noise, "it must not be negative")
         for name in ("pixel_mean", "pixel_std"):
             _rule(
@@ -294,9 +295,7 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     if isinstance(origin, type) and issubclass(origin, Mapping):
         if not isinstance(value, Mapping):
             raise EdgeMoEError(f"{where} = {value!r} has the wrong type: it must be a table.")
-        return types.MappingProxyType(
-            {str(k): _convert(args[1], v, f"{where}.{k}") for k, v in value.items()}
-        )
+        return {str(key): _convert(args[1], item, f"{where}.{key}") for key, item in value.items()}
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):

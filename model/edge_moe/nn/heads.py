@@ -24,8 +24,9 @@ def upsample(x: Tensor, size: tuple[int, int]) -> Tensor:
 class TaskHead(nn.Module):
     """Head of one task."""
 
-    def __init__(self, cfg: ModelConfig, out_channels: int) -> None:
+    def __init__(self, cfg: ModelConfig, task: str) -> None:
         super().__init__()
+        self.scale = cfg.depth_scale if task == "depth" else 1.0
         self.grid_size = cfg.grid_size
         self.image_size = cfg.image_size
         self.norm = nn.LayerNorm(cfg.embed_dim, eps=LAYERNORM_EPS)
@@ -34,7 +35,7 @@ class TaskHead(nn.Module):
             nn.Conv2d(cin, cout, 3, padding=1, bias=False) for cin, cout in itertools.pairwise(widths)
         )
         self.bns = nn.ModuleList(nn.BatchNorm2d(width) for width in widths[1:])
-        self.out = nn.Conv2d(cfg.head_channels, out_channels, 1)
+        self.out = nn.Conv2d(cfg.head_channels, cfg.tasks[task], 1)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Map tokens [B, N, D] (CLS first, if any) to float32 [B, C, H, W] at the model's image size."""
@@ -45,4 +46,5 @@ class TaskHead(nn.Module):
             if stage:
                 x = upsample(x, (h << stage, w << stage))
             x = F.relu(bn(conv(x)))
-        return upsample(self.out(x).float(), self.image_size)
+        # contiguous: the full-size logits would otherwise be channels-last, which losses must re-lay
+        return upsample(self.scale * self.out(x).float().contiguous(), self.image_size)

@@ -56,7 +56,7 @@ class M3ViT(nn.Module):
             self.task_embedding = nn.Sequential(
                 nn.Linear(len(cfg.tasks), width), nn.GELU(), nn.Linear(width, width)
             )
-        self.heads = nn.ModuleDict({task: TaskHead(cfg, channels) for task, channels in cfg.tasks.items()})
+        self.heads = nn.ModuleDict({task: TaskHead(cfg, task) for task in cfg.tasks})
         initialise(self)
 
     def forward(self, images: Tensor, tasks: Sequence[str] | None = None) -> ModelOutput:

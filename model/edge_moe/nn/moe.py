@@ -12,10 +12,9 @@ No capacity limit: every token reaches its k experts.
 from dataclasses import dataclass
 
 import torch
-import torch.distributed
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_reduce
 
 from edge_moe.config import ModelConfig
 
@@ -117,12 +116,14 @@ class MoEFFN(nn.Module):
         score = noisy.softmax(dim=1).gather(1, expert)
         out = self.experts(tokens, expert, score.to(tokens.dtype)).to(x.dtype)
         routing = Routing(expert.view(B, N, -1), score.detach().view(B, N, -1))
-        balance = balance_loss(clean, ranked, expert, score, noise_std)
+        balance = balance_loss(clean, ranked, expert, score, noise_std, all_ranks=self.training)
         return out.view(B, N, D), routing, balance
 
 
-def balance_loss(clean: Tensor, ranked: Tensor, expert: Tensor, score: Tensor, noise_std: float) -> Tensor:
-    """CV^2(importance) + CV^2(load) over the tokens of all data-parallel ranks.
+def balance_loss(
+    clean: Tensor, ranked: Tensor, expert: Tensor, score: Tensor, noise_std: float, all_ranks: bool = False
+) -> Tensor:
+    """CV^2(importance) + CV^2(load) over the tokens, ``all_ranks``: those of every data-parallel rank.
 
     clean [T, E] logits without noise, ranked [T, E] noisy logits in falling order, expert [T, k],
     score [T, k]. Importance is the sum of an expert's scores; load the expected number of tokens
@@ -139,9 +140,17 @@ def balance_loss(clean: Tensor, ranked: Tensor, expert: Tensor, score: Tensor, n
         load = torch.special.ndtr((clean - others_best) / noise_std).sum(0)
     else:
         load = chosen.to(clean.dtype).sum(0)
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        importance, load = all_reduce(torch.stack([importance, load])).unbind()
+    if all_ranks and dist.is_available() and dist.is_initialized():
+        importance, load = _joint(torch.stack([importance, load])).unbind()
     return _cv_squared(importance) + _cv_squared(load)
+
+
+def _joint(local: Tensor) -> Tensor:
+    """Sum over ranks, whose gradient on each rank is such that the *mean* over ranks is the joint one."""
+    joint = local.detach().clone()
+    dist.all_reduce(joint)
+    scaled = dist.get_world_size() * local
+    return scaled + (joint - scaled).detach()
 
 
 def _cv_squared(values: Tensor) -> Tensor:

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``edge-moe eval``: from a checkpoint and a data specification to metrics, JSON and a heat map."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from edge_moe.config import Preset
+from edge_moe.data import TaskDataset, open_dataset
+from edge_moe.errors import EdgeMoEError
+from edge_moe.eval.evaluate import evaluate
+from edge_moe.eval.metrics import delta_m
+from edge_moe.eval.report import metric_table, read_json, write_json
+from edge_moe.eval.visualize import usage_heatmap
+from edge_moe.nn import M3ViT
+from edge_moe.train.checkpoint import load_model
+from edge_moe.train.distributed import start
+
+
+def load_for_inference(
+    checkpoint: Path, tasks: Sequence[str] | None, device: str
+) -> tuple[M3ViT, Preset, list[str], str]:
+    """Model on its device, its preset, the checked tasks, and the data it was trained on ("" if none)."""
+    model, preset, meta = load_model(checkpoint)
+    chosen = list(preset.model.tasks) if tasks is None else list(tasks)
+    for task in chosen:
+        if task not in preset.model.tasks:
+            raise EdgeMoEError(
+                f"task '{task}' is not in the model of '{checkpoint}': it has {', '.join(preset.model.tasks)}."
+            )
+    return model.to(start(device)), preset, chosen, str(meta["data"])
+
+
+def open_validation(preset: Preset, data: str, tasks: Sequence[str]) -> TaskDataset:
+    """Validation split of ``data`` with the labels of ``tasks``."""
+    model, train = preset.model, preset.train
+    wanted = {task: model.tasks[task] for task in tasks}
+    return open_dataset(data, "val", wanted, model.image_size, train.train_images, train.val_images)
+
+
+def evaluate_checkpoint(
+    checkpoint: Path,
+    data: str | None,
+    *,
+    tasks: Sequence[str] | None = None,
+    json_out: Path | None = None,
+    usage_out: Path | None = None,
+    baseline: Path | None = None,
+    limit: int | None = None,
+    device: str = "auto",
+) -> str:
+    """Measure a checkpoint on the validation split and return the table of its metrics.
+
+    ``data`` defaults to what the checkpoint was trained on. ``baseline`` is the JSON of single-task
+    models, for Delta_m. Raises EdgeMoEError for bad input of any kind.
+    """
+    reference = read_json(baseline).metrics if baseline is not None else None
+    model, preset, chosen, trained_on = load_for_inference(checkpoint, tasks, device)
+    if not (data or trained_on):
+        raise EdgeMoEError(f"'{checkpoint}' does not say what it was trained on: give --data SPEC.")
+    if usage_out is not None and not preset.model.moe_blocks:
+        raise EdgeMoEError(f"'{checkpoint}' is a dense model: it has no expert usage to draw.")
+    dataset = open_validation(preset, data or trained_on, chosen)
+    with torch.inference_mode():
+        result = evaluate(model, dataset, chosen, limit=limit)
+    if json_out is not None:
+        extra = {} if reference is None else {"delta_m": delta_m(result.metrics, reference)}
+        write_json(result, json_out, extra)
+    if usage_out is not None:
+        usage_heatmap(result.usage, usage_out, result.blocks)
+    return metric_table(result, reference)

@@ -1,0 +1,256 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Checkpoints: written whole or not at all, read without running code from the file.
+
+A checkpoint is a torch zip archive of one plain dict: ``format``, ``version``, ``preset``
+(:func:`edge_moe.config.to_dict`), ``data`` (specification), ``model`` (state dict), ``ema`` (state
+dict or None), ``optimizer`` (state dict or None), ``step`` and ``epoch`` (both completed),
+``validated``, ``metrics`` and ``best``. It holds no random state: every draw in training is a
+function of seed, step and rank.
+"""
+
+import contextlib
+import os
+import pickle
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+from torch import Tensor, nn
+
+from edge_moe.config import Preset, from_dict, to_dict
+from edge_moe.errors import EdgeMoEError
+from edge_moe.nn import M3ViT, build_model, load_dense_weights
+
+FORMAT = "edge-moe-checkpoint"
+VERSION = 1
+
+Metrics = dict[str, dict[str, float]]
+"""Validation result: task -> metric -> value."""
+
+# A dense twin shares every other field of the model with the model it starts.
+_MOE_FIELDS = ("routing", "num_experts", "top_k", "expert_ratio", "task_embed_dim")
+# Changes how a model is trained and not which weights it has.
+_TRAINING_ONLY = ("gate_noise",)
+# Changing it leaves every number of the run as it is.
+_RESUMABLE = ("workers",)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Contents of a checkpoint file; see the module's text."""
+
+    preset: dict[str, Any]
+    model: dict[str, Tensor]
+    ema: dict[str, Tensor] | None = None
+    optimizer: dict[str, Any] | None = None
+    data: str = ""
+    step: int = 0
+    epoch: int = 0
+    validated: bool = False
+    metrics: Metrics = field(default_factory=dict)
+    best: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def weights(self) -> dict[str, Tensor]:
+        """The weights to use: the moving average where there is one."""
+        return self.model if self.ema is None else self.ema
+
+
+class _Stream:
+    """Lets torch write on after the first error, which is kept: its writer must not unwind."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file = file
+        self.error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        if self.error is None:
+            try:
+                self.file.write(data)
+            except OSError as error:
+                self.error = error
+        return memoryview(data).nbytes
+
+    def flush(self) -> None:
+        """Nothing: the file is flushed once, at the end."""
+
+
+def save_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
+    """Write ``content`` (see the module's text) atomically.
+
+    Raises EdgeMoEError when it cannot be written; an older file at ``path`` is then untouched and
+    nothing else is left behind.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            stream = _Stream(file)
+            torch.save({"format": FORMAT, "version": VERSION, **content}, stream)  # type: ignore[arg-type]
+            if stream.error is not None:
+                raise stream.error
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        kept = "; the previous one is kept" if path.is_file() else ""
+        raise EdgeMoEError(f"cannot write checkpoint '{path}': {error.strerror}{kept}.") from None
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the rename itself survive a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint to CPU tensors; EdgeMoEError if it is missing, cut short or no checkpoint."""
+    path = Path(path)
+    if not path.is_file():
+        raise EdgeMoEError(f"checkpoint '{path}' does not exist.")
+    if not zipfile.is_zipfile(path):
+        raise EdgeMoEError(f"checkpoint '{path}' is cut short or was not written by Edge-MoE.")
+    try:
+        data = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, KeyError, ValueError):
+        raise EdgeMoEError(f"checkpoint '{path}' is damaged or was not written by Edge-MoE.") from None
+    if not isinstance(data, dict) or data.get("format") != FORMAT:
+        raise EdgeMoEError(f"checkpoint '{path}' was not written by Edge-MoE: it lacks the mark '{FORMAT}'.")
+    if data.get("version") != VERSION:
+        raise EdgeMoEError(
+            f"checkpoint '{path}' has version {data.get('version')}, this program reads version {VERSION}."
+        )
+    known = Checkpoint.__dataclass_fields__
+    try:
+        return Checkpoint(**{key: value for key, value in data.items() if key in known})
+    except TypeError:
+        missing = next(key for key in ("preset", "model") if key not in data)
+        raise EdgeMoEError(f"checkpoint '{path}' lacks its '{missing}' entry.") from None
+
+
+def load_model(path: Path) -> tuple[M3ViT, Preset, dict[str, Any]]:
+    """Model in evaluation mode (float32, CPU), its preset, and what else the file says.
+
+    Uses the moving average where there is one. The last entry has ``step``, ``epoch``, ``data``
+    and ``metrics``. Raises EdgeMoEError for a file that is no checkpoint of its own preset.
+    """
+    checkpoint = load_checkpoint(path)
+    preset: Preset = from_dict(Preset, checkpoint.preset)
+    model = build_model(preset.model)
+    load_weights(model, checkpoint.weights, path)
+    meta = {key: getattr(checkpoint, key) for key in ("step", "epoch", "data", "metrics")}
+    return model.eval(), preset, meta
+
+
+def load_weights(model: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:
+    """Copy a whole state dict into ``model``; the first thing that does not fit is an EdgeMoEError."""
+    own = model.state_dict()
+    for name, tensor in own.items():
+        if name not in weights:
+            raise EdgeMoEError(f"checkpoint '{path}' is of another model: it lacks '{name}'.")
+        if weights[name].shape != tensor.shape:
+            raise EdgeMoEError(
+                f"checkpoint '{path}' is of another model: '{name}' has shape "
+                f"{list(weights[name].shape)}, this model needs {list(tensor.shape)}."
+            )
+    for name in weights:
+        if name not in own:
+            raise EdgeMoEError(f"checkpoint '{path}' is of another model: '{name}' is unknown to this model.")
+    model.load_state_dict(dict(weights))
+
+
+def initialise_from(model: M3ViT, path: Path) -> None:
+    """Start ``model`` from a checkpoint of the same model, or of its dense twin.
+
+    The dense twin's FFNs are copied into the experts (:func:`edge_moe.nn.load_dense_weights`).
+    Raises EdgeMoEError naming the first field in which any other model differs.
+    """
+    checkpoint = load_checkpoint(path)
+    saved: Preset = from_dict(Preset, checkpoint.preset)
+    twin = saved.model.routing == "dense" != model.cfg.routing
+    ignored = _TRAINING_ONLY + (_MOE_FIELDS if twin else ())
+    difference = first_difference(to_dict(saved.model), to_dict(model.cfg), ignored)
+    if difference is not None:
+        field_name, theirs, ours = difference
+        raise EdgeMoEError(
+            f"checkpoint '{path}' is of another model: "
+            f"model.{field_name} is {theirs!r} there and {ours!r} here."
+        )
+    if twin:
+        load_dense_weights(model, checkpoint.weights)
+    else:
+        load_weights(model, checkpoint.weights, path)
+
+
+def check_resumable(checkpoint: Checkpoint, preset: Preset, data: str, path: Path) -> None:
+    """EdgeMoEError naming the first field that changed since ``checkpoint`` was written.
+
+    ``train.workers`` may change, and the folder of a data set may have moved.
+    """
+    ours = to_dict(preset)
+    for section, ignored in (("model", ()), ("train", _RESUMABLE)):
+        difference = first_difference(checkpoint.preset[section], ours[section], ignored)
+        if difference is not None:
+            field_name, then, now = difference
+            raise EdgeMoEError(
+                f"cannot resume from '{path}': {section}.{field_name} was {then!r} and is now {now!r}; "
+                "use the same preset and overrides, or start in another folder."
+            )
+    if checkpoint.data.partition(":")[0] != data.partition(":")[0]:
+        raise EdgeMoEError(
+            f"cannot resume from '{path}': it was trained on '{checkpoint.data}', not on '{data}'."
+        )
+    if checkpoint.optimizer is None:
+        raise EdgeMoEError(f"cannot resume from '{path}': it holds weights only; use it with --init.")
+
+
+def first_difference(
+    left: Mapping[str, Any], right: Mapping[str, Any], ignored: tuple[str, ...] = ()
+) -> tuple[str, Any, Any] | None:
+    """Dotted name and both values of the first entry in which two nested dicts differ."""
+    for key in [*left, *(key for key in right if key not in left)]:
+        if key in ignored:
+            continue
+        a, b = left.get(key), right.get(key)
+        if isinstance(a, Mapping) and isinstance(b, Mapping):
+            inner = first_difference(a, b)
+            if inner is not None:
+                return f"{key}.{inner[0]}", inner[1], inner[2]
+            if list(a) != list(b):  # the order of tasks is part of a model
+                return key, list(a), list(b)
+        elif a != b:
+            return key, a, b
+    return None
+
+
+def slim(path: Path, out: Path, half: bool = True) -> None:
+    """Write the weights of a checkpoint alone (the average where there is one), for distribution.
+
+    With ``half``, weights of two or more dimensions become float16; biases, norms and batch-norm
+    statistics stay float32, being small in number and wide in range. :func:`load_model` reads it.
+    """
+    checkpoint = load_checkpoint(path)
+    weights = {name: _halved(name, tensor) if half else tensor for name, tensor in checkpoint.weights.items()}
+    content = {
+        key: getattr(checkpoint, key) for key in ("preset", "data", "step", "epoch", "validated", "metrics")
+    }
+    save_checkpoint(out, {**content, "model": weights})
+
+
+def _halved(name: str, tensor: Tensor) -> Tensor:
+    if tensor.ndim < 2 or tensor.dtype != torch.float32:
+        return tensor
+    result = tensor.half()
+    if not result.isfinite().all():
+        raise EdgeMoEError(f"'{name}' holds values beyond float16 (largest {float(tensor.abs().max()):.3g}).")
+    return result
