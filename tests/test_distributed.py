@@ -3,7 +3,6 @@
 
 import os
 import socket
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +14,12 @@ from torch import Tensor, nn
 from edge_moe import EdgeMoEError
 from edge_moe.config import Preset, load_preset
 from edge_moe.nn import M3ViT, build_model
-from edge_moe.train import distributed
+from edge_moe.train import distributed, engine
 from edge_moe.train.checkpoint import load_checkpoint
 from edge_moe.train.engine import LAST, Trainer
 from edge_moe.train.gradients import pcgrad_gradients, summed_gradients
 from edge_moe.train.losses import task_loss
+from test_train import open_toy
 
 WORLD = 2
 TINY = (
@@ -37,7 +37,7 @@ def tiny(*overrides: str) -> Preset:
     return load_preset("mini", [*TINY, *overrides])
 
 
-def _entry(rank: int, port: int, work: Callable[..., Any], out: str, args: tuple[Any, ...]) -> None:
+def _entry(rank: int, port: int, out: str) -> None:
     os.environ.update(
         MASTER_ADDR="127.0.0.1",
         MASTER_PORT=str(port),
@@ -47,17 +47,31 @@ def _entry(rank: int, port: int, work: Callable[..., Any], out: str, args: tuple
     )
     torch.set_num_threads(1)
     distributed.start("cpu")
-    torch.save(work(*args), f"{out}/{rank}.pt")
+    results = {
+        "fixed": gradients("fixed"),
+        "pcgrad": gradients("pcgrad"),
+        "unused": unused_parameters(),
+        "refused": refused(f"{out}/refused"),
+        "runs": runs(out),
+    }
+    torch.save(results, f"{out}/{rank}.pt")
     distributed.stop()
 
 
-def in_two_processes(work: Callable[..., Any], out: Path, *args: Any) -> list[Any]:
-    """Results of ``work(*args)`` on each rank."""
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the two processes wrote; starting them costs more than what they do."""
+    return tmp_path_factory.mktemp("ranks")
+
+
+@pytest.fixture(scope="module")
+def ranks(folder: Path) -> list[dict[str, Any]]:
+    """What each of two processes computed, by name."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    mp.spawn(_entry, (port, work, str(out), args), nprocs=WORLD)
-    return [torch.load(out / f"{rank}.pt", weights_only=True) for rank in range(WORLD)]
+    mp.spawn(_entry, (port, str(folder)), nprocs=WORLD)
+    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(WORLD)]
 
 
 # ---- gradients -------------------------------------------------------------------------------
@@ -106,9 +120,9 @@ def joint_batch() -> dict[str, Tensor]:
     return {"image": images, "semseg": semseg, "saliency": saliency, "depth": depth, "normals": normals}
 
 
-def gradients(method: str, overrides: tuple[str, ...]) -> dict[str, Any]:
+def gradients(method: str) -> dict[str, Any]:
     """Gradients of this rank's share of the joint batch, and which experts got tokens."""
-    model = one_sided_model(tiny(*overrides, "model.gate_noise=0.0"))
+    model = one_sided_model(tiny("model.gate_noise=0.0"))
     for module in model.train().modules():
         if isinstance(module, nn.BatchNorm2d):
             module.eval()  # in training a rank's statistics are those of its share
@@ -135,13 +149,13 @@ def gradients(method: str, overrides: tuple[str, ...]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("method", ["fixed", "pcgrad"])
-def test_gradients_equal_those_of_one_process(tmp_path: Path, method: str) -> None:
-    alone = gradients(method, ())
-    ranks = in_two_processes(gradients, tmp_path, method, ())
-    assert 3 not in ranks[0]["experts"]  # the case that a mean over ranks with tokens gets wrong
-    assert 3 in ranks[1]["experts"]
+def test_gradients_equal_those_of_one_process(ranks: list[dict[str, Any]], method: str) -> None:
+    alone = gradients(method)
+    pair = [rank[method] for rank in ranks]
+    assert 3 not in pair[0]["experts"]  # the case that a mean over ranks with tokens gets wrong
+    assert 3 in pair[1]["experts"]
     compared = 0
-    for rank in ranks:
+    for rank in pair:
         torch.testing.assert_close(rank["losses"], alone["losses"], rtol=1e-5, atol=1e-6)
         assert rank["grads"].keys() == alone["grads"].keys()
         for name, grad in alone["grads"].items():
@@ -152,10 +166,10 @@ def test_gradients_equal_those_of_one_process(tmp_path: Path, method: str) -> No
     expert = alone["grads"]["blocks.1.ffn.experts.weight1"][3]
     assert expert.abs().max() > 1e-4
     torch.testing.assert_close(
-        ranks[0]["grads"]["blocks.1.ffn.experts.weight1"][3], expert, rtol=1e-3, atol=1e-6
+        pair[0]["grads"]["blocks.1.ffn.experts.weight1"][3], expert, rtol=1e-3, atol=1e-6
     )
     for name in alone["grads"]:
-        assert torch.equal(ranks[0]["grads"][name], ranks[1]["grads"][name])
+        assert torch.equal(pair[0]["grads"][name], pair[1]["grads"][name])
 
 
 def unused_parameters() -> dict[str, Any]:
@@ -167,8 +181,9 @@ def unused_parameters() -> dict[str, Any]:
     return {"used": used.grad, "unused": unused.grad, "agreed": distributed.agree(distributed.rank() + 7)}
 
 
-def test_parameter_that_one_rank_reaches(tmp_path: Path) -> None:
-    for result in in_two_processes(unused_parameters, tmp_path):
+def test_parameter_that_one_rank_reaches(ranks: list[dict[str, Any]]) -> None:
+    for rank in ranks:
+        result = rank["unused"]
         assert result["used"].tolist() == [1.0, 2.0]
         assert result["unused"] is None
         assert result["agreed"] == 7
@@ -177,6 +192,7 @@ def test_parameter_that_one_rank_reaches(tmp_path: Path) -> None:
 # ---- a whole run -----------------------------------------------------------------------------
 
 RUN = (
+    *TINY[:5],
     "model.depth=2",
     "train.batch_size=4",
     "train.train_images=8",
@@ -186,9 +202,10 @@ RUN = (
 )
 
 
-def runs(out: str, preset_overrides: tuple[str, ...]) -> dict[str, Any]:
+def runs(out: str) -> dict[str, Any]:
     """One whole run, and one cut after three of its four steps and resumed."""
-    preset = tiny(*preset_overrides)
+    engine.open_dataset = open_toy  # type: ignore[assignment]
+    preset = load_preset("mini", RUN)
     device = torch.device("cpu")
     metrics = Trainer(preset, "scenes", Path(out) / "whole", device=device).fit()
     Trainer(preset, "scenes", Path(out) / "cut", device=device, max_steps=3).fit()
@@ -197,12 +214,12 @@ def runs(out: str, preset_overrides: tuple[str, ...]) -> dict[str, Any]:
     return {"metrics": metrics, "model": trainer.model.state_dict()}
 
 
-def test_a_run_on_two_processes(tmp_path: Path) -> None:
+def test_a_run_on_two_processes(ranks: list[dict[str, Any]], folder: Path) -> None:
     """Ranks end with the same parameters, resume exactly, and rank 0 alone writes and validates."""
-    results = in_two_processes(runs, tmp_path, str(tmp_path), RUN)
-    whole, cut = (load_checkpoint(tmp_path / name / LAST) for name in ("whole", "cut"))
+    results = [rank["runs"] for rank in ranks]
+    whole, cut = (load_checkpoint(folder / name / LAST) for name in ("whole", "cut"))
     assert whole.step == 4
-    parameters = [name for name, _ in build_model(tiny(*RUN).model).named_parameters()]
+    parameters = [name for name, _ in build_model(load_preset("mini", RUN).model).named_parameters()]
     for name in whole.model:
         assert torch.equal(whole.model[name], cut.model[name])
         assert torch.equal(whole.model[name], results[0]["model"][name])
@@ -210,15 +227,19 @@ def test_a_run_on_two_processes(tmp_path: Path) -> None:
             assert torch.equal(results[0]["model"][name], results[1]["model"][name])
     assert results[0]["metrics"] == whole.metrics
     assert results[1]["metrics"] == {}
-    assert (tmp_path / "whole" / "log.jsonl").read_text().count('"kind": "val"') == 2
+    assert (folder / "whole" / "log.jsonl").read_text().count('"kind": "val"') == 2
 
 
-def test_batch_that_does_not_divide_is_refused(tmp_path: Path) -> None:
-    for message in in_two_processes(refused, tmp_path, str(tmp_path / "run")):
-        assert "train.batch_size = 5 must be a multiple of the 2 processes" in message["error"]
-
-
-def refused(out: str) -> dict[str, str]:
+def refused(out: str) -> str:
+    """The message about a batch that does not divide by the number of processes."""
+    engine.open_dataset = open_toy  # type: ignore[assignment]
     with pytest.raises(EdgeMoEError) as caught:
-        Trainer(tiny(*RUN, "train.batch_size=5"), "scenes", Path(out), device=torch.device("cpu"))
-    return {"error": str(caught.value)}
+        Trainer(
+            load_preset("mini", [*RUN, "train.batch_size=5"]), "scenes", Path(out), device=torch.device("cpu")
+        )
+    return str(caught.value)
+
+
+def test_batch_that_does_not_divide_is_refused(ranks: list[dict[str, Any]]) -> None:
+    for rank in ranks:
+        assert "train.batch_size = 5 must be a multiple of the 2 processes" in rank["refused"]

@@ -283,29 +283,26 @@ def test_signal_during_a_validation_repeats_it(tmp_path: Path, monkeypatch: pyte
 
 def test_ctrl_c_in_a_process_of_its_own(tmp_path: Path) -> None:
     """A real SIGINT at an unknown moment, with loader processes."""
+    overrides = (*TINY, "train.epochs=30", "train.workers=1")
     script = f"""
 import logging, sys, torch
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from test_train import open_toy
-from edge_moe.train import engine
 from edge_moe import EdgeMoEError
 from edge_moe.config import load_preset
-from edge_moe.train.engine import run_training
+from edge_moe.train import engine
 torch.set_num_threads(1)
 engine.open_dataset = open_toy
 logging.basicConfig(level=logging.INFO)
-preset = load_preset("mini", [*{TINY!r}, "train.epochs=12", "train.workers=1"])
 try:
-    run_training(preset, "scenes", sys.argv[1], resume=sys.argv[2] == "resume", device="cpu", val_every=12)
+    engine.run_training(load_preset("mini", {overrides!r}), "scenes", sys.argv[1], device="cpu", val_every=30)
 except EdgeMoEError as error:
     print(error)
     sys.exit(error.exit_code)
 """
-    command = [sys.executable, "-c", script]
-    subprocess.run([*command, str(tmp_path / "whole"), "new"], check=True, capture_output=True, timeout=120)
     out = tmp_path / "run"
     process = subprocess.Popen(
-        [*command, str(out), "new"],
+        [sys.executable, "-c", script, str(out)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -313,16 +310,18 @@ except EdgeMoEError as error:
     )
     assert process.stderr is not None
     for line in process.stderr:
-        if "epoch 2/12" in line:
+        if "epoch 2/30" in line:
             break
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the loader's processes too
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 130
-    found = re.search(r"interrupted after step (\d+) of 36", output)
+    found = re.search(r"interrupted after step (\d+) of 90", output)
     assert found, output
-    assert 6 <= int(found[1]) < 36
+    assert 6 <= int(found[1]) < 90
     assert load_checkpoint(out / LAST).step == int(found[1])
-    subprocess.run([*command, str(out), "resume"], check=True, capture_output=True, timeout=120)
+    preset = load_preset("mini", overrides)
+    Trainer(preset, "scenes", out, resume=True, val_every=30).fit()
+    Trainer(preset, "scenes", tmp_path / "whole", val_every=30).fit()
     assert_same_checkpoint(tmp_path / "whole" / LAST, out / LAST)
 
 
@@ -412,8 +411,8 @@ def test_loss_weights_and_balance_weight_reach_the_gradient(tmp_path: Path) -> N
         trainer.fit()
         norms[name] = {n: p.grad for n, p in trainer.model.named_parameters() if p.grad is not None}
     assert norms["one"].keys() == norms["three"].keys()
-    for key, grad in norms["one"].items():
-        torch.testing.assert_close(norms["three"][key], 3 * grad, rtol=1e-3, atol=1e-6)
+    one, three = (torch.cat([grad.flatten() for grad in norms[key].values()]) for key in ("one", "three"))
+    assert (three - 3 * one).norm() < 1e-3 * three.norm()
     gate = "blocks.1.ffn.gates.depth.weight"
     assert not torch.allclose(norms["one"][gate], norms["none"][gate], rtol=1e-3)
 
@@ -440,6 +439,17 @@ def test_dense_model_trains(tmp_path: Path) -> None:
     assert trainer.step == 3
     moe = Trainer(tiny(), "scenes", tmp_path / "moe", init=tmp_path / "run" / LAST)
     assert torch.equal(moe.model.patch_embed.weight, trainer.model.patch_embed.weight)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_gpu_trains_in_mixed_precision_and_resumes(tmp_path: Path) -> None:
+    preset = tiny("train.ema_decay=0.9", "train.epochs=20", "train.lr=0.01", "train.workers=1")
+    run_training(preset, "scenes", tmp_path / "run", device="cuda", max_steps=10, val_every=20)
+    run_training(preset, "scenes", tmp_path / "run", resume=True, device="cuda", val_every=20)
+    rows = lines(tmp_path / "run", "train")
+    assert [row["step"] for row in rows] == [10, 20, 30, 40, 50, 60]
+    assert rows[-1]["loss"]["depth"] < 0.9 * rows[0]["loss"]["depth"]
 
 
 # ---- wrong input -----------------------------------------------------------------------------

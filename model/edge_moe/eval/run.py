@@ -26,9 +26,8 @@ def load_for_inference(
     chosen = list(preset.model.tasks) if tasks is None else list(tasks)
     for task in chosen:
         if task not in preset.model.tasks:
-            raise EdgeMoEError(
-                f"task '{task}' is not in the model of '{checkpoint}': it has {', '.join(preset.model.tasks)}."
-            )
+            known = ", ".join(preset.model.tasks)
+            raise EdgeMoEError(f"task '{task}' is not in the model of '{checkpoint}': it has {known}.")
     return model.to(start(device)), preset, chosen, str(meta["data"])
 
 

@@ -133,6 +133,7 @@ def import_m3vit(
         num_heads=num_heads or cfg.num_heads,
         top_k=top_k or cfg.top_k,
         image_size=image_size or cfg.image_size,
+        depth_scale=1.0,  # M3ViT's depth head is in the unit of the labels
     )
     gates = check_structure(path, tensors, cfg, order)
 

@@ -114,6 +114,12 @@ def broadcast_state(model: nn.Module) -> None:
             dist.broadcast(tensor, src=0)
 
 
+def wait_for_all() -> None:
+    """Return when every rank has come here."""
+    if is_parallel():
+        dist.barrier()
+
+
 def agree(value: int) -> int:
     """Rank 0's value, on every rank."""
     if not is_parallel():

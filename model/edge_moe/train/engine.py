@@ -153,6 +153,7 @@ class Trainer:
                 self._finish_epoch()
             while self.step < self.total_steps and not self._at_limit():
                 self._train_epoch()
+        distributed.wait_for_all()  # rank 0 has written when any rank returns
         return self.metrics
 
     def _train_epoch(self) -> None:

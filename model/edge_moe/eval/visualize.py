@@ -1,0 +1,334 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pictures of labels and predictions, and heat maps of expert usage."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from scipy.special import expit
+
+from edge_moe.data.base import DepthKind, distinct_palette
+from edge_moe.errors import EdgeMoEError
+from edge_moe.files import replacing
+from edge_moe.tasks import IGNORE_LABEL, TASKS
+
+IGNORED_CLASS = (255, 255, 255)
+IGNORED_GREY = 128  # binary labels
+DEPTH_PERCENTILE = 98  # of the valid depths: end of the colour range, so that few far pixels do not fill it
+
+_DPI = 100
+_CELL = 512  # pixels; pictures are scaled to fit a square of this size, whole factors when enlarging
+_GAP, _CAPTION, _BAR = 20, 36, 62  # pixels between cells, above each picture, below depth pictures
+_LINE = 30  # pixels per legend entry
+_FONT, _SMALL_FONT = 22, 20  # pixels; legible when a README shows the picture at half size
+_MAX_COLUMNS = 4
+
+
+def decode(task: str, prediction: np.ndarray) -> np.ndarray:
+    """Turn a raw model output [C, H, W] into the form of its label.
+
+    Classes: uint8 H x W. Binary: float probability H x W. Normals: unit float H x W x 3. Depth: H x W.
+    """
+    kind = TASKS[task].kind
+    if kind == "classes":
+        return prediction.argmax(axis=0).astype(np.uint8)
+    if kind == "binary":
+        return expit(prediction[0])
+    if kind == "vector":
+        vectors = prediction.transpose(1, 2, 0)
+        return vectors / np.maximum(np.linalg.norm(vectors, axis=2, keepdims=True), 1e-12)
+    return prediction[0]
+
+
+def depth_limit(depth: np.ndarray) -> float:
+    """End of the colour range 0 .. limit: the 98th percentile of the valid (finite, positive) depths."""
+    valid = depth[np.isfinite(depth) & (depth > 0)]
+    return float(np.percentile(valid, DEPTH_PERCENTILE)) if len(valid) else 1.0
+
+
+def draw(
+    task: str,
+    values: np.ndarray,
+    *,
+    palette: np.ndarray | None = None,
+    limit: float | None = None,
+    depth_kind: DepthKind = "metric",
+) -> np.ndarray:
+    """Draw a label, or a prediction in the form of a label (:func:`decode`), as uint8 H x W x 3 RGB.
+
+    Classes in the colours of ``palette`` (uint8 C x 3; default
+    :func:`edge_moe.data.base.distinct_palette`), ignored pixels white. Binary tasks in grey,
+    ignored pixels at 128. Normals as 127.5 (n + 1), ignored pixels black. Depth from 0 to ``limit``
+    (default :func:`depth_limit`) in the colours "plasma", near bright and far dark, invalid black.
+    """
+    kind = TASKS[task].kind
+    if kind == "classes":
+        colours = np.full((256, 3), IGNORED_CLASS, dtype=np.uint8)
+        known = distinct_palette(IGNORE_LABEL) if palette is None else palette
+        colours[: len(known)] = known
+        return colours[values]
+    if kind == "binary":
+        grey = np.round(np.clip(np.asarray(values, np.float32), 0, 1) * 255).astype(np.uint8)
+        if np.issubdtype(values.dtype, np.integer):
+            grey[values == IGNORE_LABEL] = IGNORED_GREY
+        return np.repeat(grey[..., None], 3, axis=2)
+    if kind == "vector":
+        drawn = np.round(np.clip(127.5 * (values + 1), 0, 255)).astype(np.uint8)
+        drawn[~values.any(axis=2)] = 0
+        return drawn
+    valid = np.isfinite(values) & (values > 0)
+    scaled = np.where(valid, values, 0) / (depth_limit(values) if limit is None else limit)
+    drawn = _depth_colours(scaled, depth_kind)
+    drawn[~valid] = 0
+    return drawn
+
+
+def _depth_colours(fraction: np.ndarray, depth_kind: DepthKind) -> np.ndarray:
+    """RGB of fractions of the depth range; the bright end is the near one."""
+    name = "plasma_r" if depth_kind == "metric" else "plasma"
+    return np.round(colormaps[name](np.clip(fraction, 0, 1))[..., :3] * 255).astype(np.uint8)
+
+
+@dataclass(frozen=True)
+class _Tile:
+    """One picture of the panel: a caption above pixels, and a colour bar below if ``limit`` is given."""
+
+    caption: str
+    pixels: np.ndarray
+    limit: float | None = None
+
+
+@dataclass(frozen=True)
+class _Legend:
+    """Names and colours of the classes of one task."""
+
+    task: str
+    entries: list[tuple[str, np.ndarray]]
+
+
+class _Canvas:
+    """A white picture that pixels are painted on, and texts that matplotlib sets afterwards."""
+
+    def __init__(self, height: int, width: int) -> None:
+        self.pixels = np.full((height, width, 3), 255, dtype=np.uint8)
+        self.texts: list[tuple[float, float, str, int, str]] = []
+
+    def paint(
+        self, y: int, x: int, pixels: np.ndarray | Sequence[int], height: int = 0, width: int = 0
+    ) -> None:
+        if isinstance(pixels, np.ndarray) and pixels.ndim == 3:
+            height, width = pixels.shape[:2]
+        self.pixels[y : y + height, x : x + width] = pixels
+
+    def text(self, y: float, x: float, text: str, size: int = _FONT, align: str = "left") -> None:
+        """``size`` is the height of the font in pixels; (y, x) is the middle of the line's start."""
+        self.texts.append((y, x, text, size, align))
+
+    def render(self) -> np.ndarray:
+        height, width = self.pixels.shape[:2]
+        figure = Figure(figsize=(width / _DPI, height / _DPI), dpi=_DPI)
+        canvas = FigureCanvasAgg(figure)
+        figure.figimage(self.pixels, origin="upper")
+        for y, x, text, size, align in self.texts:
+            figure.text(
+                x / width,
+                1 - y / height,
+                text.replace("$", r"\$"),
+                fontsize=size * 72 / _DPI,
+                ha=align,
+                va="center_baseline",
+                color="black",
+            )
+        canvas.draw()
+        return np.ascontiguousarray(np.asarray(canvas.buffer_rgba())[:height, :width, :3])
+
+
+def panel(
+    image: np.ndarray,
+    predictions: Mapping[str, np.ndarray],
+    labels: Mapping[str, np.ndarray] | None = None,
+    *,
+    class_names: Mapping[str, Sequence[str]] | None = None,
+    palette: Mapping[str, np.ndarray] | None = None,
+    title: str = "",
+    depth_kind: DepthKind = "metric",
+) -> np.ndarray:
+    """Input, prediction and (with ``labels``) ground truth of every task side by side.
+
+    ``image`` uint8 H x W x 3 RGB. ``predictions``: task -> raw output [C, H, W]. ``labels``: task ->
+    label. Returns uint8 RGB. Small pictures are enlarged, large ones reduced. The legend lists the
+    classes that occur; truth and prediction of depth share the colour range and its bar.
+    """
+    if not predictions:
+        raise EdgeMoEError("there is no prediction to draw: choose at least one task.")
+    legends = []
+    groups = [[_Tile("input", _fit(image, smooth=True))]]
+    for task, raw in predictions.items():
+        if not np.isfinite(raw).all():
+            raise EdgeMoEError(f"prediction of task '{task}' contains NaN or infinity and cannot be drawn.")
+        named = [("prediction", decode(task, raw))]
+        if labels is not None and task in labels:
+            named.insert(0, ("truth", labels[task]))
+        colours = (palette or {}).get(task)
+        limit = depth_limit(named[0][1]) if task == "depth" else None
+        smooth = TASKS[task].kind != "classes"
+        drawn = [
+            (what, draw(task, values, palette=colours, limit=limit, depth_kind=depth_kind))
+            for what, values in named
+        ]
+        groups.append([_Tile(f"{task}: {what}", _fit(pixels, smooth), limit) for what, pixels in drawn])
+        if TASKS[task].kind == "classes":
+            legends.append(
+                _legend(task, [values for _, values in named], (class_names or {}).get(task), colours)
+            )
+    return _arrange(groups, legends, title, depth_kind)
+
+
+def _fit(pixels: np.ndarray, smooth: bool) -> np.ndarray:
+    """Scale to at most _CELL pixels a side; whole factors keep enlarged label pixels square."""
+    height, width = pixels.shape[:2]
+    factor = _CELL / max(height, width)
+    factor = math.floor(factor) if factor >= 1 else factor
+    size = (max(1, round(width * factor)), max(1, round(height * factor)))
+    if factor >= 1:
+        return cv2.resize(pixels, size, interpolation=cv2.INTER_CUBIC if smooth else cv2.INTER_NEAREST)
+    return cv2.resize(pixels, size, interpolation=cv2.INTER_AREA if smooth else cv2.INTER_NEAREST)
+
+
+def _legend(
+    task: str, maps: Sequence[np.ndarray], names: Sequence[str] | None, palette: np.ndarray | None
+) -> _Legend:
+    """Entries of the classes that occur, in order of their index; ignored pixels last."""
+    present = np.unique(np.concatenate([values.ravel() for values in maps]))
+    colours = distinct_palette(IGNORE_LABEL) if palette is None else palette
+    entries = [
+        (names[index] if names and index < len(names) else f"class {index}", colours[index])
+        for index in present.tolist()
+        if index < len(colours)
+    ]
+    if IGNORE_LABEL in present:
+        entries.append(("ignored", np.array(IGNORED_CLASS, dtype=np.uint8)))
+    return _Legend(task, entries)
+
+
+def _arrange(
+    groups: Sequence[Sequence[_Tile]], legends: Sequence[_Legend], title: str, depth_kind: DepthKind
+) -> np.ndarray:
+    """Cells in rows: a group of tiles stacked in each, the legends below the input."""
+    height, width = groups[0][0].pixels.shape[:2]
+    stacked = max(len(group) for group in groups)
+    below_input = stacked > 1  # otherwise the legends take the cell after the last task
+    cells = len(groups) + (bool(legends) and not below_input)
+    columns = cells if cells <= _MAX_COLUMNS else min(_MAX_COLUMNS, math.ceil(cells / 2))
+    rows = math.ceil(cells / columns)
+    bars = [
+        _BAR
+        if any(group[-1].limit is not None for group in groups[row * columns : (row + 1) * columns])
+        else 0
+        for row in range(rows)
+    ]
+    cell_height = stacked * (height + _CAPTION)
+    top = _GAP + (_CAPTION if title else 0)
+    tops = [top + row * (cell_height + _GAP) + sum(bars[:row]) for row in range(rows)]
+    canvas = _Canvas(tops[-1] + cell_height + bars[-1] + _GAP, _GAP + columns * (width + _GAP))
+    if title:
+        canvas.text(_GAP + _CAPTION / 2 - 4, _GAP, title, size=_FONT + 4)
+    for number, group in enumerate(groups):
+        y, x = tops[number // columns], _GAP + number % columns * (width + _GAP)
+        for tile in group:
+            canvas.text(y + _CAPTION / 2, x, tile.caption)
+            canvas.paint(y + _CAPTION, x, tile.pixels)
+            y += _CAPTION + tile.pixels.shape[0]
+        if group[-1].limit is not None:
+            _paint_bar(canvas, y, x, width, group[-1].limit, depth_kind)
+    if legends:
+        place = 0 if below_input else len(groups)
+        y, x = tops[place // columns], _GAP + place % columns * (width + _GAP)
+        room = height
+        if below_input:
+            y += _CAPTION + height
+        _paint_legends(canvas, y, x, (room, width), legends)
+    return canvas.render()
+
+
+def _paint_bar(canvas: _Canvas, y: int, x: int, width: int, limit: float, depth_kind: DepthKind) -> None:
+    """Colour bar from 0 to ``limit`` with five ticks."""
+    gradient = _depth_colours(np.linspace(0, 1, width), depth_kind)
+    canvas.paint(y + 10, x, np.repeat(gradient[None], 16, axis=0))
+    unit = " m" if depth_kind == "metric" else ""
+    for part in range(5):
+        text = f"{limit * part / 4:.3g}" + (unit if part == 4 else "")
+        canvas.text(
+            y + 42, x + width * part / 4, text, _SMALL_FONT, {0: "left", 4: "right"}.get(part, "center")
+        )
+
+
+def _paint_legends(
+    canvas: _Canvas, y: int, x: int, room: tuple[int, int], legends: Sequence[_Legend]
+) -> None:
+    """Swatches and names of each task's classes, in as many columns as the room asks for."""
+    height, width = room
+    lines = max(1, height // _LINE)
+    needed = [max(1, math.ceil(len(legend.entries) / lines)) for legend in legends]
+    column_width = min(250, width // sum(needed))
+    letters = max(4, (column_width - 36) // 11)
+    for legend, columns in zip(legends, needed, strict=True):
+        canvas.text(y + _CAPTION / 2, x, legend.task)
+        for index, (name, colour) in enumerate(legend.entries):
+            left = x + index // lines * column_width
+            top = y + _CAPTION + index % lines * _LINE
+            canvas.paint(top, left, (120, 120, 120), 22, 26)
+            canvas.paint(top + 1, left + 1, colour, 20, 24)
+            text = name if len(name) <= letters else name[: letters - 1] + "…"
+            canvas.text(top + 11, left + 34, text, _SMALL_FONT)
+        x += columns * column_width
+
+
+def usage_heatmap(usage: Mapping[str, np.ndarray], path: Path, blocks: Sequence[int] | None = None) -> None:
+    """Write a PNG with one heat map per task: MoE blocks down, experts across.
+
+    ``usage``: task -> counts [blocks, experts] (:class:`EvaluationResult.usage`). A cell is the
+    share of the block's token-to-expert assignments (tokens times top-k), so that each row sums to
+    100 %. ``blocks`` are the indices of the blocks (default 0, 1, ...). The file appears whole or
+    not at all.
+    """
+    if not usage:
+        raise EdgeMoEError("there is no expert usage to draw: the model has no MoE block.")
+    shares = {
+        task: 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+        for task, counts in usage.items()
+    }
+    block_count, experts = next(iter(shares.values())).shape
+    names = list(range(block_count)) if blocks is None else list(blocks)
+    columns = min(len(shares), 3 if experts <= 8 else 2)
+    rows = math.ceil(len(shares) / columns)
+    size = (columns * (1.6 + 0.42 * experts) + 0.8, rows * (1.0 + 0.38 * block_count) + 0.6)
+    figure = Figure(figsize=size, dpi=_DPI, layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    axes = figure.subplots(rows, columns, squeeze=False)
+    top = max(float(share.max()) for share in shares.values())
+    for axis in axes.flat[len(shares) :]:
+        axis.set_axis_off()
+    for axis, (task, share) in zip(axes.flat, shares.items(), strict=False):
+        drawn = axis.imshow(share, cmap="viridis", vmin=0, vmax=top, aspect="auto")
+        axis.set_title(task, fontsize=12)
+        axis.set_xticks(range(experts), range(experts), fontsize=8)
+        axis.set_yticks(range(block_count), names, fontsize=9)
+        axis.set_xlabel("expert", fontsize=10)
+        axis.set_ylabel("block", fontsize=10)
+        axis.tick_params(length=0)
+        if experts <= 32:
+            for (row, column), value in np.ndenumerate(share):
+                colour = "black" if value > 0.6 * top else "white"
+                axis.text(column, row, f"{value:.0f}", ha="center", va="center", fontsize=8, color=colour)
+    bar = figure.colorbar(drawn, ax=axes, fraction=0.03, pad=0.02)
+    bar.set_label(f"share of assignments in % (even: {100 / experts:.1f})", fontsize=10)
+    canvas.draw()
+    with replacing(Path(path)) as temporary:
+        figure.savefig(temporary, format="png", dpi=_DPI)
