@@ -5,11 +5,9 @@ from functools import cache
 
 import numpy as np
 import pytest
-from scipy.ndimage import gaussian_filter
 from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import maximum_bipartite_matching
 from scipy.spatial.distance import cdist
-from skimage.morphology import thin as skimage_thin
 
 from edge_moe.errors import EdgeMoEError
 from edge_moe.eval.odsf import (
@@ -20,7 +18,6 @@ from edge_moe.eval.odsf import (
     count_matches,
     f_measure,
     suppress_non_maxima,
-    thin,
 )
 
 HARD = BoundaryProtocol(thresholds=3, suppress=False)  # thresholds 0.25, 0.5, 0.75
@@ -207,25 +204,6 @@ def test_best_point_interpolates() -> None:
     assert best.f == pytest.approx(0.75)  # precision = recall = 0.75 half way
     assert best.threshold == pytest.approx(0.3)
     assert best_point(np.array([0.5]), np.array([0.5]), np.array([0.25])).f == pytest.approx(1 / 3)
-
-
-@pytest.mark.parametrize("sigma", [0.0, 0.7, 1.5, 3.0])
-def test_thinning_equals_skimage(sigma: float) -> None:
-    noise = gaussian_filter(np.random.default_rng(6).standard_normal((5, 60, 70)), (0, sigma, sigma))
-    compared = 0
-    for values in noise:
-        for level in np.quantile(values, [0.0, 0.1, 0.5, 0.9]):
-            mask = values >= level
-            assert np.array_equal(thin(mask), skimage_thin(mask))
-            compared += 1
-    assert compared == 20
-
-
-def test_thinning_leaves_its_input_alone() -> None:
-    mask = np.ones((5, 9), dtype=bool)
-    assert 0 < thin(mask).sum() < 9
-    assert mask.all()
-    assert not thin(~mask).any()
 
 
 def test_f_measure() -> None:

@@ -21,10 +21,10 @@ of the picture; this one does not.
 """
 
 from dataclasses import dataclass, field
-from functools import cache
 
 import numpy as np
 from scipy.ndimage import gaussian_filter, map_coordinates
+from skimage.morphology import thin
 
 from edge_moe.errors import EdgeMoEError
 from edge_moe.tasks import IGNORE_LABEL
@@ -88,48 +88,12 @@ def suppress_non_maxima(probability: np.ndarray) -> np.ndarray:
     return np.where(keep, values, 0.0)
 
 
-def thin(mask: np.ndarray) -> np.ndarray:
-    """Thin bool H x W to lines one pixel wide, keeping its connections and ends.
-
-    Algorithm A1 of Guo and Hall (CACM 1989), as ``bwmorph(mask, 'thin', Inf)`` and
-    ``skimage.morphology.thin`` compute it; here the work grows with the set pixels only.
-    """
-    padded = np.zeros((mask.shape[0] + 2, mask.shape[1] + 2), dtype=bool)
-    padded[1:-1, 1:-1] = mask
-    flat, stride = padded.ravel(), padded.shape[1]
-    around = np.array([1, 1 - stride, -stride, -1 - stride, -1, stride - 1, stride, stride + 1])
-    weights = 1 << np.arange(8)
-    pixels = np.flatnonzero(flat)
-    changed = True
-    while changed:
-        changed = False
-        for removable in _thinning_tables():
-            gone = removable[flat[pixels[:, None] + around] @ weights]
-            flat[pixels[gone]] = False
-            pixels = pixels[~gone]
-            changed |= bool(gone.any())
-    return padded[1:-1, 1:-1]
-
-
-@cache
-def _thinning_tables() -> tuple[np.ndarray, np.ndarray]:
-    """Whether a pixel goes in the first and in the second half step, by the code of its neighbours.
-
-    Bit i of the code is neighbour x_i+1 of the paper: east, then counter-clockwise.
-    """
-    x = (np.arange(256)[:, None] >> np.arange(8) & 1).astype(bool).T  # [neighbour, code]
-    even, odd, following = x[0::2], x[1::2], np.roll(x[0::2], -1, axis=0)
-    crossings = (~even & (odd | following)).sum(axis=0)
-    ends = np.minimum((even | odd).sum(axis=0), (odd | following).sum(axis=0))
-    common = (crossings == 1) & (ends >= 2) & (ends <= 3)
-    return common & ~((x[1] | x[2] | ~x[7]) & x[0]), common & ~((x[5] | x[6] | ~x[3]) & x[4])
-
-
 def count_matches(predicted: np.ndarray, truth: np.ndarray, radius: float) -> int:
     """Size of the largest one-to-one matching of set pixels at most ``radius`` pixels apart.
 
     ``predicted`` and ``truth`` are bool H x W. Exact: a greedy matching, nearest pairs first, is
-    completed by :func:`augment_matching`.
+    completed by :func:`augment_matching`. (SciPy's matching cannot start from a given one: on a dense
+    480x640 picture it took forty times as long.)
     """
     if np.count_nonzero(predicted) > np.count_nonzero(truth):
         predicted, truth = truth, predicted  # search from the smaller side: it has fewer free pixels
