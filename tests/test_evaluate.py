@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from edge_moe.data.base import TaskDataset
 from edge_moe.data.sample import Sample
+from edge_moe.data.transforms import evaluation_resize
 from edge_moe.errors import EdgeMoEError
 from edge_moe.eval import report
 from edge_moe.eval.evaluate import EvaluationResult, evaluate, resize_prediction
@@ -101,8 +102,6 @@ def test_equals_metrics_applied_by_hand(model: FakeModel) -> None:
     assert list(result.metrics) == list(CHANNELS)
     expected = {task: make_metric(task, channels) for task, channels in CHANNELS.items()}
     model.eval()
-    from edge_moe.data.transforms import evaluation_resize
-
     with torch.inference_mode():
         for index in range(5):
             sample = dataset[index]

@@ -21,13 +21,24 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
+        _sync(temporary)
         os.replace(temporary, path)
+        _sync(path.parent)  # make the rename itself survive a power cut
     except OSError as error:
         kept = "; the previous one is kept" if path.is_file() else ""
         raise EdgeMoEError(f"cannot write '{path}': {error.strerror or error}{kept}.") from None
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
+
+
+def _sync(path: Path) -> None:
+    """Bring a file or folder to the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -8,8 +8,6 @@ dict or None), ``optimizer`` (state dict or None), ``step`` and ``epoch`` (both 
 function of seed, step and rank.
 """
 
-import contextlib
-import os
 import pickle
 import zipfile
 from collections.abc import Mapping
@@ -22,6 +20,7 @@ from torch import Tensor, nn
 
 from edge_moe.config import Preset, from_dict, to_dict
 from edge_moe.errors import EdgeMoEError
+from edge_moe.files import replacing
 from edge_moe.nn import M3ViT, build_model, load_dense_weights
 
 FORMAT = "edge-moe-checkpoint"
@@ -84,33 +83,11 @@ def save_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
     Raises EdgeMoEError when it cannot be written; an older file at ``path`` is then untouched and
     nothing else is left behind.
     """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            stream = _Stream(file)
-            torch.save({"format": FORMAT, "version": VERSION, **content}, stream)  # type: ignore[arg-type]
-            if stream.error is not None:
-                raise stream.error
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        _sync_folder(path.parent)
-    except OSError as error:
-        kept = "; the previous one is kept" if path.is_file() else ""
-        raise EdgeMoEError(f"cannot write checkpoint '{path}': {error.strerror}{kept}.") from None
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the rename itself survive a power cut."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        stream = _Stream(file)
+        torch.save({"format": FORMAT, "version": VERSION, **content}, stream)  # type: ignore[arg-type]
+        if stream.error is not None:
+            raise stream.error
 
 
 def load_checkpoint(path: Path) -> Checkpoint:

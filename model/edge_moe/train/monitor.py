@@ -9,7 +9,6 @@ MoE block and expert); all have ``step`` and ``epoch``.
 
 import json
 import logging
-import os
 import time
 from collections import deque
 from collections.abc import Mapping
@@ -21,6 +20,7 @@ from tqdm import tqdm
 
 from edge_moe.config import Preset
 from edge_moe.eval.evaluate import EvaluationResult
+from edge_moe.files import write_text
 
 LOG_EVERY = 10
 LOG_FILE = "log.jsonl"
@@ -167,9 +167,7 @@ def drop_lines_after(path: Path, step: int) -> None:
                 kept.append(line + "\n")
         except ValueError:
             continue  # a line cut short by the kill
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text("".join(kept), encoding="utf-8")
-    os.replace(temporary, path)
+    write_text(path, "".join(kept))
 
 
 def _mean(values: list[float]) -> float:
