@@ -8,6 +8,7 @@ from edge_moe import EdgeMoEError
 from edge_moe.config import load_preset
 from edge_moe.experiments import ablation
 from edge_moe.experiments.dispatch import benchmark_dispatch, dispatch_table
+from edge_moe.experiments.rendering import benchmark_rendering, rendering_table
 from edge_moe.info import encoder_cost
 
 TINY = [
@@ -82,3 +83,11 @@ def test_dispatch_benchmark_reports_ratios_to_its_first_row():
     assert rows[0].ratio == 1.0
     assert rows[1].ratio == pytest.approx(rows[1].milliseconds / rows[0].milliseconds)
     assert len(dispatch_table(rows).splitlines()) == 6
+
+
+def test_rendering_benchmark_reports_rates_and_ratios():
+    rows = benchmark_rendering({"a": {"depth": 1}, "b": {"semseg": 7}}, images=1, repeats=1)
+    assert [row.labels for row in rows] == ["a", "b"]
+    assert rows[0].ratio == 1.0
+    assert rows[1].ratio == pytest.approx(rows[0].images_per_second / rows[1].images_per_second)
+    assert len(rendering_table(rows).splitlines()) == 6

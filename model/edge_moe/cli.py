@@ -3,8 +3,10 @@
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Sequence
+from importlib import resources
 from pathlib import Path
 
 from edge_moe import __version__
@@ -92,8 +94,18 @@ def _ablate(args: argparse.Namespace) -> None:
 
 def _bench(args: argparse.Namespace) -> None:
     from edge_moe.experiments.dispatch import benchmark_dispatch, dispatch_table
+    from edge_moe.experiments.rendering import benchmark_rendering, rendering_table
 
     print(dispatch_table(benchmark_dispatch()))
+    print()
+    print(rendering_table(benchmark_rendering()))
+
+
+def _checkpoint(text: str) -> Path:
+    """A path, or the packaged weights by the name ``pretrained``."""
+    if text == "pretrained":
+        return Path(str(resources.files("edge_moe") / "pretrained" / "m3vit_tiny_cityscapes.pt"))
+    return Path(text)
 
 
 def _list(text: str) -> list[str]:
@@ -127,7 +139,9 @@ def build_parser() -> argparse.ArgumentParser:
         )
 
     def common(sub: argparse.ArgumentParser) -> None:
-        sub.add_argument("checkpoint", type=Path)
+        sub.add_argument(
+            "checkpoint", type=_checkpoint, help="file, or 'pretrained' for the packaged tiny model"
+        )
         sub.add_argument("--tasks", type=_list, help="comma-separated; default: all tasks of the model")
         sub.add_argument("--device", default="auto", help="auto, cpu or cuda")
 
@@ -185,12 +199,14 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument("--seeds", type=int, default=3)
     sub.add_argument("--jobs", type=int, default=2, help="runs at a time, one thread each")
 
-    command("bench", _bench, "Speed of the expert dispatch, as ratios within one run.")
+    command("bench", _bench, "Speed of the expert dispatch, as ratios within one run, and of the renderer.")
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the process's exit status."""
+    # Before torch loads: threads that spin for work stall each other when cores are shared.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     args = build_parser().parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
