@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Shared test set-up: one thread for reproducible sums, a scenes cache of its own, and a floor under the number of tests."""
+"""Shared test set-up: one thread for reproducible sums, a scenes cache of their own, and a floor
+under the number of tests.
+"""
 
 from collections.abc import Iterator
 
