@@ -308,7 +308,7 @@ def usage_heatmap(usage: Mapping[str, np.ndarray], path: Path, blocks: Sequence[
     names = list(range(block_count)) if blocks is None else list(blocks)
     columns = min(len(shares), 3 if experts <= 8 else 2)
     rows = math.ceil(len(shares) / columns)
-    size = (columns * (1.6 + 0.42 * experts) + 0.8, rows * (1.0 + 0.38 * block_count) + 0.6)
+    size = (columns * (1.6 + 0.42 * experts) + 0.8, rows * (1.0 + 0.38 * block_count) + 0.8)
     figure = Figure(figsize=size, dpi=_DPI, layout="constrained")
     canvas = FigureCanvasAgg(figure)
     axes = figure.subplots(rows, columns, squeeze=False)
@@ -327,8 +327,8 @@ def usage_heatmap(usage: Mapping[str, np.ndarray], path: Path, blocks: Sequence[
             for (row, column), value in np.ndenumerate(share):
                 colour = "black" if value > 0.6 * top else "white"
                 axis.text(column, row, f"{value:.0f}", ha="center", va="center", fontsize=8, color=colour)
-    bar = figure.colorbar(drawn, ax=axes, fraction=0.03, pad=0.02)
-    bar.set_label(f"share of assignments in % (even: {100 / experts:.1f})", fontsize=10)
+    figure.colorbar(drawn, ax=axes, fraction=0.03, pad=0.02)
+    figure.supxlabel(f"share of the block's token assignments in %, even: {100 / experts:.1f}", fontsize=10)
     canvas.draw()
     with replacing(Path(path)) as temporary:
         figure.savefig(temporary, format="png", dpi=_DPI)
