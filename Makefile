@@ -62,6 +62,6 @@ pretrained: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/edge-moe train m3vit_tiny_cityscapes_dense --out runs/pretrained_dense --max-steps 935
 	OMP_NUM_THREADS=1 $(BIN)/torchrun --nproc-per-node 2 -m edge_moe train m3vit_tiny_cityscapes \
 	  --init runs/pretrained_dense/last.pt --out runs/pretrained \
-	  --set train.epochs=3 --set train.lr=4e-4 --set train.warmup_steps=50
+	  --set train.epochs=2 --set train.lr=4e-4 --set train.warmup_steps=50
 	$(BIN)/edge-moe slim runs/pretrained/best.pt model/edge_moe/pretrained/m3vit_tiny_cityscapes.pt
 	$(BIN)/edge-moe eval pretrained --json docs/results/pretrained.json --usage docs/results/pretrained_usage.png
