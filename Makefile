@@ -14,7 +14,7 @@ help:
 	@echo "make test-slow   the tests marked slow"
 	@echo "make bench       speed, as ratios within one run"
 	@echo "make ablation    routing modes against single-task and dense models (about an hour)"
-	@echo "make pretrained  train the model under model/edge_moe/pretrained again (hours)"
+	@echo "make pretrained  train the model under model/edge_moe/pretrained again (about an hour)"
 
 setup: $(READY)
 
@@ -52,12 +52,12 @@ demo: $(READY)
 	@echo "Pictures: demo/pictures/  expert usage: demo/expert_usage.png  metrics: demo/metrics.json"
 
 bench: $(READY)
-	$(BIN)/edge-moe bench
+	OMP_NUM_THREADS=1 $(BIN)/edge-moe bench
 
 ablation: $(READY)
 	$(BIN)/edge-moe ablate mini --out runs/ablation --seeds 3
 
-# Dense first, as it trains faster; its FFNs then start the experts (about two hours on two cores).
+# Dense first, as it trains faster; its FFNs then start the experts (about an hour on two cores).
 pretrained: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/edge-moe train m3vit_tiny_cityscapes_dense --out runs/pretrained_dense --max-steps 935
 	OMP_NUM_THREADS=1 $(BIN)/torchrun --nproc-per-node 2 -m edge_moe train m3vit_tiny_cityscapes \
