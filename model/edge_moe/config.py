@@ -30,7 +30,7 @@ def _rule(condition: bool, where: str, value: object, rule: str) -> None:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Shape of one M3ViT (Liang et al., NeurIPS 2022; anchors of this project in docs/).
+    """Shape of one M3ViT (Liang et al., NeurIPS 2022, section 3).
 
     A block is an MoE block when its index is odd and ``routing`` is not ``"dense"``.
     """
