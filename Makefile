@@ -14,7 +14,7 @@ help:
 	@echo "make test-slow   the tests marked slow"
 	@echo "make bench       speed, as ratios within one run"
 	@echo "make ablation    routing modes against single-task and dense models (about an hour)"
-	@echo "make pretrained  train the model under model/edge_moe/pretrained again (about an hour)"
+	@echo "make pretrained  train the model under model/edge_moe/pretrained again (about two hours)"
 
 setup: $(READY)
 
@@ -57,11 +57,12 @@ bench: $(READY)
 ablation: $(READY)
 	$(BIN)/edge-moe ablate mini --out runs/ablation --seeds 3
 
-# Dense first, as it trains faster; its FFNs then start the experts (about an hour on two cores).
+# Dense first, as it trains faster; its FFNs then start the experts (about two hours on two cores).
+# A stage that was interrupted is continued with --resume (edge-moe train --help).
+TRAIN_ON_TWO := OMP_NUM_THREADS=1 $(BIN)/torchrun --nproc-per-node 2 -m edge_moe train
 pretrained: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/edge-moe train m3vit_tiny_cityscapes_dense --out runs/pretrained_dense --max-steps 935
-	OMP_NUM_THREADS=1 $(BIN)/torchrun --nproc-per-node 2 -m edge_moe train m3vit_tiny_cityscapes \
-	  --init runs/pretrained_dense/last.pt --out runs/pretrained \
-	  --set train.epochs=2 --set train.lr=4e-4 --set train.warmup_steps=50
+	$(TRAIN_ON_TWO) m3vit_tiny_cityscapes_dense --out runs/pretrained_dense
+	$(TRAIN_ON_TWO) m3vit_tiny_cityscapes --init runs/pretrained_dense/last.pt --out runs/pretrained \
+	  --set train.epochs=4 --set train.lr=4e-4 --set train.warmup_steps=50
 	$(BIN)/edge-moe slim runs/pretrained/best.pt model/edge_moe/pretrained/m3vit_tiny_cityscapes.pt
 	$(BIN)/edge-moe eval pretrained --json docs/results/pretrained.json --usage docs/results/pretrained_usage.png

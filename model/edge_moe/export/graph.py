@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The main graph of ``path.onnx``: one node of the domain ``edge_moe`` per operator of SPEC.md.
+
+Every tensor has the name that golden's trace gives it. The graph alone says everything that the
+compiler needs; the functions behind its nodes (:mod:`edge_moe.export.functions`) make it run in
+stock onnxruntime.
+"""
+
+import json
+from collections.abc import Sequence
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from edge_moe.config import to_dict
+from edge_moe.golden.network import IntegerNetwork, head_grid
+from edge_moe.golden.operators import FFN, Gate, LayerNorm, Linear
+from edge_moe.tasks import TASKS
+
+DOMAIN = "edge_moe"
+FORMAT_VERSION = 1
+METADATA_KEY = "edge_moe"
+ONNX_OPSET = 21
+IR_VERSION = 10
+
+
+class GraphBuilder:
+    """Collects nodes and initialisers."""
+
+    def __init__(self) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.initializers: list[onnx.TensorProto] = []
+
+    def constant(self, name: str, value: np.ndarray) -> str:
+        """Add an initialiser; its name."""
+        self.initializers.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
+        return name
+
+    def linear(self, name: str, layer: Linear) -> list[str]:
+        """Weight, bias and multiplier of a layer as inputs."""
+        return [
+            self.constant(f"{name}.weight", layer.weight),
+            self.constant(f"{name}.bias", layer.bias),
+            self.constant(f"{name}.multiplier", layer.multiplier),
+        ]
+
+    def node(self, op: str, inputs: Sequence[str], outputs: Sequence[str], **attributes: object) -> str:
+        """Add one call of an edge_moe function; its first output."""
+        node = helper.make_node(op, list(inputs), list(outputs), name=outputs[0], domain=DOMAIN)
+        node.attribute.extend(helper.make_attribute(key, value) for key, value in attributes.items())
+        self.nodes.append(node)
+        return outputs[0]
+
+    def layernorm(self, x: str, norm: LayerNorm, name: str, skip: int = 0) -> str:
+        """int16 to int8; ``skip`` leading tokens are left out."""
+        inputs = [x, self.constant(f"{name}.gamma", norm.gamma), self.constant(f"{name}.beta", norm.beta)]
+        return self.node("LayerNorm", inputs, [name], shift=norm.shift, epsilon=norm.epsilon, skip=skip)
+
+    def gate(self, x: str, gate: Gate, name: str) -> tuple[str, str]:
+        """Expert indices and scores."""
+        logits = self.node(
+            "GateLogits",
+            [x, self.constant(f"{name}.weight", gate.weight), self.constant(f"{name}.bias", gate.bias)],
+            [f"{name}.logits"],
+        )
+        outputs = [f"{name}.expert", f"{name}.score"]
+        self.node("Route", [logits], outputs, multiplier=gate.multiplier, shift=gate.shift, top_k=gate.top_k)
+        return outputs[0], outputs[1]
+
+    def experts(
+        self, x: str, expert: str, score: str, residual: str, ffns: Sequence[FFN], name: str, out: str
+    ) -> str:
+        """All experts of a block, their weights stacked along a first axis [E, ...]."""
+        inputs = [x, expert, score, residual]
+        for part in ("fc1", "fc2"):
+            layers: list[Linear] = [getattr(ffn, part) for ffn in ffns]
+            for field in ("weight", "bias", "multiplier"):
+                stacked = np.stack([getattr(layer, field) for layer in layers])
+                inputs.append(self.constant(f"{name}.{part}.{field}", stacked))
+            inputs.append(self._integers(f"{name}.{part}.shift", [layer.shift for layer in layers]))
+        for field in ("gelu_multiplier", "gelu_shift", "zero_point"):
+            inputs.append(self._integers(f"{name}.{field}", [getattr(ffn, field) for ffn in ffns]))
+        return self.node(
+            "Experts",
+            inputs,
+            [out],
+            bits1=[ffn.fc1.bits for ffn in ffns],
+            bits2=[ffn.fc2.bits for ffn in ffns],
+        )
+
+    def _integers(self, name: str, values: Sequence[int]) -> str:
+        return self.constant(name, np.array(values, dtype=np.int64))
+
+
+def path_graph(network: IntegerNetwork, task: str) -> onnx.ModelProto:
+    """The graph of one task, without the functions that its nodes call."""
+    network = network.path(task)
+    cfg, g = network.config, GraphBuilder()
+    H, W = cfg.image_size
+    x = g.node(
+        "PatchEmbedding",
+        ["image", *g.linear("patch_embedding", network.patch), g.constant("position", network.position)],
+        ["patch_embedding"],
+        shift=network.patch.shift,
+        patch_size=cfg.patch_size,
+    )
+    for index, block in enumerate(network.blocks):
+        name, attn = f"block{index}", block.attention
+        normed = g.layernorm(x, block.norm1, f"{name}.norm1")
+        qkv = g.node("Linear", [normed, *g.linear(f"{name}.qkv", attn.qkv)], [f"{name}.qkv"],
+                     shift=attn.qkv.shift)  # fmt: skip
+        mixed = g.node(
+            "Attention",
+            [qkv, g.constant(f"{name}.attention.logit_multiplier", attn.logit_multiplier),
+             g.constant(f"{name}.attention.out_multiplier", attn.out_multiplier)],
+            [f"{name}.attention"],
+            heads=attn.heads, logit_shift=attn.logit_shift, out_shift=attn.out_shift,
+        )  # fmt: skip
+        x = g.node("LinearResidual", [mixed, *g.linear(f"{name}.proj", attn.proj), x], [f"{name}.proj"],
+                   shift=attn.proj.shift)  # fmt: skip
+        normed = g.layernorm(x, block.norm2, f"{name}.norm2")
+        if block.ffn is not None:
+            ffn = block.ffn
+            hidden = g.node(
+                "LinearGelu", [normed, *g.linear(f"{name}.fc1", ffn.fc1)], [f"{name}.hidden"],
+                shift=ffn.fc1.shift, gelu_multiplier=ffn.gelu_multiplier, gelu_shift=ffn.gelu_shift,
+                zero_point=ffn.zero_point,
+            )  # fmt: skip
+            x = g.node("LinearResidual", [hidden, *g.linear(f"{name}.fc2", ffn.fc2), x], [f"{name}.ffn"],
+                       shift=ffn.fc2.shift)  # fmt: skip
+        else:
+            expert, score = g.gate(normed, block.gates[task], f"{name}.gate")
+            x = g.experts(normed, expert, score, x, block.experts, f"{name}.experts", f"{name}.ffn")
+    _head(g, x, network, task)
+    graph = helper.make_graph(
+        g.nodes,
+        f"edge_moe_{task}",
+        [helper.make_tensor_value_info("image", TensorProto.UINT8, ["batch", H, W, 3])],
+        _outputs(network, task),
+        g.initializers,
+    )
+    model = helper.make_model(
+        graph,
+        opset_imports=[helper.make_opsetid("", ONNX_OPSET), helper.make_opsetid(DOMAIN, 1)],
+        ir_version=IR_VERSION,
+        producer_name="edge-moe",
+    )
+    helper.set_model_props(model, {METADATA_KEY: json.dumps(_metadata(network, task), sort_keys=True)})
+    return model
+
+
+def _head(g: GraphBuilder, x: str, network: IntegerNetwork, task: str) -> None:
+    cfg, head = network.config, network.heads[task]
+    height, width = cfg.grid_size
+    y, pad = g.layernorm(x, head.norm, "head.norm", skip=int(cfg.cls_token)), 0
+    for stage, conv in enumerate(head.convs):
+        if stage:
+            y = g.node("Upsample2x", [y], [f"head.upsample{stage}"], height=height, width=width)
+            height, width = 2 * height, 2 * width
+        y = g.node("Conv3x3", [y, *g.linear(f"head.conv{stage}", conv)], [f"head.conv{stage}"],
+                   shift=conv.shift, height=height, width=width, pad=pad)  # fmt: skip
+        pad = -128
+    raw = g.node("LinearInt16", [y, *g.linear("head.out", head.out)], ["head.out"], shift=head.out.shift)
+    factor = head_grid(cfg, len(head.convs))[2]
+    op = "ClassMap" if TASKS[task].kind == "classes" else "PixelValues"
+    g.node(op, [raw], ["output"], height=height, width=width, factor=factor)
+
+
+def _outputs(network: IntegerNetwork, task: str) -> list[onnx.ValueInfoProto]:
+    cfg, head = network.config, network.heads[task]
+    H, W = cfg.image_size
+    height, width, _ = head_grid(cfg, len(head.convs))
+    channels = len(head.out.weight)
+    if TASKS[task].kind == "classes":
+        output = helper.make_tensor_value_info("output", TensorProto.UINT8, ["batch", H, W])
+    else:
+        output = helper.make_tensor_value_info("output", TensorProto.INT32, ["batch", H, W, channels])
+    raw = helper.make_tensor_value_info("head.out", TensorProto.INT16, ["batch", height * width, channels])
+    return [output, raw]
+
+
+def _metadata(network: IntegerNetwork, task: str) -> dict[str, object]:
+    return {
+        "format_version": FORMAT_VERSION,
+        "task": task,
+        "config": to_dict(network.config),
+        "config_hash": network.config.hash(),
+        "output_scale": network.heads[task].scale,
+        "scales": dict(network.scales),
+        "expert_ids": {
+            str(index): list(block.expert_ids) for index, block in enumerate(network.blocks) if block.experts
+        },
+    }

@@ -1,0 +1,228 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A whole integer network: its constants, the checks that make int32 enough, and its execution."""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from edge_moe.config import ModelConfig
+from edge_moe.errors import EdgeMoEError
+from edge_moe.golden import operators as op
+from edge_moe.golden.operators import FFN, Attention, Gate, LayerNorm, Linear
+from edge_moe.tasks import TASKS
+
+ACCUMULATOR_LIMIT = 2**31 - 1
+GATE_WEIGHT_LIMIT = 127 * 128 + 63  # two int8 halves: 128 * high + low, low in [-64, 63]
+
+
+@dataclass(frozen=True)
+class Block:
+    """One encoder block. ``ffn`` of a dense block; ``gates`` (task -> gate) and ``experts`` of an MoE block.
+
+    ``expert_ids`` are the experts' indices in the model, which differ from their places here once
+    unused experts were dropped.
+    """
+
+    norm1: LayerNorm
+    attention: Attention
+    norm2: LayerNorm
+    ffn: FFN | None = None
+    gates: Mapping[str, Gate] = field(default_factory=dict)
+    experts: tuple[FFN, ...] = ()
+    expert_ids: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Head:
+    """LayerNorm, 3x3 convolutions with x2 upsampling between, 1x1 to int16 of ``scale`` units each."""
+
+    norm: LayerNorm
+    convs: tuple[Linear, ...]
+    out: Linear
+    scale: float
+
+
+@dataclass(frozen=True)
+class IntegerNetwork:
+    """All integer constants of one model, for one task or several that share encoder weights.
+
+    ``scales``: name of an intermediate -> what one unit of it means, for reports and float forms;
+    no integer result depends on it. The residual stream's is ``scales["residual"]``.
+    """
+
+    config: ModelConfig
+    patch: Linear
+    position: np.ndarray  # int16 [N, D]
+    blocks: tuple[Block, ...]
+    heads: Mapping[str, Head]
+    scales: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Tasks that this network computes."""
+        return tuple(self.heads)
+
+    def path(self, task: str) -> "IntegerNetwork":
+        """What ``task`` needs: shared blocks, its gates, its head. Raises EdgeMoEError for another task."""
+        if task not in self.heads:
+            raise EdgeMoEError(f"task '{task}' is not in this network: it has {', '.join(self.heads)}.")
+        blocks = tuple(
+            dataclasses.replace(block, gates={task: block.gates[task]}) if block.gates else block
+            for block in self.blocks
+        )
+        return dataclasses.replace(self, blocks=blocks, heads={task: self.heads[task]})
+
+
+@dataclass
+class Trace:
+    """Intermediate tensors by name, in the order in which they were made."""
+
+    tensors: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def __call__(self, name: str, value: np.ndarray) -> np.ndarray:
+        self.tensors[name] = value
+        return value
+
+
+def _ignore(name: str, value: np.ndarray) -> np.ndarray:
+    return value
+
+
+@dataclass(frozen=True)
+class NetworkOutput:
+    """``raw``: the head's int16 [B, h*w, C]; ``output``: per pixel, as :func:`operators.task_output` says."""
+
+    raw: np.ndarray
+    output: np.ndarray
+
+
+def head_grid(config: ModelConfig, convs: int) -> tuple[int, int, int]:
+    """(height, width, factor to full size) of a head's integers after so many convolutions."""
+    height, width = config.grid_size
+    factor = config.patch_size >> (convs - 1)
+    if factor << (convs - 1) != config.patch_size:
+        raise EdgeMoEError(
+            f"model.patch_size = {config.patch_size} is not allowed: a head with {convs} convolutions "
+            f"needs a multiple of {1 << (convs - 1)}."
+        )
+    return height << (convs - 1), width << (convs - 1), factor
+
+
+def run_network(
+    network: IntegerNetwork, images: np.ndarray, task: str, trace: Trace | None = None
+) -> NetworkOutput:
+    """Run one task on uint8 RGB images [B, H, W, 3]; ``trace`` receives every intermediate by name.
+
+    Raises EdgeMoEError for an unknown task or images of another shape or type.
+    """
+    network = network.path(task)
+    expected = (*network.config.image_size, 3)
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != expected:
+        raise EdgeMoEError(
+            f"images are {images.dtype} {list(images.shape)}: this network takes uint8 "
+            f"[batch, {', '.join(map(str, expected))}]."
+        )
+    keep = trace or _ignore
+    x = op.patch_embedding(images, network.patch, network.position, network.config.patch_size)
+    keep("patch_embedding", x)
+    for index, block in enumerate(network.blocks):
+        x = run_block(block, x, task, keep, f"block{index}")
+    return run_head(network.heads[task], x, task, network.config, keep)
+
+
+def run_block(
+    block: Block, x: np.ndarray, task: str, keep: object = _ignore, name: str = "block"
+) -> np.ndarray:
+    """Residual stream int16 [B, N, D] through one block."""
+    assert callable(keep)
+    normed = keep(f"{name}.norm1", op.layernorm(x, block.norm1))
+    qkv = keep(f"{name}.qkv", op.linear(normed, block.attention.qkv))
+    mixed = keep(f"{name}.attention", op.attention(qkv, block.attention))
+    x = keep(f"{name}.proj", op.linear_residual(mixed, block.attention.proj, x))
+    normed = keep(f"{name}.norm2", op.layernorm(x, block.norm2))
+    if block.ffn is not None:
+        hidden = keep(f"{name}.hidden", op.linear_gelu(normed, block.ffn))
+        return np.asarray(keep(f"{name}.ffn", op.linear_residual(hidden, block.ffn.fc2, x)))
+    gate = block.gates[task]
+    logits = keep(f"{name}.gate.logits", op.gate_logits(normed, gate))
+    expert, score = op.route(logits, gate)
+    keep(f"{name}.gate.expert", expert)
+    keep(f"{name}.gate.score", score)
+    combined = op.experts(normed, expert, score, block.experts)
+    return np.asarray(keep(f"{name}.ffn", op.residual_add(x, combined)))
+
+
+def run_head(
+    head: Head, x: np.ndarray, task: str, config: ModelConfig, keep: object = _ignore
+) -> NetworkOutput:
+    """Residual stream int16 [B, N, D] through one task's head."""
+    assert callable(keep)
+    height, width = config.grid_size
+    y = keep("head.norm", op.layernorm(x, head.norm, skip=int(config.cls_token)))
+    pad = 0
+    for stage, conv in enumerate(head.convs):
+        if stage:
+            y = keep(f"head.upsample{stage}", op.upsample2x(y, height, width))
+            height, width = 2 * height, 2 * width
+        y = keep(f"head.conv{stage}", op.conv3x3(y, conv, height, width, pad))
+        pad = -128
+    raw = keep("head.out", op.linear_int16(y, head.out))
+    factor = head_grid(config, len(head.convs))[2]
+    output = keep("output", op.task_output(raw, height, width, factor, TASKS[task].kind == "classes"))
+    return NetworkOutput(raw, output)
+
+
+def check_network(network: IntegerNetwork) -> None:
+    """Prove from the constants that no accumulator exceeds int32; EdgeMoEError names a layer that may."""
+    _check_linear("patch_embedding", network.patch)
+    for index, block in enumerate(network.blocks):
+        name = f"block{index}"
+        for part, norm in (("norm1", block.norm1), ("norm2", block.norm2)):
+            _check_norm(f"{name}.{part}", norm)
+        _check_linear(f"{name}.qkv", block.attention.qkv)
+        _check_linear(f"{name}.proj", block.attention.proj)
+        for place, ffn in enumerate((block.ffn,) if block.ffn is not None else block.experts):
+            where = name if block.ffn is not None else f"{name}.expert{place}"
+            _check_linear(f"{where}.fc1", ffn.fc1)
+            _check_linear(f"{where}.fc2", ffn.fc2)
+        for task, gate in block.gates.items():
+            _check(np.abs(gate.weight.astype(np.int64)).max(initial=0) <= GATE_WEIGHT_LIMIT,
+                   f"{name}.gate.{task}", f"a weight exceeds {GATE_WEIGHT_LIMIT}")  # fmt: skip
+            _check_accumulator(f"{name}.gate.{task}", gate.weight, gate.bias)
+    for task, head in network.heads.items():
+        _check_norm(f"head.{task}.norm", head.norm)
+        for stage, conv in enumerate(head.convs):
+            _check_linear(f"head.{task}.conv{stage}", conv)
+        _check_linear(f"head.{task}.out", head.out)
+
+
+def _check(condition: bool, where: str, what: str) -> None:
+    if not condition:
+        raise EdgeMoEError(f"layer '{where}' cannot be computed exactly: {what}.")
+
+
+def _check_linear(where: str, layer: Linear) -> None:
+    limit = 2 ** (layer.bits - 1) - 1
+    _check(2 <= layer.bits <= 8, where, f"weights of {layer.bits} bits, where 2 to 8 are supported")
+    _check(np.abs(layer.weight.astype(np.int64)).max(initial=0) <= limit, where,
+           f"a weight exceeds {limit}, the largest of {layer.bits} bits")  # fmt: skip
+    _check(layer.multiplier.min(initial=0) >= 0, where, "a multiplier is negative")
+    _check(1 <= layer.shift <= 47, where, f"shift {layer.shift} is not in [1, 47]")
+    _check_accumulator(where, layer.weight.reshape(len(layer.weight), -1), layer.bias)
+
+
+def _check_norm(where: str, norm: LayerNorm) -> None:
+    _check(
+        1 <= norm.shift <= 47 and norm.epsilon >= 1, where, "shift is not in [1, 47] or epsilon is below 1"
+    )
+    _check(bool((np.abs(norm.gamma.astype(np.int64)) * 2**15 + np.abs(norm.beta.astype(np.int64))).max()
+                <= ACCUMULATOR_LIMIT), where, "gamma and beta may exceed 32 bits")  # fmt: skip
+
+
+def _check_accumulator(where: str, weight: np.ndarray, bias: np.ndarray) -> None:
+    worst = 128 * np.abs(weight.astype(np.int64)).sum(1) + np.abs(bias.astype(np.int64))
+    _check(
+        worst.max(initial=0) <= ACCUMULATOR_LIMIT, where, f"the accumulator may reach {worst.max(initial=0)}"
+    )
