@@ -272,7 +272,7 @@ def _axis_taps(size: int, factor: int) -> tuple[np.ndarray, np.ndarray, np.ndarr
     return np.clip(lower, 0, size - 1), np.clip(lower + 1, 0, size - 1), position % (2 * factor)
 
 
-def _upsample_sums(x: np.ndarray, height: int, width: int, factor: int) -> np.ndarray:
+def upsample_sums(x: np.ndarray, height: int, width: int, factor: int) -> np.ndarray:
     """int64 [B, H, W, C] at factor times the size: (2*factor)**2 times the bilinear value, exact."""
     grid = x.reshape(len(x), height, width, -1).astype(np.int64)
     lower, upper, weight = _axis_taps(height, factor)
@@ -285,7 +285,7 @@ def _upsample_sums(x: np.ndarray, height: int, width: int, factor: int) -> np.nd
 
 def upsample2x(x: np.ndarray, height: int, width: int) -> np.ndarray:
     """int8 [B, h*w, C] to int8 [B, 2h*2w, C]: bilinear, half-pixel centres, edges repeated."""
-    out = rounding_shift(_upsample_sums(x, height, width, 2), 4)
+    out = rounding_shift(upsample_sums(x, height, width, 2), 4)
     return out.reshape(len(x), 4 * height * width, -1).astype(np.int8)
 
 
@@ -295,5 +295,5 @@ def task_output(raw: np.ndarray, height: int, width: int, factor: int, classes: 
     ``classes``: uint8 [B, H, W], the largest channel, lowest index on ties. Otherwise int32
     [B, H, W, C], (2*factor)**2 times the bilinear value of the head's integers.
     """
-    sums = _upsample_sums(raw, height, width, factor)
+    sums = upsample_sums(raw, height, width, factor)
     return sums.argmax(-1).astype(np.uint8) if classes else sums.astype(np.int32)
