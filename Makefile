@@ -14,7 +14,7 @@ help:
 	@echo "make test-slow   the tests marked slow"
 	@echo "make bench       speed, as ratios within one run"
 	@echo "make ablation    routing modes against single-task and dense models (about an hour)"
-	@echo "make pretrained  train the model under model/edge_moe/pretrained again (about two hours)"
+	@echo "make pretrained  train the model under model/edge_moe/pretrained again (75 minutes)"
 
 setup: $(READY)
 
@@ -57,7 +57,7 @@ bench: $(READY)
 ablation: $(READY)
 	$(BIN)/edge-moe ablate mini --out runs/ablation --seeds 3
 
-# Dense first, as it trains faster; its FFNs then start the experts (about two hours on two cores).
+# Dense first, as it trains faster; its FFNs then start the experts (75 minutes on two cores).
 # A stage that was interrupted is continued with --resume (edge-moe train --help).
 TRAIN_ON_TWO := OMP_NUM_THREADS=1 $(BIN)/torchrun --nproc-per-node 2 -m edge_moe train
 pretrained: $(READY)
