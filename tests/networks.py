@@ -56,7 +56,10 @@ class NetworkMaker:
         weight = self.rng.integers(-16319, 16319, size=(E, D), endpoint=True).astype(np.int16)
         scale = 512 / (np.sqrt(D) * INPUT_RMS * 16319 / np.sqrt(3))
         bias = self.rng.integers(-(2**20), 2**20, size=E).astype(np.int32)
-        return Gate(weight, bias, int(scale * 2**32), 32, self.config.top_k)
+        multiplier, shift = scale * 2.0**32, 32
+        while multiplier > 32767:
+            multiplier, shift = multiplier / 2, shift - 1
+        return Gate(weight, bias, int(multiplier), shift, self.config.top_k)
 
     def block(self, index: int, bits: int = 8) -> Block:
         """One encoder block, with the experts and every task's gate where it is an MoE block."""
@@ -66,8 +69,8 @@ class NetworkMaker:
         attn = Attention(
             heads,
             self.linear((3 * D, D), INPUT_RMS),
-            (spread * 2**18 * self.rng.uniform(0.6, 1.4, size=heads)).astype(np.int16),
-            18,
+            (spread * 2**14 * self.rng.uniform(0.6, 1.4, size=heads)).astype(np.int16),
+            14,
             self.rng.integers(8000, 32767, size=D).astype(np.int16),
             19,
             self.linear((D, D), 1500.0),

@@ -15,6 +15,12 @@ from edge_moe.tasks import TASKS
 
 ACCUMULATOR_LIMIT = 2**31 - 1
 GATE_WEIGHT_LIMIT = 127 * 128 + 63  # two int8 halves: 128 * high + low, low in [-64, 63]
+MULTIPLIER_LIMIT = 2**15 - 1
+SPREAD_LIMIT = 2**52  # of D**2 * variance + epsilon in LayerNorm
+TOKEN_LIMIT = 4096
+TOP_K_LIMIT = 8
+FACTOR_LIMIT = 64  # from a head's integers to full size: (2 * 64)**2 of them fit int32
+CLASS_LIMIT = 256  # a class map is uint8
 
 
 @dataclass(frozen=True)
@@ -102,10 +108,10 @@ def head_grid(config: ModelConfig, convs: int) -> tuple[int, int, int]:
     """(height, width, factor to full size) of a head's integers after so many convolutions."""
     height, width = config.grid_size
     factor = config.patch_size >> (convs - 1)
-    if factor << (convs - 1) != config.patch_size:
+    if factor << (convs - 1) != config.patch_size or factor > FACTOR_LIMIT:
         raise EdgeMoEError(
             f"model.patch_size = {config.patch_size} is not allowed: a head with {convs} convolutions "
-            f"needs a multiple of {1 << (convs - 1)}."
+            f"needs a multiple of {1 << (convs - 1)} up to {FACTOR_LIMIT << (convs - 1)}."
         )
     return height << (convs - 1), width << (convs - 1), factor
 
@@ -119,7 +125,7 @@ def run_network(
     """
     network = network.path(task)
     expected = (*network.config.image_size, 3)
-    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != expected:
+    if images.dtype != np.uint8 or images.shape[1:] != expected or not len(images):
         raise EdgeMoEError(
             f"images are {images.dtype} {list(images.shape)}: this network takes uint8 "
             f"[batch, {', '.join(map(str, expected))}]."
@@ -175,27 +181,30 @@ def run_head(
 
 
 def check_network(network: IntegerNetwork) -> None:
-    """Prove from the constants that no accumulator exceeds int32; EdgeMoEError names a layer that may."""
+    """Prove from the constants that every number has the width that SPEC.md states.
+
+    Above all that no accumulator exceeds int32. EdgeMoEError names a layer that breaks a limit.
+    """
+    tokens = network.config.num_tokens
+    _check(tokens <= TOKEN_LIMIT, "attention", f"{tokens} tokens, at most {TOKEN_LIMIT} are supported")
     _check_linear("patch_embedding", network.patch)
     for index, block in enumerate(network.blocks):
         name = f"block{index}"
         for part, norm in (("norm1", block.norm1), ("norm2", block.norm2)):
             _check_norm(f"{name}.{part}", norm)
-        _check_linear(f"{name}.qkv", block.attention.qkv)
-        _check_linear(f"{name}.proj", block.attention.proj)
+        _check_attention(name, block.attention)
         for place, ffn in enumerate((block.ffn,) if block.ffn is not None else block.experts):
-            where = name if block.ffn is not None else f"{name}.expert{place}"
-            _check_linear(f"{where}.fc1", ffn.fc1)
-            _check_linear(f"{where}.fc2", ffn.fc2)
+            _check_ffn(name if block.ffn is not None else f"{name}.expert{place}", ffn)
         for task, gate in block.gates.items():
-            _check(np.abs(gate.weight.astype(np.int64)).max(initial=0) <= GATE_WEIGHT_LIMIT,
-                   f"{name}.gate.{task}", f"a weight exceeds {GATE_WEIGHT_LIMIT}")  # fmt: skip
-            _check_accumulator(f"{name}.gate.{task}", gate.weight, gate.bias)
+            _check_gate(f"{name}.gate.{task}", gate)
     for task, head in network.heads.items():
         _check_norm(f"head.{task}.norm", head.norm)
         for stage, conv in enumerate(head.convs):
             _check_linear(f"head.{task}.conv{stage}", conv)
         _check_linear(f"head.{task}.out", head.out)
+        channels = len(head.out.weight)
+        _check(TASKS[task].kind != "classes" or channels <= CLASS_LIMIT, f"head.{task}.out",
+               f"{channels} classes, at most {CLASS_LIMIT} are supported")  # fmt: skip
 
 
 def _check(condition: bool, where: str, what: str) -> None:
@@ -208,17 +217,48 @@ def _check_linear(where: str, layer: Linear) -> None:
     _check(2 <= layer.bits <= 8, where, f"weights of {layer.bits} bits, where 2 to 8 are supported")
     _check(np.abs(layer.weight.astype(np.int64)).max(initial=0) <= limit, where,
            f"a weight exceeds {limit}, the largest of {layer.bits} bits")  # fmt: skip
-    _check(layer.multiplier.min(initial=0) >= 0, where, "a multiplier is negative")
-    _check(1 <= layer.shift <= 47, where, f"shift {layer.shift} is not in [1, 47]")
+    _check_requantise(where, layer.multiplier, layer.shift)
     _check_accumulator(where, layer.weight.reshape(len(layer.weight), -1), layer.bias)
+
+
+def _check_requantise(where: str, multiplier: np.ndarray | int, shift: int) -> None:
+    values = np.asarray(multiplier)
+    _check(values.min(initial=0) >= 0, where, "a multiplier is negative")
+    _check(values.max(initial=0) <= MULTIPLIER_LIMIT, where, f"a multiplier exceeds {MULTIPLIER_LIMIT}")
+    _check(1 <= shift <= 47, where, f"shift {shift} is not in [1, 47]")
+
+
+def _check_attention(name: str, attn: Attention) -> None:
+    _check_linear(f"{name}.qkv", attn.qkv)
+    _check_requantise(f"{name}.attention", attn.logit_multiplier, attn.logit_shift)
+    _check_requantise(f"{name}.attention", attn.out_multiplier, attn.out_shift)
+    _check_linear(f"{name}.proj", attn.proj)
+
+
+def _check_ffn(where: str, ffn: FFN) -> None:
+    _check_linear(f"{where}.fc1", ffn.fc1)
+    _check_requantise(f"{where}.hidden", ffn.gelu_multiplier, ffn.gelu_shift)
+    _check(-128 <= ffn.zero_point <= 127, f"{where}.hidden", f"zero point {ffn.zero_point} is not int8")
+    _check_linear(f"{where}.fc2", ffn.fc2)
+
+
+def _check_gate(where: str, gate: Gate) -> None:
+    _check(np.abs(gate.weight.astype(np.int64)).max(initial=0) <= GATE_WEIGHT_LIMIT, where,
+           f"a weight exceeds {GATE_WEIGHT_LIMIT}")  # fmt: skip
+    _check_requantise(where, gate.multiplier, gate.shift)
+    _check_accumulator(where, gate.weight, gate.bias)
+    _check(gate.top_k <= TOP_K_LIMIT, where, f"top-{gate.top_k}, at most {TOP_K_LIMIT} are supported")
 
 
 def _check_norm(where: str, norm: LayerNorm) -> None:
     _check(
-        1 <= norm.shift <= 47 and norm.epsilon >= 1, where, "shift is not in [1, 47] or epsilon is below 1"
+        1 <= norm.shift <= 31 and norm.epsilon >= 1, where, "shift is not in [1, 31] or epsilon is below 1"
     )
     _check(bool((np.abs(norm.gamma.astype(np.int64)) * 2**15 + np.abs(norm.beta.astype(np.int64))).max()
                 <= ACCUMULATOR_LIMIT), where, "gamma and beta may exceed 32 bits")  # fmt: skip
+    # the largest D**2 * variance: half of the channels at either end of int16
+    spread = (len(norm.gamma) * (2**16 - 1)) ** 2 // 4 + norm.epsilon
+    _check(spread < SPREAD_LIMIT, where, f"D**2 * variance + epsilon may reach {spread}")
 
 
 def _check_accumulator(where: str, weight: np.ndarray, bias: np.ndarray) -> None:
