@@ -5,11 +5,12 @@ import argparse
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import resources
 from pathlib import Path
 
 from edge_moe import __version__
+from edge_moe.cli_integer import DATA_HELP, add_commands
 from edge_moe.errors import EdgeMoEError
 
 # Commands import what they need when they run: `edge-moe info` starts without torch.
@@ -35,6 +36,7 @@ def _train(args: argparse.Namespace) -> None:
         device=args.device,
         max_steps=args.max_steps,
         val_every=args.val_every,
+        quantised=args.quantized,
     )
 
 
@@ -94,8 +96,11 @@ def _ablate(args: argparse.Namespace) -> None:
 
 def _bench(args: argparse.Namespace) -> None:
     from edge_moe.experiments.dispatch import benchmark_dispatch, dispatch_table
+    from edge_moe.experiments.reference import benchmark_checkpoint, reference_table
     from edge_moe.experiments.rendering import benchmark_rendering, rendering_table
 
+    print(reference_table(benchmark_checkpoint(_checkpoint("pretrained"))))
+    print()
     print(dispatch_table(benchmark_dispatch()))
     print()
     print(rendering_table(benchmark_rendering()))
@@ -120,7 +125,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"edge-moe {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    def command(name: str, run: object, text: str) -> argparse.ArgumentParser:
+    def command(name: str, run: Callable[[argparse.Namespace], None], text: str) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=text, description=text)
         sub.set_defaults(run=run)
         return sub
@@ -145,24 +150,25 @@ def build_parser() -> argparse.ArgumentParser:
         sub.add_argument("--tasks", type=_list, help="comma-separated; default: all tasks of the model")
         sub.add_argument("--device", default="auto", help="auto, cpu or cuda")
 
-    data_help = "scenes, cityscapes:DIR, nyud:DIR or pascal:DIR"
-
     sub = command("info", _info, "Parameters and multiply-accumulates of a preset, per task.")
     preset_options(sub)
 
     sub = command("train", _train, "Train a preset; Ctrl-C saves, --resume continues.")
     preset_options(sub)
-    sub.add_argument("--data", default="scenes", help=data_help)
+    sub.add_argument("--data", default="scenes", help=DATA_HELP)
     sub.add_argument("--out", type=Path, help="folder for checkpoints and logs (default: runs/PRESET)")
     sub.add_argument("--resume", action="store_true", help="continue the run in --out")
     sub.add_argument("--init", type=Path, help="start from this checkpoint of the model or its dense twin")
+    sub.add_argument(
+        "--quantized", type=Path, metavar="NPZ", help="fine-tune on the grids of this file of quantize"
+    )
     sub.add_argument("--device", default="auto", help="auto, cpu or cuda")
     sub.add_argument("--max-steps", type=int, help="stop after so many steps; the schedule keeps its length")
     sub.add_argument("--val-every", type=int, default=1, help="epochs between validations")
 
     sub = command("eval", _eval, "Metrics of a checkpoint at the labels' own resolution.")
     common(sub)
-    sub.add_argument("--data", help=f"{data_help} (default: what it was trained on)")
+    sub.add_argument("--data", help=f"{DATA_HELP} (default: what it was trained on)")
     sub.add_argument("--json", type=Path, help="write the metrics to this file")
     sub.add_argument("--usage", type=Path, help="write a heat map of expert usage to this PNG")
     sub.add_argument("--baseline", type=Path, help="JSON of single-task models, to report Delta_m against")
@@ -171,7 +177,7 @@ def build_parser() -> argparse.ArgumentParser:
     sub = command("show", _show, "Side-by-side pictures of every task's prediction.")
     common(sub)
     sub.add_argument("images", nargs="*", type=Path, help="PNG or JPEG files, folders, or video files")
-    sub.add_argument("--data", help=f"{data_help}: with ground truth, from its validation split")
+    sub.add_argument("--data", help=f"{DATA_HELP}: with ground truth, from its validation split")
     sub.add_argument("--count", type=int, default=6, help="pictures from --data")
     sub.add_argument("--every", type=int, default=1, help="use every so many-th frame of a video")
     sub.add_argument("--out", type=Path, default=Path("pictures"), help="folder for the pictures")
@@ -194,12 +200,14 @@ def build_parser() -> argparse.ArgumentParser:
 
     sub = command("ablate", _ablate, "Routing modes against single-task and dense models, over seeds.")
     preset_options(sub)
-    sub.add_argument("--data", default="scenes", help=data_help)
+    sub.add_argument("--data", default="scenes", help=DATA_HELP)
     sub.add_argument("--out", type=Path, default=Path("runs/ablation"))
     sub.add_argument("--seeds", type=int, default=3)
     sub.add_argument("--jobs", type=int, default=2, help="runs at a time, one thread each")
 
-    command("bench", _bench, "Speed of the expert dispatch, as ratios within one run, and of the renderer.")
+    add_commands(command, _checkpoint, _list)
+
+    command("bench", _bench, "Speed as ratios within one run: CPU references, expert dispatch, renderer.")
     return parser
 
 

@@ -93,8 +93,13 @@ class GraphBuilder:
         return self.constant(name, np.array(values, dtype=np.int64))
 
 
-def path_graph(network: IntegerNetwork, task: str) -> onnx.ModelProto:
-    """The graph of one task, without the functions that its nodes call."""
+def path_graph(
+    network: IntegerNetwork, task: str, classes: Sequence[tuple[str, Sequence[int]]] = ()
+) -> onnx.ModelProto:
+    """The graph of one task, without the functions that its nodes call.
+
+    ``classes``: name and RGB colour of each class, for whoever draws the result.
+    """
     network = network.path(task)
     cfg, g = network.config, GraphBuilder()
     H, W = cfg.image_size
@@ -146,7 +151,9 @@ def path_graph(network: IntegerNetwork, task: str) -> onnx.ModelProto:
         ir_version=IR_VERSION,
         producer_name="edge-moe",
     )
-    helper.set_model_props(model, {METADATA_KEY: json.dumps(_metadata(network, task), sort_keys=True)})
+    helper.set_model_props(
+        model, {METADATA_KEY: json.dumps(_metadata(network, task, classes), sort_keys=True)}
+    )
     return model
 
 
@@ -180,13 +187,16 @@ def _outputs(network: IntegerNetwork, task: str) -> list[onnx.ValueInfoProto]:
     return [output, raw]
 
 
-def _metadata(network: IntegerNetwork, task: str) -> dict[str, object]:
+def _metadata(
+    network: IntegerNetwork, task: str, classes: Sequence[tuple[str, Sequence[int]]]
+) -> dict[str, object]:
     return {
         "format_version": FORMAT_VERSION,
         "task": task,
         "config": to_dict(network.config),
         "config_hash": network.config.hash(),
         "output_scale": network.heads[task].scale,
+        "classes": [[name, list(colour)] for name, colour in classes],
         "scales": dict(network.scales),
         "expert_ids": {
             str(index): list(block.expert_ids) for index, block in enumerate(network.blocks) if block.experts

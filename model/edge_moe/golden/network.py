@@ -16,6 +16,7 @@ from edge_moe.tasks import TASKS
 ACCUMULATOR_LIMIT = 2**31 - 1
 GATE_WEIGHT_LIMIT = 127 * 128 + 63  # two int8 halves: 128 * high + low, low in [-64, 63]
 MULTIPLIER_LIMIT = 2**15 - 1
+NORM_SHIFT_LIMIT = 31  # of LayerNorm's result
 SPREAD_LIMIT = 2**52  # of D**2 * variance + epsilon in LayerNorm
 TOKEN_LIMIT = 4096
 TOP_K_LIMIT = 8
@@ -252,7 +253,9 @@ def _check_gate(where: str, gate: Gate) -> None:
 
 def _check_norm(where: str, norm: LayerNorm) -> None:
     _check(
-        1 <= norm.shift <= 31 and norm.epsilon >= 1, where, "shift is not in [1, 31] or epsilon is below 1"
+        1 <= norm.shift <= NORM_SHIFT_LIMIT and norm.epsilon >= 1,
+        where,
+        f"shift is not in [1, {NORM_SHIFT_LIMIT}] or epsilon is below 1",
     )
     _check(bool((np.abs(norm.gamma.astype(np.int64)) * 2**15 + np.abs(norm.beta.astype(np.int64))).max()
                 <= ACCUMULATOR_LIMIT), where, "gamma and beta may exceed 32 bits")  # fmt: skip

@@ -4,8 +4,9 @@
 A checkpoint is a torch zip archive of one plain dict: ``format``, ``version``, ``preset``
 (:func:`edge_moe.config.to_dict`), ``data`` (specification), ``model`` (state dict), ``ema`` (state
 dict or None), ``optimizer`` (state dict or None), ``step`` and ``epoch`` (both completed),
-``validated``, ``metrics`` and ``best``. It holds no random state: every draw in training is a
-function of seed, step and rank.
+``validated``, ``metrics``, ``best`` and, after fine-tuning with fake quantisation, ``quantisation``
+(:meth:`edge_moe.quant.fake.FakeQuantiser.to_plain`). It holds no random state: every draw in
+training is a function of seed, step and rank.
 """
 
 import pickle
@@ -51,6 +52,7 @@ class Checkpoint:
     validated: bool = False
     metrics: Metrics = field(default_factory=dict)
     best: dict[str, Any] = field(default_factory=dict)
+    quantisation: dict[str, Any] | None = None
 
     @property
     def weights(self) -> dict[str, Tensor]:
@@ -118,14 +120,14 @@ def load_checkpoint(path: Path) -> Checkpoint:
 def load_model(path: Path) -> tuple[M3ViT, Preset, dict[str, Any]]:
     """Model in evaluation mode (float32, CPU), its preset, and what else the file says.
 
-    Uses the moving average where there is one. The last entry has ``step``, ``epoch``, ``data``
-    and ``metrics``. Raises EdgeMoEError for a file that is no checkpoint of its own preset.
+    Uses the moving average where there is one. The last entry has ``step``, ``epoch``, ``data``,
+    ``metrics`` and ``quantisation``. Raises EdgeMoEError for a file that is no checkpoint of its own preset.
     """
     checkpoint = load_checkpoint(path)
     preset: Preset = from_dict(Preset, checkpoint.preset)
     model = build_model(preset.model)
     load_weights(model, checkpoint.weights, path)
-    meta = {key: getattr(checkpoint, key) for key in ("step", "epoch", "data", "metrics")}
+    meta = {key: getattr(checkpoint, key) for key in ("step", "epoch", "data", "metrics", "quantisation")}
     return model.eval(), preset, meta
 
 
@@ -219,7 +221,8 @@ def slim(path: Path, out: Path, half: bool = True) -> None:
     checkpoint = load_checkpoint(path)
     weights = {name: _halved(name, tensor) if half else tensor for name, tensor in checkpoint.weights.items()}
     content = {
-        key: getattr(checkpoint, key) for key in ("preset", "data", "step", "epoch", "validated", "metrics")
+        key: getattr(checkpoint, key)
+        for key in ("preset", "data", "step", "epoch", "validated", "metrics", "quantisation")
     }
     save_checkpoint(out, {**content, "model": weights})
 

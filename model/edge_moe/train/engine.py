@@ -18,7 +18,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -31,6 +31,7 @@ from edge_moe.data.transforms import Augmentation
 from edge_moe.errors import EdgeMoEError
 from edge_moe.eval.evaluate import evaluate
 from edge_moe.nn import M3ViT, build_model
+from edge_moe.quant.fake import FakeQuantiser, load_grids
 from edge_moe.tasks import TASKS
 from edge_moe.train import distributed
 from edge_moe.train.checkpoint import (
@@ -71,6 +72,8 @@ class Trainer:
         out: folder for checkpoints and logs; must be empty or absent unless ``resume``.
         resume: continue from ``out/last.pt``.
         init: checkpoint of the same model or of its dense twin to start from.
+        quantised: network made by ``edge-moe quantize`` whose grids every forward pass goes through
+            (quantisation-aware fine-tuning).
         device: of this rank, see :func:`edge_moe.train.distributed.start`.
         max_steps: stop (with a checkpoint) after this many steps in all; the schedule still spans
             ``train.epochs``.
@@ -89,6 +92,7 @@ class Trainer:
         device: torch.device | None = None,
         max_steps: int | None = None,
         val_every: int = 1,
+        quantised: Path | None = None,
     ) -> None:
         train = preset.train
         if train.step_mode == "per_task" and train.gradient_method == "pcgrad":
@@ -102,6 +106,10 @@ class Trainer:
         self.device = device or torch.device("cpu")
         self.max_steps, self.val_every = max_steps, val_every
         self.is_main = distributed.rank() == 0
+        if quantised is not None and init is None:
+            raise EdgeMoEError(
+                "fine-tuning with --quantized starts from trained weights: give --init, or --resume alone."
+            )
         self._check_folder(resume, init)
         self.train_set, self.val_set = (self._open(split) for split in ("train", "val"))
         self.steps_per_epoch = steps_per_epoch(
@@ -122,6 +130,7 @@ class Trainer:
         if checkpoint is not None:
             check_resumable(checkpoint, preset, data, self.out / LAST)
             load_weights(model, checkpoint.model, self.out / LAST)
+        self.grids = self._find_grids(quantised, checkpoint)
         if self.device.type == "cuda" and distributed.is_parallel():
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
         self.model: M3ViT = model.to(self.device)
@@ -133,6 +142,9 @@ class Trainer:
             average = build_model(preset.model).to(self.device)
             average.load_state_dict(self.model.state_dict())
             self.ema = Ema(average, train.ema_decay)
+        if self.grids is not None:
+            for trained in [self.model] if self.ema is None else [self.model, self.ema.model]:
+                self.grids.install(cast(M3ViT, trained))
         if checkpoint is not None:
             self._restore(checkpoint)
         self._stop_requested = False
@@ -304,6 +316,7 @@ class Trainer:
             "validated": self.validated,
             "metrics": self.metrics,
             "best": self.best,
+            "quantisation": None if self.grids is None else self.grids.to_plain(),
         }
 
     def _restore(self, checkpoint: Checkpoint) -> None:
@@ -334,6 +347,13 @@ class Trainer:
             self.out.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise EdgeMoEError(f"cannot make output folder '{self.out}': {error.strerror}.") from None
+
+    def _find_grids(self, quantised: Path | None, checkpoint: Checkpoint | None) -> FakeQuantiser | None:
+        if quantised is not None:
+            return load_grids(quantised, self.preset.model)
+        if checkpoint is not None and checkpoint.quantisation is not None:
+            return FakeQuantiser.from_plain(checkpoint.quantisation)
+        return None
 
     def _open(self, split: str) -> TaskDataset:
         model, train = self.preset.model, self.preset.train
@@ -385,11 +405,12 @@ def run_training(
     device: str = "auto",
     max_steps: int | None = None,
     val_every: int = 1,
+    quantised: Path | None = None,
 ) -> Metrics:
     """Train in this process, or as one rank of ``torchrun``; see :class:`Trainer`."""
     place = distributed.start(device)
     try:
-        return Trainer(preset, data, out, resume, init, place, max_steps, val_every).fit()
+        return Trainer(preset, data, out, resume, init, place, max_steps, val_every, quantised).fit()
     finally:
         distributed.stop()
 

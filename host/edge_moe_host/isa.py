@@ -1,0 +1,231 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Instructions: fields, words and checksum, all declared in one table. SPEC.md, section 8.
+
+An instruction is 16 little-endian words of 32 bits, one memory beat. Word 15 is a checksum of the
+others. C++ and SystemVerilog headers are generated from :func:`fields`; nothing restates a bit.
+"""
+
+import dataclasses
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+
+from edge_moe_host.errors import BundleError
+
+ISA_VERSION = 1
+WORDS = 16  # 32-bit words of an instruction and of an expert's entry
+RECORD_BYTES = 4 * WORDS
+CHECKSUM_WORD = WORDS - 1
+CHECKSUM_SEED = 0x45444D45
+CHECKSUM_ROTATE = 5  # bits by which the running checksum is rotated left before each word
+
+
+class Opcode(enum.IntEnum):
+    """What an instruction does. 0 is none of them, so that cleared memory is no program."""
+
+    END = 1  # the task is done
+    LOAD = 2  # weight image -> int16 rows
+    PATCHES = 3  # image -> int8 rows, one per patch: pixel - 128
+    LINEAR = 4  # int8 rows -> rows, as the epilogue says
+    LAYERNORM = 5  # int16 rows -> int8 rows
+    ATTENTION = 6  # int8 rows q, k, v -> int8 rows
+    GATE = 7  # int8 rows -> routing rows
+    EXPERTS = 8  # int8 rows, routing rows -> added to int16 rows
+    CONV3X3 = 9  # int8 rows -> int8 rows
+    UPSAMPLE2X = 10  # int8 rows -> int8 rows
+    STORE = 11  # int16 rows -> output buffer
+
+
+class Epilogue(enum.IntEnum):
+    """What LINEAR does with its accumulators."""
+
+    REQUANTISE = 0  # int8 in [-127, 127]
+    GELU = 1  # int16, GELU, int8
+    RESIDUAL = 2  # int16, added to the destination
+    INT16 = 3
+
+
+def _bits(word: int, low: int, width: int, doc: str, signed: bool = False) -> Any:
+    return dataclasses.field(
+        default=0, metadata={"word": word, "low": low, "width": width, "signed": signed, "doc": doc}
+    )
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """One instruction: THE table of its fields. Addresses are bytes in the scratch memory."""
+
+    opcode: int = _bits(0, 0, 8, "Opcode")
+    epilogue: int = _bits(0, 8, 4, "Epilogue of LINEAR")
+    weight_bits: int = _bits(0, 12, 4, "bit planes of a weight tile, 2 to 8")
+    shift: int = _bits(0, 16, 6, "of the requantisation; LAYERNORM: of its result; ATTENTION: of the logits")
+    shift2: int = _bits(0, 22, 6, "LINEAR: after GELU; ATTENTION: of the result")
+    top_k: int = _bits(0, 28, 4, "experts of a token, 1 to 8")
+    rows: int = _bits(1, 0, 16, "rows to compute: tokens, pixels of a map, patches")
+    row_start: int = _bits(1, 16, 16, "ATTENTION: first query; CONV3X3: first pixel")
+    in_channels: int = _bits(2, 0, 16, "channels of a source row")
+    out_channels: int = _bits(2, 16, 16, "channels of a destination row")
+    hidden_channels: int = _bits(3, 0, 16, "EXPERTS: between the linears")
+    experts: int = _bits(3, 16, 16, "number of experts")
+    src: int = _bits(4, 0, 32, "source rows; ATTENTION: row 0 of qkv; CONV3X3, UPSAMPLE2X: the whole map")
+    dst: int = _bits(5, 0, 32, "first destination row")
+    routing: int = _bits(6, 0, 32, "EXPERTS: routing rows")
+    hidden: int = _bits(7, 0, 32, "EXPERTS: workspace of rows x hidden_channels bytes")
+    carry: int = _bits(8, 0, 32, "EXPERTS: workspace of rows x out_channels bytes")
+    weight_offset: int = _bits(9, 0, 32, "first beat of the weight block; EXPERTS: of the table")
+    weight_beats: int = _bits(10, 0, 32, "beats of the weight block; EXPERTS: of the table")
+    height: int = _bits(11, 0, 16, "of the source map; PATCHES: of the image")
+    width: int = _bits(11, 16, 16, "of the source map; PATCHES: of the image")
+    multiplier: int = _bits(12, 0, 16, "LINEAR: after GELU; GATE: of the logits")
+    zero_point: int = _bits(12, 16, 8, "of the result of GELU", signed=True)
+    pad: int = _bits(12, 24, 8, "CONV3X3: value outside the map", signed=True)
+    keys: int = _bits(13, 0, 16, "ATTENTION: rows of qkv")
+    heads: int = _bits(13, 16, 8, "ATTENTION: heads")
+    patch: int = _bits(13, 24, 8, "PATCHES: side of a patch in pixels")
+    epsilon: int = _bits(14, 0, 32, "LAYERNORM: added to D**2 times the variance")
+
+
+@dataclass(frozen=True)
+class ExpertEntry:
+    """One expert in the table that EXPERTS points to. Its block holds the first linear, then the second."""
+
+    weight_offset: int = _bits(0, 0, 32, "first beat of the expert's block")
+    weight_beats: int = _bits(1, 0, 32, "beats of the expert's block")
+    bits1: int = _bits(2, 0, 4, "bit planes of the first linear")
+    bits2: int = _bits(2, 4, 4, "bit planes of the second linear")
+    shift1: int = _bits(2, 8, 6, "of the first linear's requantisation")
+    shift2: int = _bits(2, 14, 6, "of the second linear's requantisation")
+    gelu_shift: int = _bits(2, 20, 6, "of the requantisation after GELU")
+    gelu_multiplier: int = _bits(3, 0, 16, "of the requantisation after GELU")
+    zero_point: int = _bits(3, 16, 8, "of the result of GELU", signed=True)
+
+
+# The fields that an opcode reads, besides `opcode`; every other field is 0.
+OPERANDS: dict[Opcode, tuple[str, ...]] = {
+    Opcode.END: (),
+    Opcode.LOAD: ("rows", "out_channels", "dst", "weight_offset", "weight_beats"),
+    Opcode.PATCHES: ("rows", "out_channels", "dst", "height", "width", "patch"),
+    Opcode.LINEAR: ("epilogue", "weight_bits", "shift", "shift2", "rows", "in_channels", "out_channels",
+                    "src", "dst", "weight_offset", "weight_beats", "multiplier", "zero_point"),
+    Opcode.LAYERNORM: ("shift", "rows", "in_channels", "src", "dst", "weight_offset", "weight_beats",
+                       "epsilon"),
+    Opcode.ATTENTION: ("shift", "shift2", "rows", "row_start", "in_channels", "out_channels", "src", "dst",
+                       "weight_offset", "weight_beats", "keys", "heads"),
+    Opcode.GATE: ("shift", "top_k", "rows", "in_channels", "experts", "src", "dst", "weight_offset",
+                  "weight_beats", "multiplier"),
+    Opcode.EXPERTS: ("top_k", "rows", "in_channels", "out_channels", "hidden_channels", "experts", "src",
+                     "dst", "routing", "hidden", "carry", "weight_offset", "weight_beats"),
+    Opcode.CONV3X3: ("weight_bits", "shift", "rows", "row_start", "in_channels", "out_channels", "src",
+                     "dst", "weight_offset", "weight_beats", "height", "width", "pad"),
+    Opcode.UPSAMPLE2X: ("rows", "in_channels", "src", "dst", "height", "width"),
+    Opcode.STORE: ("rows", "in_channels", "src"),
+}  # fmt: skip
+GELU_OPERANDS = ("shift2", "multiplier", "zero_point")  # of LINEAR, 0 with any other epilogue
+
+
+@dataclass(frozen=True)
+class Field:
+    """Bits ``low`` to ``low + width - 1`` of word ``word``; two's complement if ``signed``."""
+
+    name: str
+    word: int
+    low: int
+    width: int
+    signed: bool
+    doc: str
+
+    @property
+    def minimum(self) -> int:
+        """Smallest value that the field holds."""
+        return -(1 << (self.width - 1)) if self.signed else 0
+
+    @property
+    def maximum(self) -> int:
+        """Largest value that the field holds."""
+        return (1 << (self.width - int(self.signed))) - 1
+
+
+Record = TypeVar("Record", Instruction, ExpertEntry)
+
+
+def fields(record: type[Record]) -> tuple[Field, ...]:
+    """The fields of a record's words, in the order of the table."""
+    return tuple(Field(name=spec.name, **spec.metadata) for spec in dataclasses.fields(record))
+
+
+_FIELDS: dict[type, tuple[Field, ...]] = {
+    Instruction: fields(Instruction),
+    ExpertEntry: fields(ExpertEntry),
+}
+
+
+def checksum(words: Sequence[int]) -> int:
+    """Checksum of a record's first 15 words: rotated left by 5, then exclusive-or, word by word."""
+    value = CHECKSUM_SEED
+    for word in words[:CHECKSUM_WORD]:
+        value = ((value << CHECKSUM_ROTATE | value >> (32 - CHECKSUM_ROTATE)) & 0xFFFFFFFF) ^ word
+    return value
+
+
+def encode(record: Instruction | ExpertEntry) -> bytes:
+    """64 bytes of an instruction or an expert's entry. BundleError names a field that does not fit."""
+    words = [0] * WORDS
+    for field in _FIELDS[type(record)]:
+        value = int(getattr(record, field.name))
+        if not field.minimum <= value <= field.maximum:
+            raise BundleError(
+                f"field '{field.name}' = {value} of {_title(record)} is not in "
+                f"[{field.minimum}, {field.maximum}]."
+            )
+        words[field.word] |= (value & ((1 << field.width) - 1)) << field.low
+    if isinstance(record, Instruction):
+        _check_unused(record)
+    words[CHECKSUM_WORD] = checksum(words)
+    return np.array(words, dtype="<u4").tobytes()
+
+
+def decode(record: type[Record], data: bytes, where: str) -> Record:
+    """Read 64 bytes; ``where`` names their place in errors. BundleError when they are no such record."""
+    words = np.frombuffer(data, dtype="<u4").tolist()
+    if len(words) != WORDS:
+        raise BundleError(f"{where} has {len(data)} bytes where {RECORD_BYTES} were expected.")
+    if words[CHECKSUM_WORD] != checksum(words):
+        raise BundleError(f"{where} is damaged: its checksum does not match.")
+    used = [0] * WORDS
+    values = {}
+    for field in _FIELDS[record]:
+        mask = (1 << field.width) - 1
+        used[field.word] |= mask << field.low
+        value = words[field.word] >> field.low & mask
+        values[field.name] = value - (mask + 1) if field.signed and value > field.maximum else value
+    if any(word & ~mask for word, mask in zip(words[:CHECKSUM_WORD], used[:CHECKSUM_WORD], strict=True)):
+        raise BundleError(f"{where} sets bits that mean nothing in version {ISA_VERSION} of the format.")
+    result = record(**values)
+    if isinstance(result, Instruction):
+        _check_unused(result, where)
+    return result
+
+
+def _title(record: Instruction | ExpertEntry) -> str:
+    if isinstance(record, ExpertEntry):
+        return "an expert's entry"
+    known = record.opcode in Opcode.__members__.values()
+    return Opcode(record.opcode).name if known else f"opcode {record.opcode}"
+
+
+def _check_unused(instruction: Instruction, where: str = "an instruction") -> None:
+    """Opcode and epilogue are known, and fields that the opcode does not read are 0."""
+    if instruction.opcode not in Opcode.__members__.values():
+        raise BundleError(f"{where} has the unknown opcode {instruction.opcode}.")
+    opcode = Opcode(instruction.opcode)
+    if instruction.epilogue not in Epilogue.__members__.values():
+        raise BundleError(f"{where} has the unknown epilogue {instruction.epilogue}.")
+    operands = set(OPERANDS[opcode])
+    if opcode is Opcode.LINEAR and instruction.epilogue != Epilogue.GELU:
+        operands.difference_update(GELU_OPERANDS)
+    for field in _FIELDS[Instruction][1:]:
+        if field.name not in operands and getattr(instruction, field.name):
+            raise BundleError(f"{where} ({opcode.name}) sets '{field.name}', which it does not read.")

@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Cycles, traffic and work of a bundle's tasks, instruction by instruction. SPEC.md, section 12."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from edge_moe.compiler.accelerator import AcceleratorConfig
+from edge_moe.compiler.interpreter import run_program
+from edge_moe.compiler.opening import task_of
+from edge_moe.compiler.pipeline import Pipeline, run_experts, run_instruction
+from edge_moe.config import from_dict
+from edge_moe.errors import EdgeMoEError
+from edge_moe.golden.network import Trace
+from edge_moe_host import layout
+from edge_moe_host.bundle import Bundle, TaskProgram
+from edge_moe_host.isa import RECORD_BYTES, Epilogue, Instruction, Opcode
+from edge_moe_host.layout import WORD
+
+Routing = Mapping[int, Sequence[int]]  # EXPERTS instruction -> rows of each expert
+
+
+@dataclass(frozen=True)
+class Timing:
+    """One instruction: cycles from ``start`` to ``end``, of which it ``waited`` for weights."""
+
+    instruction: Instruction
+    start: float
+    end: float
+    waited: float
+    macs: int
+    weight_bytes: int
+    io_bytes: int
+
+    @property
+    def cycles(self) -> float:
+        """From the end of the instruction before to its own."""
+        return self.end - self.start
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """One task's frame. ``in_vain``: empty experts whose weights were read before the routing was known."""
+
+    task: str
+    accelerator: AcceleratorConfig
+    timings: tuple[Timing, ...]
+    in_vain: int
+
+    @property
+    def cycles(self) -> float:
+        """From the start of the program to its end."""
+        return self.timings[-1].end
+
+    @property
+    def milliseconds(self) -> float:
+        """At the accelerator's clock."""
+        return self.cycles / self.accelerator.clock_mhz / 1000
+
+    @property
+    def macs(self) -> int:
+        """Products that the model needs; padding is not counted."""
+        return sum(timing.macs for timing in self.timings)
+
+    @property
+    def waited(self) -> float:
+        """Cycles in which the unit waited for weights."""
+        return sum(timing.waited for timing in self.timings)
+
+    @property
+    def weight_bytes(self) -> int:
+        """Read from the weight image."""
+        return sum(timing.weight_bytes for timing in self.timings)
+
+    @property
+    def memory_bytes(self) -> int:
+        """All traffic with external memory: weights, instructions, image and result."""
+        io = sum(timing.io_bytes for timing in self.timings)
+        return self.weight_bytes + io + RECORD_BYTES * len(self.timings)
+
+    @property
+    def peak_macs(self) -> int:
+        """Products per cycle of the compute unit."""
+        a = self.accelerator
+        return a.tile_in * a.tile_out * a.tokens_parallel
+
+    @property
+    def utilisation(self) -> float:
+        """Share of the compute unit's products that the model needed."""
+        return self.macs / (self.peak_macs * self.cycles)
+
+    @property
+    def weight_floor(self) -> float:
+        """Cycles that reading the weights alone takes."""
+        return self.weight_bytes / self.accelerator.memory_bytes_per_cycle
+
+
+def estimate_task(bundle: Bundle, task: str, routing: Routing | None = None) -> Estimate:
+    """Model one frame of a task on the bundle's accelerator; ``routing`` defaults to an even one."""
+    program = task_of(bundle, task)
+    accelerator: AcceleratorConfig = from_dict(AcceleratorConfig, bundle.manifest.accelerator.config)
+    routing = uniform_routing(program) if routing is None else routing
+    pipeline, timings, in_vain = Pipeline(accelerator), [], 0
+    for index, i in enumerate(program.instructions):
+        start, waited, words = pipeline.unit, pipeline.waited, pipeline.words_read
+        rows: list[int] = []
+        if i.opcode == Opcode.EXPERTS:
+            rows = list(routing[index])
+            in_vain += run_experts(pipeline, i, bundle.expert_table(i), rows, accelerator)
+        else:
+            run_instruction(pipeline, i, accelerator)
+        timings.append(
+            Timing(
+                i,
+                start,
+                pipeline.unit,
+                pipeline.waited - waited,
+                instruction_macs(i, sum(rows)),
+                (pipeline.words_read - words) * WORD,
+                instruction_io(i),
+            )
+        )
+    return Estimate(task, accelerator, tuple(timings), in_vain)
+
+
+def instruction_macs(i: Instruction, assignments: int = 0) -> int:
+    """Products of an instruction's shape; ``assignments``: rows of all experts together."""
+    if i.opcode == Opcode.LINEAR:
+        return i.rows * i.in_channels * i.out_channels
+    if i.opcode == Opcode.ATTENTION:
+        return 2 * i.rows * i.keys * i.out_channels
+    if i.opcode == Opcode.GATE:
+        return i.rows * i.in_channels * i.experts
+    if i.opcode == Opcode.EXPERTS:
+        return 2 * assignments * i.in_channels * i.hidden_channels
+    if i.opcode == Opcode.CONV3X3:
+        return 9 * i.rows * i.in_channels * i.out_channels
+    return 0
+
+
+def instruction_io(i: Instruction) -> int:
+    """Bytes of the image or the result that an instruction moves."""
+    if i.opcode == Opcode.PATCHES:
+        return 3 * i.height * i.width
+    return i.rows * layout.output_row(i.in_channels) if i.opcode == Opcode.STORE else 0
+
+
+def uniform_routing(program: TaskProgram) -> dict[int, list[int]]:
+    """Every expert gets its equal share of the rows, the first ones one more where that is not whole."""
+    routing = {}
+    for index, i in enumerate(program.instructions):
+        if i.opcode == Opcode.EXPERTS:
+            share, rest = divmod(i.rows * i.top_k, i.experts)
+            routing[index] = [share + (expert < rest) for expert in range(i.experts)]
+    return routing
+
+
+def measured_routing(bundle: Bundle, task: str, images: np.ndarray) -> list[dict[int, list[int]]]:
+    """Rows of each expert in each image uint8 [B, H, W, 3], from the interpreter."""
+    program, result = task_of(bundle, task), []
+    for image in images:
+        trace = Trace()
+        run_program(bundle, task, image[None], trace)
+        routing: dict[int, list[int]] = {}
+        latest = ""
+        names = {t.instruction: t.name for t in program.entry.tensors if t.kind == "expert"}
+        for index, i in enumerate(program.instructions):
+            latest = names.get(index, latest)
+            if i.opcode == Opcode.EXPERTS:
+                chosen = trace.tensors[latest].reshape(-1)
+                routing[index] = np.bincount(chosen, minlength=i.experts).tolist()
+        result.append(routing)
+    return result
+
+
+def estimate_images(bundle: Bundle, task: str, images: np.ndarray) -> list[Estimate]:
+    """One estimate per image, with its own routing. EdgeMoEError when there are none."""
+    if not len(images):
+        raise EdgeMoEError("there are no images to take the routing from: give at least one.")
+    return [estimate_task(bundle, task, routing) for routing in measured_routing(bundle, task, images)]
+
+
+def title(i: Instruction) -> str:
+    """Name of an instruction in tables."""
+    name = Opcode(i.opcode).name
+    return f"{name} {Epilogue(i.epilogue).name.lower()}" if i.opcode == Opcode.LINEAR else name
+
+
+def estimate_table(estimate: Estimate) -> str:
+    """Totals per kind of instruction, then of the frame."""
+    a = estimate.accelerator
+    lines = [
+        f"{estimate.task}: {estimate.cycles:,.0f} cycles, {estimate.milliseconds:.3f} ms at {a.clock_mhz} "
+        "MHz (modelled, not measured)",
+        f"{'instruction':<20}{'count':>6}{'cycles':>11}{'waiting':>10}{'share':>8}{'MMAC':>10}"
+        f"{'MAC/cycle':>11}{'weights kB':>12}",
+    ]
+    kinds: dict[str, list[Timing]] = {}
+    for timing in estimate.timings:
+        kinds.setdefault(title(timing.instruction), []).append(timing)
+    for name, group in kinds.items():
+        cycles, macs = sum(t.cycles for t in group), sum(t.macs for t in group)
+        lines.append(
+            f"{name:<20}{len(group):>6}{cycles:>11,.0f}{sum(t.waited for t in group):>10,.0f}"
+            f"{cycles / estimate.cycles:>8.1%}{macs / 1e6:>10.2f}{macs / max(cycles, 1):>11.0f}"
+            f"{sum(t.weight_bytes for t in group) / 1e3:>12.1f}"
+        )
+    lines.append(
+        f"{'all':<20}{len(estimate.timings):>6}{estimate.cycles:>11,.0f}{estimate.waited:>10,.0f}{1:>8.1%}"
+        f"{estimate.macs / 1e6:>10.2f}{estimate.macs / estimate.cycles:>11.0f}"
+        f"{estimate.weight_bytes / 1e3:>12.1f}"
+    )
+    lines += [
+        f"compute unit: {estimate.utilisation:.1%} of {estimate.peak_macs} products per cycle used; "
+        f"memory: {estimate.memory_bytes / 1e6:.2f} MB per frame, "
+        f"{estimate.memory_bytes / estimate.cycles:.1f} bytes per cycle",
+        f"floors: {estimate.macs / estimate.peak_macs:,.0f} cycles of products, "
+        f"{estimate.weight_floor:,.0f} of weights at {a.memory_bytes_per_cycle} bytes per cycle",
+    ]
+    if estimate.in_vain:
+        lines.append(f"{estimate.in_vain} experts without tokens were read before the routing was known")
+    return "\n".join(lines)

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A compiled bundle against the path.onnx files that it was made of: equality of every intermediate."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from edge_moe.compiler.interpreter import run_program, task_output
+from edge_moe.compiler.opening import open_bundle, task_of
+from edge_moe.compiler.path_reader import parse_path
+from edge_moe.errors import EdgeMoEError
+from edge_moe.export.path import read_path_model
+from edge_moe.export.runtime import Session
+from edge_moe.export.verify import traced_model
+from edge_moe.golden.network import Trace
+from edge_moe_host.bundle import Bundle
+
+
+@dataclass(frozen=True)
+class BundleCounts:
+    """What was compared for equality: ``values`` integers of ``tensors`` tensors, of all tasks and images."""
+
+    tasks: int
+    images: int
+    tensors: int
+    values: int
+
+
+def random_pictures(height: int, width: int, count: int, seed: int = 0) -> np.ndarray:
+    """uint8 [count, height, width, 3]: coloured blocks with noise, each routed in its own way."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(0, 256, size=(count, -(-height // 16), -(-width // 16), 3))
+    blocks = coarse.repeat(16, axis=1).repeat(16, axis=2)[:, :height, :width]
+    return np.clip(blocks + rng.integers(-40, 40, size=blocks.shape), 0, 255).astype(np.uint8)
+
+
+def verify_bundle(path: Path, paths: Sequence[Path], images: np.ndarray | None = None) -> BundleCounts:
+    """Run the bundle and stock onnxruntime on uint8 ``images`` [n, H, W, 3] and compare every tensor.
+
+    Without images, two random ones are taken. Raises EdgeMoEError naming the first tensor that differs.
+    """
+    bundle = open_bundle(path)
+    tensors, values, count = 0, 0, 0
+    for source in paths:
+        model = read_path_model(Path(source))
+        graph = parse_path(model, f"'{source}'")
+        program = task_of(bundle, graph.task)
+        if graph.config.hash() != bundle.manifest.model.hash:
+            raise EdgeMoEError(f"'{source}' is of another model than bundle '{path}': compile it again.")
+        height, width, _ = program.entry.image
+        pictures = random_pictures(height, width, 2) if images is None else images
+        if not len(pictures):
+            raise EdgeMoEError("there are no images to verify a bundle on: give at least one.")
+        session = Session(traced_model(model).SerializeToString(), f"'{source}'")
+        for index in range(len(pictures)):
+            done = _compare(bundle, graph.task, session, pictures[index : index + 1], index)
+            tensors, values = tensors + done[0], values + done[1]
+        count = len(pictures)
+    return BundleCounts(len(paths), count, tensors, values)
+
+
+def _compare(bundle: Bundle, task: str, session: Session, image: np.ndarray, number: int) -> tuple[int, int]:
+    """Tensors and values of one image, all of them equal."""
+    trace = Trace()
+    raw = run_program(bundle, task, image, trace)
+    trace("output", task_output(bundle, task, raw))
+    expected = session.run(image)
+    if set(expected) != set(trace.tensors):
+        raise EdgeMoEError(
+            f"the compiled program of task '{task}' does not have the tensors of its path.onnx: "
+            f"{', '.join(sorted(set(expected) ^ set(trace.tensors)))} are in one of the two only."
+        )
+    for name, actual in trace.tensors.items():
+        wanted = expected[name]
+        if actual.shape != wanted.shape or actual.dtype != wanted.dtype:
+            raise EdgeMoEError(
+                f"the compiled program of task '{task}' gives '{name}' {actual.dtype} {list(actual.shape)} "
+                f"where onnxruntime gives {wanted.dtype} {list(wanted.shape)}."
+            )
+        wrong = np.argwhere(actual != wanted)
+        if len(wrong):
+            place = tuple(int(axis) for axis in wrong[0])
+            raise EdgeMoEError(
+                f"the compiled program of task '{task}' differs from onnxruntime in {len(wrong)} of "
+                f"{actual.size} values of '{name}', first at {list(place[1:])} of image {number}: "
+                f"{actual[place]} where {wanted[place]} is right."
+            )
+    return len(trace.tensors), sum(value.size for value in trace.tensors.values())

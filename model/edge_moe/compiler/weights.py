@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The weight image: bit planes of tiles, parameters between them, blocks stored once. SPEC.md, section 9."""
+
+import hashlib
+import zlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from edge_moe.golden.operators import Gate, Linear
+from edge_moe_host import layout
+from edge_moe_host.layout import GATE_EXPERTS, TILE, WORD, tiles
+from edge_moe_host.manifest import Section
+
+TILE_WEIGHTS = TILE * TILE
+LOW_BITS = 7  # of a gate weight's low half: [-64, 63]
+
+
+def weight_bits(weight: np.ndarray) -> int:
+    """Fewest bits, 2 to 8, whose symmetric range +-(2**(bits-1) - 1) holds every weight."""
+    return max(2, int(np.abs(weight.astype(np.int64)).max(initial=0)).bit_length() + 1)
+
+
+def _transpose_bits(octets: np.ndarray) -> np.ndarray:
+    """uint8 [..., 8] -> uint8 [..., 8]: bit j of byte i becomes bit i of byte j. Its own inverse."""
+    x = np.ascontiguousarray(octets).view("<u8")
+    for shift, mask in ((7, 0x00AA00AA00AA00AA), (14, 0x0000CCCC0000CCCC), (28, 0x00000000F0F0F0F0)):
+        swap = (x ^ (x >> np.uint64(shift))) & np.uint64(mask)
+        x = x ^ swap ^ (swap << np.uint64(shift))
+    return x.view(np.uint8)
+
+
+def to_planes(weights: np.ndarray, bits: int) -> np.ndarray:
+    """int8 [..., 1024] -> uint8 [..., bits, 128]: bit n of plane p, from byte 0 on, is bit p of weight n."""
+    octets = weights.view(np.uint8).reshape(*weights.shape[:-1], WORD, 8)
+    return np.ascontiguousarray(_transpose_bits(octets).swapaxes(-1, -2)[..., :bits, :])
+
+
+def from_planes(planes: np.ndarray) -> np.ndarray:
+    """uint8 [..., bits, 128] -> int8 [..., 1024]; the top plane is the sign."""
+    bits = planes.shape[-2]
+    sign = np.broadcast_to(planes[..., bits - 1 :, :], (*planes.shape[:-2], 8 - bits, WORD))
+    full = np.concatenate([planes, sign], axis=-2)
+    octets = _transpose_bits(full.swapaxes(-1, -2))
+    return octets.reshape(*planes.shape[:-2], TILE_WEIGHTS).view(np.int8)
+
+
+def _padded(values: np.ndarray, dtype: str) -> np.ndarray:
+    """[C] -> uint8 [tiles, bytes of 32 values], zeros behind."""
+    out = np.zeros(TILE * tiles(len(values)), dtype=dtype)
+    out[: len(values)] = values
+    return out.view(np.uint8).reshape(-1, TILE * out.itemsize)
+
+
+def _parameters(first: np.ndarray, second: np.ndarray) -> list[np.ndarray]:
+    """Words of each tile's parameters: 32 int32 ``first``; in even tiles also 2 x 32 int16 ``second``."""
+    wide, narrow = _padded(first, "<i4"), _padded(second, "<i2")
+    if len(narrow) % 2:
+        narrow = np.concatenate([narrow, np.zeros_like(narrow[:1])])
+    pairs = narrow.reshape(-1, WORD)
+    return [
+        np.stack([wide[tile], pairs[tile // 2]]) if tile % 2 == 0 else wide[tile : tile + 1]
+        for tile in range(len(wide))
+    ]
+
+
+def parameter_block(first: np.ndarray, second: np.ndarray) -> bytes:
+    """A block of parameters alone: 32-bit and 16-bit values per channel."""
+    return np.concatenate(_parameters(first, second)).tobytes()
+
+
+def read_parameters(block: np.ndarray, channels: int) -> tuple[np.ndarray, np.ndarray]:
+    """Inverse of :func:`parameter_block`: int32 [channels] and int16 [channels]."""
+    first, second, _ = _split(block, tiles(channels), 0)
+    return first[:channels], second[:channels]
+
+
+def linear_block(weight: np.ndarray, bias: np.ndarray, multiplier: np.ndarray, bits: int) -> bytes:
+    """Stream of a linear, weight int8 [out, in]: per tile of 32 outputs its parameters, then its tiles."""
+    out, fan_in = weight.shape
+    padded = np.zeros((TILE * tiles(out), TILE * tiles(fan_in)), dtype=np.int8)
+    padded[:out, :fan_in] = weight
+    grid = padded.reshape(tiles(out), TILE, tiles(fan_in), TILE).swapaxes(1, 2)
+    planes = to_planes(np.ascontiguousarray(grid).reshape(tiles(out), tiles(fan_in), TILE_WEIGHTS), bits)
+    words: list[np.ndarray] = []
+    for tile, parameters in enumerate(_parameters(bias, multiplier)):
+        words += [parameters, planes[tile].reshape(-1, WORD)]
+    return np.concatenate(words).tobytes()
+
+
+def _split(block: np.ndarray, out_tiles: int, tile_words: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Biases [32 * out_tiles], multipliers of the same length, weight words [out_tiles, tile_words, 128]."""
+    words = block.reshape(-1, WORD)
+    first, second, weights, at = [], [], [], 0
+    for tile in range(out_tiles):
+        first.append(words[at])
+        if tile % 2 == 0:
+            second.append(words[at + 1])
+        at += 2 - tile % 2
+        weights.append(words[at : at + tile_words])
+        at += tile_words
+    multiplier = np.concatenate(second).view("<i2")[: TILE * out_tiles]
+    return np.concatenate(first).view("<i4"), multiplier, np.stack(weights)
+
+
+def read_linear(
+    block: np.ndarray, out: int, fan_in: int, bits: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Inverse of :func:`linear_block`: weight int8 [out, fan_in], bias int32 and multiplier int16 [out]."""
+    bias, multiplier, words = _split(block, tiles(out), tiles(fan_in) * bits)
+    grid = from_planes(words.reshape(tiles(out), tiles(fan_in), bits, WORD))
+    by_rows = grid.reshape(tiles(out), tiles(fan_in), TILE, TILE).swapaxes(1, 2)
+    weight = by_rows.reshape(TILE * tiles(out), TILE * tiles(fan_in))
+    return np.ascontiguousarray(weight[:out, :fan_in]), bias[:out], multiplier[:out]
+
+
+def expert_block(fc1: Linear, fc2: Linear) -> bytes:
+    """Both linears of an expert, one behind the other."""
+    return linear_block(fc1.weight, fc1.bias, fc1.multiplier, fc1.bits) + linear_block(
+        fc2.weight, fc2.bias, fc2.multiplier, fc2.bits
+    )
+
+
+def gate_block(gate: Gate) -> bytes:
+    """A gate as a linear of int8 halves: in each tile 16 rows of high ones, then 16 rows of low ones."""
+    E, D = gate.weight.shape
+    count = layout.gate_tiles(E)
+    wide = np.zeros((GATE_EXPERTS * count, D), dtype=np.int64)
+    wide[:E] = gate.weight
+    high = (wide + (1 << LOW_BITS >> 1)) >> LOW_BITS
+    low = wide - (high << LOW_BITS)
+    halves = np.stack([high, low]).reshape(2, count, GATE_EXPERTS, D).swapaxes(0, 1)
+    bias = np.zeros((count, 2, GATE_EXPERTS), dtype=np.int32)
+    flat = np.zeros(GATE_EXPERTS * count, dtype=np.int32)
+    flat[:E] = gate.bias
+    bias[:, 0] = flat.reshape(count, GATE_EXPERTS)
+    rows = halves.reshape(TILE * count, D).astype(np.int8)
+    return linear_block(rows, bias.reshape(-1), np.zeros(TILE * count, dtype=np.int16), 8)
+
+
+def read_gate(block: np.ndarray, experts: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """Inverse of :func:`gate_block`: weight int16 [experts, width] and bias int32 [experts]."""
+    count = layout.gate_tiles(experts)
+    rows, bias, _ = read_linear(block, TILE * count, width, 8)
+    halves = rows.reshape(count, 2, GATE_EXPERTS, width).astype(np.int16)
+    weight = (halves[:, 0] << LOW_BITS) + halves[:, 1]
+    first = bias.reshape(count, 2, GATE_EXPERTS)[:, 0].reshape(-1)
+    return weight.reshape(-1, width)[:experts], first[:experts]
+
+
+def row_block(rows: np.ndarray) -> bytes:
+    """int16 [N, C] as scratch rows, padded to whole words."""
+    out = np.zeros((len(rows), TILE * tiles(rows.shape[1])), dtype="<i2")
+    out[:, : rows.shape[1]] = rows
+    data = out.tobytes()
+    return data + bytes(-len(data) % WORD)
+
+
+class WeightImage:
+    """Blocks in the order of their first use; a block that is there already is not stored again."""
+
+    def __init__(self) -> None:
+        self.sections: list[Section] = []
+        self._blocks: list[bytes] = []
+        self._places: dict[tuple[str, bytes], Section] = {}
+        self._beats = 0
+
+    def add(self, kind: str, name: str, block: bytes) -> Section:
+        """Where the block stands: its section, new or shared."""
+        key = (kind, hashlib.sha256(block).digest())
+        if key not in self._places:
+            section = Section(name, kind, self._beats, len(block) // layout.BEAT, zlib.crc32(block))
+            self._places[key] = section
+            self.sections.append(section)
+            self._blocks.append(block)
+            self._beats += section.beats
+        return self._places[key]
+
+    @property
+    def size(self) -> int:
+        """Bytes of the image."""
+        return self._beats * layout.BEAT
+
+    def blocks(self) -> Sequence[bytes]:
+        """The image's bytes, block by block."""
+        return tuple(self._blocks)

@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``path.qdq.onnx``: the same network as ordinary float operators between quantise/dequantise pairs.
+
+For speed in onnxruntime, which turns the pairs into integer kernels, and for other runtimes. It has
+the weights and scales of the integer network but float LayerNorm, softmax and GELU, so results agree
+closely and not bit for bit. Inside, values count integer units of the golden model; outputs are real.
+Imports no torch.
+"""
+
+import dataclasses
+import math
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper
+
+from edge_moe.export.graph import IR_VERSION, ONNX_OPSET
+from edge_moe.export.qdq_builder import QdqBuilder, Quantised
+from edge_moe.golden.arithmetic import EXP2_BITS, GELU_FRACTION, INT8_MIN
+from edge_moe.golden.network import Head, IntegerNetwork, head_grid
+from edge_moe.golden.operators import AVERAGE_FRACTION, FFN, Attention, Gate, Linear
+from edge_moe.tasks import TASKS
+
+LOGIT_UNIT = math.log(2) / (1 << EXP2_BITS)  # of a base-2 logit in Q8, as an exponent of e
+
+
+def build_qdq_model(network: IntegerNetwork, task: str) -> onnx.ModelProto:
+    """The model of one task: uint8 ``image`` [batch, H, W, 3] in, ``output`` and ``head.out`` out.
+
+    ``output`` is the class map uint8 [batch, H, W] or float32 [batch, H, W, C]; ``head.out`` float32
+    [batch, h*w, C]. Raises EdgeMoEError for a task that the network lacks.
+    """
+    network = network.path(task)
+    g, N = QdqBuilder(), network.config.num_tokens
+    x = _patch_embedding(g, network)
+    for index, block in enumerate(network.blocks):
+        name = f"block{index}"
+        normed = g.layernorm(x, block.norm1, f"{name}.norm1")
+        x = g.op("Add", x, _attention(g, normed, block.attention, N, name), name=f"{name}.proj")
+        normed = g.layernorm(x, block.norm2, f"{name}.norm2")
+        if block.ffn is not None:
+            x = g.op("Add", x, _ffn(g, normed, block.ffn, name), name=f"{name}.ffn")
+        else:
+            x = _experts(g, x, normed, block.gates[task], block.experts, name)
+    outputs = _head(g, x, network.heads[task], network, task)
+    H, W = network.config.image_size
+    image = helper.make_tensor_value_info("image", TensorProto.UINT8, ["batch", H, W, 3])
+    graph = helper.make_graph(g.nodes, f"edge_moe_qdq_{task}", [image], outputs, g.initializers)
+    model = helper.make_model(
+        graph,
+        opset_imports=[helper.make_opsetid("", ONNX_OPSET)],
+        ir_version=IR_VERSION,
+        producer_name="edge-moe",
+    )
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def _patch_embedding(g: QdqBuilder, network: IntegerNetwork) -> str:
+    """Residual stream, float [batch * N, D]."""
+    cfg, p = network.config, network.config.patch_size
+    rows, columns = cfg.grid_size
+    tiles = g.op("Transpose", g.reshape("image", -1, rows, p, columns, p, 3), perm=[0, 1, 3, 2, 4, 5])
+    patches = Quantised(g.reshape(tiles, -1, 3 * p * p))
+    x = g.reshape(g.linear(patches, network.patch, "patch_embedding"), -1, rows * columns, cfg.embed_dim)
+    if cfg.cls_token:
+        x = g.op("Pad", x, np.array([0, 1, 0, 0, 0, 0]))
+    x = g.op("Add", x, network.position.astype(np.float32))
+    return g.reshape(x, -1, cfg.embed_dim)
+
+
+def _attention(g: QdqBuilder, normed: Quantised, attn: Attention, tokens: int, name: str) -> str:
+    """Float [batch * N, D] that joins the residual stream."""
+    D, h = len(attn.out_multiplier), attn.heads
+    qkv = g.quantise(g.linear(normed, attn.qkv, f"{name}.qkv"), 1.0, 0, f"{name}.qkv")
+    parts = g.op("Transpose", g.reshape(qkv.name, -1, tokens, 3, h, D // h), perm=[2, 0, 3, 1, 4])
+    q, k, v = (
+        g.dequantise(Quantised(g.op("Squeeze", part, np.array([0]))))
+        for part in g.ops("Split", parts, outputs=3, axis=0, num_outputs=3)
+    )
+    unit = attn.logit_multiplier * (2.0**-attn.logit_shift * LOGIT_UNIT)
+    logits = g.op("Mul", g.op("MatMul", q, g.op("Transpose", k, perm=[0, 1, 3, 2])), unit[:, None, None])
+    average = g.op("MatMul", g.op("Softmax", logits, axis=-1), v)
+    average = g.reshape(g.op("Transpose", average, perm=[0, 2, 1, 3]), -1, D)
+    mixed = g.op("Mul", average, attn.out_multiplier * 2.0 ** (AVERAGE_FRACTION - attn.out_shift))
+    return g.linear(g.quantise(mixed, 1.0, 0, f"{name}.attention"), attn.proj, f"{name}.proj")
+
+
+def _ffn(g: QdqBuilder, x: Quantised, ffn: FFN, name: str) -> str:
+    """Linear, GELU, Linear: float rows in units of the residual stream."""
+    one = 2.0**-GELU_FRACTION
+    hidden = g.op("Gelu", g.linear(x, ffn.fc1, f"{name}.fc1", one))
+    scale = one * 2.0**ffn.gelu_shift / max(ffn.gelu_multiplier, 1)
+    return g.linear(g.quantise(hidden, scale, ffn.zero_point, f"{name}.hidden"), ffn.fc2, f"{name}.fc2")
+
+
+def _experts(
+    g: QdqBuilder, x: str, normed: Quantised, gate: Gate, experts: tuple[FFN, ...], name: str
+) -> str:
+    """Tokens sorted by expert, each group through its expert alone, added where they came from."""
+    unit = gate.multiplier * 2.0**-gate.shift * LOGIT_UNIT
+    logits = g.op("Gemm", g.dequantise(normed), gate.weight * unit, gate.bias * unit, transB=1)
+    scores = g.op("Softmax", logits, axis=-1, name=f"{name}.gate.scores")
+    score, expert = g.ops("TopK", scores, np.array([gate.top_k]), outputs=2, axis=-1)
+    flat = g.reshape(expert, -1)
+    _, order = g.ops("TopK", flat, g.op("Shape", flat), outputs=2, axis=0, largest=0)
+    own = g.op("Equal", np.arange(len(experts))[:, None], flat)
+    counts = g.op("ReduceSum", g.op("Cast", own, to=TensorProto.INT64), np.array([1]), keepdims=0)
+    token = g.op("Div", order, np.int64(gate.top_k))
+    groups = g.ops("Split", g.op("Gather", normed.name, token), counts, outputs=len(experts), axis=0)
+    results = [
+        _ffn(g, Quantised(group), ffn, f"{name}.expert{index}")
+        for index, (group, ffn) in enumerate(zip(groups, experts, strict=True))
+    ]
+    weights = g.op("Gather", g.reshape(score, -1, 1), order)
+    weighted = g.op("Mul", g.op("Concat", *results, axis=0), weights)
+    target = g.op("Unsqueeze", token, np.array([-1]))
+    return g.op("ScatterND", x, target, weighted, reduction="add", name=f"{name}.ffn")
+
+
+def _head(g: QdqBuilder, x: str, head: Head, network: IntegerNetwork, task: str) -> list[onnx.ValueInfoProto]:
+    """Convolutions on [batch, C, h, w] and the task's result; the graph's outputs."""
+    cfg = network.config
+    D, (rows, columns) = cfg.embed_dim, cfg.grid_size
+    tokens = g.reshape(g.layernorm(x, head.norm, "head.norm").name, -1, cfg.num_tokens, D)
+    if cfg.cls_token:
+        tokens = g.op("Slice", tokens, np.array([1]), np.array([cfg.num_tokens]), np.array([1]))
+    grid = g.reshape(tokens, -1, rows, columns, D)
+    y = Quantised(g.op("Transpose", grid, perm=[0, 3, 1, 2]))
+    for stage, conv in enumerate(head.convs):
+        if stage:
+            y = g.quantise(_resize(g, g.dequantise(y), 2), 1.0, y.zero_point, f"head.upsample{stage}")
+        weight, bias = g.parameters(y, _channels_first(conv), 1.0, f"head.conv{stage}")
+        z = g.op("Conv", g.dequantise(y), weight, bias, kernel_shape=[3, 3], pads=[1, 1, 1, 1])
+        y = g.quantise(z, 1.0, INT8_MIN, f"head.conv{stage}")  # negative values saturate to 0: ReLU
+    pixel = dataclasses.replace(head.out, weight=head.out.weight[:, :, None, None])
+    weight, bias = g.parameters(y, pixel, head.scale, "head.out")
+    raw = g.op("Conv", g.dequantise(y), weight, bias, kernel_shape=[1, 1])
+    height, width, factor = head_grid(cfg, len(head.convs))
+    channels = len(head.out.weight)
+    g.op("Transpose", g.reshape(raw, -1, channels, height * width), perm=[0, 2, 1], name="head.out")
+    full, (H, W) = _resize(g, raw, factor), cfg.image_size
+    raw_info = helper.make_tensor_value_info(
+        "head.out", TensorProto.FLOAT, ["batch", height * width, channels]
+    )
+    if TASKS[task].kind == "classes":
+        g.op("Cast", g.op("ArgMax", full, axis=1, keepdims=0), to=TensorProto.UINT8, name="output")
+        return [helper.make_tensor_value_info("output", TensorProto.UINT8, ["batch", H, W]), raw_info]
+    g.op("Transpose", full, perm=[0, 2, 3, 1], name="output")
+    return [helper.make_tensor_value_info("output", TensorProto.FLOAT, ["batch", H, W, channels]), raw_info]
+
+
+def _resize(g: QdqBuilder, x: str, factor: int) -> str:
+    """Bilinear, half-pixel centres, edges repeated."""
+    return g.op(
+        "Resize",
+        x,
+        "",
+        np.array([1, 1, factor, factor], dtype=np.float32),
+        mode="linear",
+        coordinate_transformation_mode="half_pixel",
+    )
+
+
+def _channels_first(conv: Linear) -> Linear:
+    return dataclasses.replace(conv, weight=conv.weight.transpose(0, 3, 1, 2))

@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What calibration knows of a layer's inputs, and the bias correction that follows from it.
+
+Rounded weights and clipped inputs shift the mean of a layer's sums. The shift is computed on the
+calibration rows and added to the int32 bias (Nagel et al., Data-Free Quantization Through Weight
+Equalization and Bias Correction, ICCV 2019, section 4.2, with measured means).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from edge_moe.golden import FFN
+from edge_moe.golden.operators import linear_gelu
+from edge_moe.nn import M3ViT
+from edge_moe.nn.block import DenseFFN
+from edge_moe.nn.moe import MoEFFN
+from edge_moe.quant.calibrate import Calibration, dense_hidden, expert_hidden, thinned
+from edge_moe.quant.scales import Scales
+
+MEAN_ROWS = 2048  # enough for the mean of layers that all tokens pass
+
+
+@dataclass(frozen=True)
+class LayerInputs:
+    """Calibration rows of one layer, in units of its input integers and less their zero point.
+
+    ``ideal`` float [n, in] is what float activations come to, ``actual`` int [n, in] what the integer
+    network feeds; ``weight`` [n] is the share of each row in the network's result.
+    """
+
+    ideal: np.ndarray
+    actual: np.ndarray
+    weight: np.ndarray
+
+    def mean_shift(self, weight: np.ndarray, rounded: np.ndarray) -> np.ndarray:
+        """[out]: mean of ideal @ weight.T - actual @ rounded.T, both weights [out, in] in real units."""
+        share = self.weight / self.weight.sum()
+        return np.asarray(weight @ (share @ self.ideal) - rounded @ (share @ self.actual))
+
+    def moments(self, centred: bool) -> np.ndarray:
+        """[in, in] second moments of ``actual``, about the mean where ``centred``.
+
+        A row counts with the square of its weight, as its error does in the result.
+        """
+        share = self.weight**2 / np.sum(self.weight**2)
+        rows = self.actual.astype(np.float64)
+        if centred:
+            rows = rows - share @ rows
+        return np.asarray((rows * share[:, None]).T @ rows)
+
+
+class InputSource:
+    """Builds :class:`LayerInputs` for every layer of a network from the rows that calibration kept."""
+
+    def __init__(self, model: M3ViT, scales: Scales, calibration: Calibration) -> None:
+        self.model, self.scales, self.calibration = model, scales, calibration
+
+    def patches(self) -> LayerInputs:
+        """Pixels of patches in the order row, column, colour."""
+        p = self.model.cfg.patch_size
+        pixels = self.calibration.images
+        B, H, W, _ = pixels.shape
+        patches = pixels.reshape(B, H // p, p, W // p, p, 3).transpose(0, 1, 3, 2, 4, 5)
+        rows = patches.reshape(-1, p * p * 3)
+        # the layer's zero point is -128: its inputs less that are the pixels themselves
+        exact = thinned(rows, MEAN_ROWS).astype(np.int64)
+        return _inputs(exact.astype(np.float64), exact)
+
+    def norm(self, name: str) -> LayerInputs:
+        """What LayerNorm ``name`` gives."""
+        return self._normed(name, thinned(self.calibration.values[name].rows, MEAN_ROWS))
+
+    def _normed(self, name: str, rows: np.ndarray, weight: np.ndarray | None = None) -> LayerInputs:
+        offset = self.scales.get(f"{name}.offset", 0.0)
+        ideal = (rows.astype(np.float64) - offset) / self.scales[name]
+        return _inputs(ideal, _rounded(ideal, -128), weight)
+
+    def routed(self, block: int, expert: int) -> LayerInputs:
+        """The normalised tokens of one expert, weighted by their scores."""
+        rows, scores = self.calibration.routed(block, expert)
+        return self._normed(f"block{block}.norm2", rows, scores.astype(np.float64))
+
+    def attention(self, name: str) -> LayerInputs:
+        """What the attention of block ``name`` gives."""
+        rows = thinned(self.calibration.values[f"{name}.attention"].rows, MEAN_ROWS)
+        ideal = rows / self.scales[f"{name}.attention"]
+        return _inputs(ideal, _rounded(ideal, -127))
+
+    def hidden(self, name: str, inputs: LayerInputs, ffn: FFN) -> LayerInputs:
+        """After GELU: ``inputs`` are those of fc1, ``ffn`` has its final fc1."""
+        block, _, expert = name.removeprefix("block").partition(".expert")
+        norm = f"block{block}.norm2"
+        rows = inputs.ideal * self.scales[norm] + self.scales[f"{norm}.offset"]
+        module, tokens = self.model.block(int(block)).ffn, torch.from_numpy(rows).float()
+        with torch.inference_mode():
+            if isinstance(module, MoEFFN):
+                hidden = expert_hidden(module, int(expert), tokens)
+            else:
+                assert isinstance(module, DenseFFN)
+                hidden = dense_hidden(module, tokens)
+        ideal = hidden.double().numpy() / float(self.scales[f"{name}.hidden"])
+        actual = linear_gelu(inputs.actual, ffn).astype(np.int64) - ffn.zero_point
+        return LayerInputs(ideal, actual, inputs.weight)
+
+    def window(self, task: str, stage: int) -> LayerInputs:
+        """3x3 windows that convolution ``stage`` of a head sees, zero padding included."""
+        name = f"head.{task}"
+        rows = self.calibration.values[f"{name}.window{stage}"].rows.astype(np.float64)
+        if stage:
+            ideal = rows / self.scales[f"{name}.conv{stage - 1}"]
+            return _inputs(ideal, _rounded(ideal, 0, 255))
+        ideal = rows / np.tile(self.scales[f"{name}.norm"], 9)
+        return _inputs(ideal, _rounded(ideal, -128))
+
+    def last(self, task: str, stage: int) -> LayerInputs:
+        """What the last convolution of a head gives."""
+        name = f"head.{task}.conv{stage}"
+        ideal = thinned(self.calibration.values[name].rows, MEAN_ROWS).astype(np.float64) / self.scales[name]
+        return _inputs(ideal, _rounded(ideal, 0, 255))
+
+
+def _inputs(ideal: np.ndarray, actual: np.ndarray, weight: np.ndarray | None = None) -> LayerInputs:
+    return LayerInputs(ideal, actual, np.ones(len(ideal)) if weight is None else weight)
+
+
+def _rounded(ideal: np.ndarray, low: int, high: int = 127) -> np.ndarray:
+    return np.clip(np.floor(ideal + 0.5), low, high).astype(np.int64)

@@ -1,0 +1,288 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fake quantisation: the integer network's arithmetic in floating point, with gradients.
+
+A prepared :class:`M3ViT` keeps its parameters and its interface, but every weight and activation
+passes through the grid that the integer network will put it on (SPEC.md, sections 2 and 4), so
+training sees the rounding. Rounding and saturation use straight-through gradients (Bengio et al.,
+arXiv:1308.3432): rounding passes the gradient on, saturation stops it. Batch normalisation is
+frozen, because it is folded into the convolutions.
+
+What differs from the integers is below their last bit: tables are exact functions, and the
+softmax's numerators are rounded for the final maximum instead of the running one.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self, cast
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from edge_moe.config import ModelConfig
+from edge_moe.errors import EdgeMoEError
+from edge_moe.golden.arithmetic import EXP2_BITS, GELU_FRACTION
+from edge_moe.nn import M3ViT
+from edge_moe.nn.block import Attention, Block, DenseFFN
+from edge_moe.nn.heads import TaskHead, upsample
+from edge_moe.nn.moe import Experts, MoEFFN
+from edge_moe.quant.options import MAX_BITS
+from edge_moe.quant.rounding import weight_limit, weight_scales
+from edge_moe.quant.scales import fixed_point, snap
+from edge_moe.quant.storage import load_network
+
+_INT16 = (-(2.0**15), 2.0**15 - 1)
+_NUMERATOR_BITS = 7
+
+
+def round_through(x: Tensor) -> Tensor:
+    """Round half up; the gradient is that of the identity."""
+    return x + (torch.floor(x + 0.5) - x).detach()
+
+
+def fake_quantise(x: Tensor, scale: Tensor | float, low: float, high: float, zero: float = 0.0) -> Tensor:
+    """Nearest value of the grid scale * (q - zero), q in [low, high]."""
+    return (torch.clamp(round_through(x / scale) + zero, low, high) - zero) * scale
+
+
+@dataclass(frozen=True)
+class FakeQuantiser:
+    """Grids of one model: ``scales`` as calibration names them, ``expert_bits`` block -> bits per expert."""
+
+    scales: Mapping[str, np.ndarray]
+    expert_bits: Mapping[int, Sequence[int]]
+
+    def to_plain(self) -> dict[str, Any]:
+        """Tensors and lists that a checkpoint can hold."""
+        return {
+            "scales": {name: torch.as_tensor(np.asarray(value)) for name, value in self.scales.items()},
+            "expert_bits": {str(block): list(bits) for block, bits in self.expert_bits.items()},
+        }
+
+    @classmethod
+    def from_plain(cls, plain: Mapping[str, Any]) -> Self:
+        """What :meth:`to_plain` gave."""
+        return cls(
+            {name: value.numpy() for name, value in plain["scales"].items()},
+            {int(block): tuple(bits) for block, bits in plain["expert_bits"].items()},
+        )
+
+    def install(self, model: M3ViT) -> None:
+        """Give ``model`` the forward pass of its integer network; its parameters stay as they are."""
+        _Installed(self, model)
+
+
+def load_grids(path: Path, config: ModelConfig) -> FakeQuantiser:
+    """Grids of a file that ``edge-moe quantize`` wrote for a model of this configuration.
+
+    Raises EdgeMoEError for a file of another model, and for one whose experts are not all there.
+    """
+    network, extra = load_network(path)
+    if network.config != config:
+        raise EdgeMoEError(f"'{path}' was quantised from another model than the one to be trained.")
+    bits = {
+        index: tuple(ffn.fc1.bits for ffn in block.experts)
+        for index, block in enumerate(network.blocks)
+        if block.experts
+    }
+    return FakeQuantiser(extra["scales"], bits)
+
+
+class _Installed:
+    """The replaced forward methods of one model, with their scales on its device."""
+
+    def __init__(self, grids: FakeQuantiser, model: M3ViT) -> None:
+        self.model = model
+        device = model.pos_embed.device
+        self.scales = {
+            name: torch.as_tensor(value, dtype=torch.float32, device=device)
+            for name, value in snap(dict(grids.scales), model.cfg).items()
+        }
+        self.expert_bits = grids.expert_bits
+        model.embed = self.embed  # type: ignore[method-assign]
+        for index in range(model.cfg.depth):
+            self._install_block(model.block(index), index)
+        for task, head in model.heads.items():
+            self._install_head(cast(TaskHead, head), task)
+
+    def weight(
+        self, weight: Tensor, out_scale: Tensor | float, source: Tensor | float = 1.0, bits: int = MAX_BITS
+    ) -> Tensor:
+        """Weights [out, ...] on their channels' grids, for inputs and outputs of these scales.
+
+        A channel's scale is what its multiplier says exactly, as in the integer network.
+        """
+        limit = weight_limit(bits)
+        flat = weight.detach().flatten(1).double().cpu().numpy() * float(source)
+        target = np.asarray(torch.as_tensor(out_scale).cpu(), dtype=np.float64)
+        multiplier, shift = fixed_point(weight_scales(flat, bits) / target, "fake quantisation")
+        exact = multiplier / 2.0**shift * target / float(source)
+        scale = torch.as_tensor(exact, dtype=weight.dtype, device=weight.device)
+        return fake_quantise(weight, scale.view(-1, *[1] * (weight.ndim - 1)), -limit, limit)
+
+    def embed(self, images: Tensor) -> Tensor:
+        """Tokens of images, as :meth:`M3ViT.embed`."""
+        model = self.model
+        pixels = images.float() if images.dtype == torch.uint8 else images * 255
+        weight = model.patch_embed.weight / (255 * model.pixel_std)
+        offset = (model.patch_embed.weight * (model.pixel_mean / model.pixel_std)).sum((1, 2, 3))
+        bias = cast(Tensor, model.patch_embed.bias) - offset
+        x = F.conv2d(
+            pixels, self.weight(weight, self.scales["residual"]), bias, stride=model.patch_embed.stride
+        )
+        tokens = self.residual(x.flatten(2).transpose(1, 2))
+        if model.cls_token is not None:
+            tokens = torch.cat([torch.zeros_like(tokens[:, :1]), tokens], dim=1)
+            position = torch.cat([model.cls_token + model.pos_embed[:, :1], model.pos_embed[:, 1:]], dim=1)
+        else:
+            position = model.pos_embed
+        return self.residual(tokens + self.residual(position))
+
+    def residual(self, x: Tensor) -> Tensor:
+        """The residual stream's int16 grid."""
+        return fake_quantise(x, self.scales["residual"], *_INT16)
+
+    def normed(self, norm: nn.LayerNorm, name: str, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(q, channel scales, channel offsets): LayerNorm is scale * q + offset."""
+        scale = self.scales[name]
+        offset = self.scales.get(f"{name}.offset", torch.zeros_like(scale))
+        # not norm(x): the module's own forward may be a replaced one that comes here
+        y = F.layer_norm(x, norm.normalized_shape, norm.weight, norm.bias, norm.eps)
+        return fake_quantise((y - offset) / scale, 1.0, -128, 127), scale, offset
+
+    def _install_block(self, block: Block, index: int) -> None:
+        name = f"block{index}"
+
+        def attend(x: Tensor) -> Tensor:
+            normed = self.normed(block.norm1, f"{name}.norm1", x)
+            return self.residual(x + self.residual(self.attention(block.attn, name, *normed)))
+
+        original_feed = block.feed
+
+        def feed(x: Tensor, task: str, task_embedding: Tensor | None) -> tuple:
+            y, routing, balance = original_feed(x, task, task_embedding)
+            return self.residual(y), routing, balance
+
+        def dequantised_norm(x: Tensor) -> Tensor:
+            q, scale, offset = self.normed(block.norm2, f"{name}.norm2", x)
+            return q * scale + offset
+
+        block.attend = attend  # type: ignore[method-assign]
+        block.feed = feed  # type: ignore[method-assign]
+        block.norm2.forward = dequantised_norm  # type: ignore[assignment,method-assign]
+        ffn = block.ffn
+        if isinstance(ffn, DenseFFN):
+            ffn.forward = lambda x: self.dense(ffn, name, x)  # type: ignore[method-assign]
+        else:
+            self._install_experts(ffn, index)
+
+    def attention(self, attn: Attention, name: str, q_in: Tensor, scale: Tensor, offset: Tensor) -> Tensor:
+        """[B, N, D] in units of one to real [B, N, D], projection included."""
+        B, N, D = q_in.shape
+        heads, d = attn.num_heads, D // attn.num_heads
+        bias = attn.qkv.bias + attn.qkv.weight @ offset
+        grid = torch.cat([self.scales[f"{name}.{part}"].repeat_interleave(d) for part in "qk"])
+        grid = torch.cat([grid, self.scales[f"{name}.v"]])
+        qkv = F.linear(q_in, self.weight(attn.qkv.weight * scale, grid), bias)
+        qkv = fake_quantise(qkv, grid, -127, 127)
+        q, k, v = qkv.view(B, N, 3, heads, d).permute(2, 0, 3, 1, 4)
+        step = 2.0**-EXP2_BITS
+        logits = fake_quantise(q @ k.transpose(2, 3) * (math.log2(math.e) / math.sqrt(d)), step, *_INT16)
+        below = logits - (torch.floor(logits.detach().amax(-1, keepdim=True)) + 1)
+        one = 2**_NUMERATOR_BITS
+        numerators = fake_quantise(torch.exp2(below), 1 / one, 0, one - 1)
+        mixed = (numerators @ v) / numerators.sum(-1, keepdim=True)
+        mixed = mixed.transpose(1, 2).reshape(B, N, D)
+        out_scale = self.scales[f"{name}.attention"]
+        return F.linear(
+            fake_quantise(mixed / out_scale, 1.0, -127, 127),
+            self.weight(attn.proj.weight * out_scale, self.scales["residual"]),
+            attn.proj.bias,
+        )
+
+    def hidden_linear(
+        self, q: Tensor, weight: Tensor, bias: Tensor, norm: str, bits: int = MAX_BITS
+    ) -> Tensor:
+        """First linear of an FFN on its LayerNorm's integers."""
+        offset = self.scales[f"{norm}.offset"]
+        folded = self.weight(weight * self.scales[norm], 2.0**-GELU_FRACTION, bits=bits)
+        return F.linear(q, folded, bias + weight @ offset)
+
+    def out_linear(self, h: Tensor, weight: Tensor, bias: Tensor, name: str, bits: int = MAX_BITS) -> Tensor:
+        """Second linear of an FFN, on the residual's grid."""
+        folded = self.weight(weight, self.scales["residual"], self.scales[f"{name}.hidden"], bits)
+        return self.residual(F.linear(h, folded, bias))
+
+    def hidden(self, x: Tensor, name: str) -> Tensor:
+        """GELU of Q10 values, on the grid of the hidden activation."""
+        activated = F.gelu(fake_quantise(x, 2.0**-GELU_FRACTION, *_INT16))
+        zero = float(self.scales[f"{name}.hidden.zero_point"])
+        return fake_quantise(activated, self.scales[f"{name}.hidden"], -128, 127, zero)
+
+    def integers(self, x: Tensor, norm: str) -> Tensor:
+        """The integers of a dequantised LayerNorm."""
+        return (x - self.scales[f"{norm}.offset"]) / self.scales[norm]
+
+    def dense(self, ffn: DenseFFN, name: str, x: Tensor) -> Tensor:
+        """A dense FFN on the dequantised norm."""
+        q = self.integers(x, f"{name}.norm2")
+        h = self.hidden(self.hidden_linear(q, ffn.fc1.weight, ffn.fc1.bias, f"{name}.norm2"), name)
+        return self.out_linear(h, ffn.fc2.weight, ffn.fc2.bias, name)
+
+    def _install_experts(self, ffn: MoEFFN, index: int) -> None:
+        ffn.noise_std = 0.0  # the integer gate has none
+        experts, name = ffn.experts, f"block{index}"
+        bits = self.expert_bits[index]
+
+        def run(rows: Tensor, counts: Tensor) -> Tensor:
+            q = self.integers(rows, f"{name}.norm2")
+            groups = enumerate(q.split(counts.tolist()))
+            return torch.cat(
+                [self.expert(experts, name, e, bits[e], group) for e, group in groups if len(group)]
+            )
+
+        experts._loop = run  # type: ignore[method-assign]
+        experts._grouped_mm = run  # type: ignore[method-assign]
+
+    def expert(self, experts: Experts, name: str, e: int, bits: int, q: Tensor) -> Tensor:
+        """One expert on its own rows, in units of one."""
+        own = f"{name}.expert{e}"
+        h = self.hidden_linear(q, experts.weight1[e], experts.bias1[e], f"{name}.norm2", bits)
+        return self.out_linear(self.hidden(h, own), experts.weight2[e], experts.bias2[e], own, bits)
+
+    def _install_head(self, head: TaskHead, task: str) -> None:
+        name = f"head.{task}"
+
+        def forward(tokens: Tensor) -> Tensor:
+            h, w = head.grid_size
+            q, source, _ = self.normed(head.norm, f"{name}.norm", tokens[:, -h * w :])
+            x = q.transpose(1, 2).reshape(len(tokens), -1, h, w)
+            for stage, (conv, bn) in enumerate(zip(head.convs, head.bns, strict=True)):
+                weight, bias = folded_conv(cast(nn.Conv2d, conv), cast(nn.BatchNorm2d, bn))
+                grid = self.scales[f"{name}.conv{stage}"]
+                if stage:
+                    x = fake_quantise(upsample(x, (h << stage, w << stage)), source, 0, 255)
+                    folded = self.weight(weight, grid, source)
+                else:
+                    folded = self.weight(weight * source.view(1, -1, 1, 1), grid)
+                x = fake_quantise(F.conv2d(x, folded, bias, padding=1), grid, 0, 255)
+                source = grid
+            scale = self.scales[f"{name}.out"]
+            out = F.conv2d(
+                x,
+                self.weight(head.scale * head.out.weight, scale, source),
+                head.scale * cast(Tensor, head.out.bias),
+            )
+            return upsample(fake_quantise(out, scale, *_INT16).float().contiguous(), head.image_size)
+
+        head.forward = forward  # type: ignore[method-assign]
+
+
+def folded_conv(conv: nn.Conv2d, bn: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    """Weight [out, in, 3, 3] and bias [out] of a convolution with its batch normalisation."""
+    mean, variance = cast(Tensor, bn.running_mean), cast(Tensor, bn.running_var)
+    gain = bn.weight / torch.sqrt(variance + bn.eps)
+    return conv.weight * gain.view(-1, 1, 1, 1), bn.bias - mean * gain

@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a quantisation may be asked for."""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from edge_moe.errors import EdgeMoEError
+
+Observer = Literal["minmax", "percentile", "mse"]
+Rounding = Literal["nearest", "gptq"]
+
+MIN_BITS, MAX_BITS = 2, 8  # of a weight, as SPEC.md section 1 has it
+EXPERT_WIDTHS = (3, 4, 5, 6, 8)  # bits that an expert may be given under a budget
+
+
+@dataclass(frozen=True)
+class QuantOptions:
+    """How float weights and activations become integers.
+
+    ``average_expert_bits`` gives every expert a width of its own so that their mean does not exceed
+    it; ``expert_bits`` then has no effect. All other weights have 8 bits. ``rounding`` is that of
+    every linear layer: to the nearest, or with each column's error made up for by later columns.
+    """
+
+    observer: Observer = "mse"  # how activation ranges are chosen; the residual stream's is min-max
+    percentile: float = 99.99  # of the values of a tensor inside its range, for that observer
+    images: int = 32  # training images that calibrate
+    bias_correction: bool = True
+    expert_bits: int = 8
+    average_expert_bits: float | None = None
+    drop_unused_experts: bool = False  # in each task's path, those that calibration never used
+    rounding: Rounding = "gptq"
+
+    def __post_init__(self) -> None:
+        for name, allowed in (("observer", get_args(Observer)), ("rounding", get_args(Rounding))):
+            _rule(getattr(self, name) in allowed, name, getattr(self, name),
+                  f"it is one of {', '.join(allowed)}")  # fmt: skip
+        _rule(50 < self.percentile <= 100, "percentile", self.percentile, "it must lie in (50, 100]")
+        _rule(self.images >= 1, "images", self.images, "it must be at least 1")
+        _rule(MIN_BITS <= self.expert_bits <= MAX_BITS, "expert_bits", self.expert_bits,
+              f"it must lie between {MIN_BITS} and {MAX_BITS}")  # fmt: skip
+        if self.average_expert_bits is not None:
+            low, high = EXPERT_WIDTHS[0], EXPERT_WIDTHS[-1]
+            _rule(low <= self.average_expert_bits <= high, "average_expert_bits", self.average_expert_bits,
+                  f"it must lie between {low} and {high}")  # fmt: skip
+
+
+def _rule(condition: bool, name: str, value: object, rule: str) -> None:
+    if not condition:
+        raise EdgeMoEError(f"quantisation option {name} = {value!r} is not allowed: {rule}.")

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Leaving experts that a task never uses out of its path, and what that saves. Imports no torch."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from edge_moe.errors import EdgeMoEError
+from edge_moe.golden import FFN, Block, Gate, IntegerNetwork, Linear
+
+GATE_BITS = 16
+
+
+def drop_unused(path: IntegerNetwork, usage: Mapping[int, np.ndarray]) -> IntegerNetwork:
+    """``path`` of one task without the experts that ``usage`` counts no token for.
+
+    usage: MoE block -> int [experts of the model]. Where a token's best experts are all kept, it goes
+    to the same ones, and its scores grow by what the softmax gave to those that are gone. Raises
+    EdgeMoEError for a network of several tasks and for usage that does not fit it.
+    """
+    if len(path.tasks) != 1:
+        raise EdgeMoEError(
+            f"experts are dropped from the path of one task, but this network has {', '.join(path.tasks)}."
+        )
+    blocks = tuple(
+        _without_unused(block, index, usage) if block.experts else block
+        for index, block in enumerate(path.blocks)
+    )
+    return dataclasses.replace(path, blocks=blocks)
+
+
+def _without_unused(block: Block, index: int, usage: Mapping[int, np.ndarray]) -> Block:
+    if index not in usage or len(usage[index]) <= max(block.expert_ids):
+        raise EdgeMoEError(f"expert usage does not cover block {index}: calibrate this model anew.")
+    kept = [place for place, expert in enumerate(block.expert_ids) if usage[index][expert] > 0]
+    top_k = max(gate.top_k for gate in block.gates.values())
+    if len(kept) < top_k:
+        raise EdgeMoEError(
+            f"expert usage of block {index} shows {len(kept)} experts in use, but each token needs {top_k}: "
+            "calibrate this model anew."
+        )
+    return dataclasses.replace(
+        block,
+        gates={task: _rows(gate, kept) for task, gate in block.gates.items()},
+        experts=tuple(block.experts[place] for place in kept),
+        expert_ids=tuple(block.expert_ids[place] for place in kept),
+    )
+
+
+def _rows(gate: Gate, kept: list[int]) -> Gate:
+    return dataclasses.replace(gate, weight=gate.weight[kept], bias=gate.bias[kept])
+
+
+def task_path(network: IntegerNetwork, task: str, extra: Mapping[str, Any]) -> IntegerNetwork:
+    """What ``task`` needs, without its unused experts where the quantisation was asked to drop them.
+
+    ``extra`` is what the network was stored with.
+    """
+    path = network.path(task)
+    if not extra.get("options", {}).get("drop_unused_experts", False):
+        return path
+    usage = extra.get("usage", {}).get(task)
+    if usage is None:
+        raise EdgeMoEError(f"this integer network holds no expert usage of task '{task}': quantise it anew.")
+    return drop_unused(path, dict(zip(network.config.moe_blocks, usage, strict=True)))
+
+
+def weight_bits(network: IntegerNetwork) -> int:
+    """Bits of all weights, each at its own width; biases and tables are not counted."""
+    gates = [gate for block in network.blocks for gate in block.gates.values()]
+    total = sum(layer.weight.size * layer.bits for layer in _linears(network))
+    return total + sum(gate.weight.size * GATE_BITS for gate in gates)
+
+
+def _linears(network: IntegerNetwork) -> Iterator[Linear]:
+    yield network.patch
+    for block in network.blocks:
+        yield from (block.attention.qkv, block.attention.proj)
+        ffns: tuple[FFN, ...] = (block.ffn,) if block.ffn is not None else block.experts
+        for ffn in ffns:
+            yield from (ffn.fc1, ffn.fc2)
+    for head in network.heads.values():
+        yield from (*head.convs, head.out)
+
+
+def drop_table(network: IntegerNetwork, extra: Mapping[str, Any]) -> str:
+    """Markdown: for each task, experts kept in each MoE block, and its path's weights before and after."""
+    blocks = network.config.moe_blocks
+    lines = [
+        f"| task | {' | '.join(f'block {index}' for index in blocks)} | weights | without unused experts |",
+        f"|---|{'---:|' * (len(blocks) + 2)}",
+    ]
+    for task in network.tasks:
+        whole, kept = network.path(task), task_path(network, task, extra)
+        counts = " | ".join(
+            f"{len(kept.blocks[i].experts)} of {len(whole.blocks[i].experts)}" for i in blocks
+        )
+        before, after = (weight_bits(path) / 8e6 for path in (whole, kept))
+        lines.append(f"| {task} | {counts} | {before:.2f} MB | {after:.2f} MB |")
+    return "\n".join(lines)

@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Bundles changed at random with every checksum right: an error or an answer, never anything else."""
+
+import dataclasses
+import json
+import random
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bundles import compile_network, relist, reseal, small_config
+from edge_moe.compiler.estimate import estimate_task
+from edge_moe.compiler.interpreter import run_program
+from edge_moe.errors import EdgeMoEError
+from edge_moe_host import isa, manifest
+from edge_moe_host.bundle import load_bundle
+from edge_moe_host.errors import BundleError
+from edge_moe_host.isa import Instruction, Opcode
+from networks import random_network
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("bundle")
+    compile_network(random_network(small_config(patch_size=4, image_size=(8, 16))), folder)
+    return folder / "bundle"
+
+
+@pytest.fixture
+def bundle(original: Path, tmp_path: Path) -> Path:
+    """A copy to damage."""
+    return Path(shutil.copytree(original, tmp_path / "bundle"))
+
+
+def leaves(data: Any, place: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    items = data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ()
+    return [place] + [leaf for key, value in items for leaf in leaves(value, (*place, key))]
+
+
+VALUES = (
+    None,
+    True,
+    0,
+    -1,
+    1,
+    2,
+    63,
+    64,
+    2**31,
+    2**64,
+    10**30,
+    0.5,
+    -1e308,
+    "",
+    "x",
+    "1",
+    [],
+    {},
+    [0],
+    {"a": 1},
+)
+
+
+def use(path: Path) -> bool:
+    """Load, run and estimate; False when one of them refuses the bundle."""
+    try:
+        bundle = load_bundle(path)
+        for task, program in bundle.tasks.items():
+            run_program(bundle, task, np.full(program.entry.image, 128, np.uint8))
+            assert estimate_task(bundle, task).cycles > 0
+    except (BundleError, EdgeMoEError):
+        return False
+    return True
+
+
+def test_random_changes_of_sealed_manifests(bundle: Path) -> None:
+    text = (bundle / "manifest.json").read_text()
+    random.seed(0)
+    accepted = []
+    for _ in range(200):
+        data = json.loads(text)
+        del data["checksum"]
+        *keys, last = random.choice(leaves(data)[1:])
+        parent = data
+        for key in keys:
+            parent = parent[key]
+        if random.random() < 0.2:
+            del parent[last]
+        else:
+            parent[last] = random.choice(VALUES)
+        if manifest.seal(data) == text:
+            continue
+        if keys[1:2] == ["config"]:
+            data[keys[0]]["hash"] = manifest.config_hash(data[keys[0]]["config"])
+        reseal(bundle, data)
+        if use(bundle):
+            accepted.append((*keys, last))
+    harmless = {"name", "colour", "scale", "scales", "residual", "config", "tensors", "expert_ids", "classes",
+                "kind"}  # fmt: skip
+    assert len(accepted) < 100
+    assert [place for place in accepted if not harmless.intersection(map(str, place))] == []
+
+
+def random_instruction(rng: np.random.Generator, instruction: Instruction) -> Instruction:
+    """With another value in one of the fields that its opcode reads."""
+    names = [*isa.OPERANDS[Opcode(instruction.opcode)], "opcode"]
+    name = rng.choice(names)
+    field = next(f for f in isa.fields(Instruction) if f.name == name)
+    old = getattr(instruction, field.name)
+    value = rng.choice([old + 1, old - 1, old + 64, old - 64, 2 * old, 0, field.maximum,
+                        rng.integers(field.minimum, field.maximum, endpoint=True)])  # fmt: skip
+    value = int(np.clip(value, field.minimum, field.maximum))
+    return dataclasses.replace(instruction, **{field.name: value})
+
+
+def test_random_changes_of_sealed_programs(bundle: Path) -> None:
+    path = bundle / "depth.program.bin"
+    content = path.read_bytes()
+    rng = np.random.default_rng(0)
+    accepted, tried = 0, 0
+    for _ in range(250):
+        at = 64 * int(rng.integers(len(content) // 64))
+        old = isa.decode(Instruction, content[at : at + 64], "it")
+        try:
+            new = isa.encode(random_instruction(rng, old))
+        except BundleError:
+            continue
+        if new == content[at : at + 64]:
+            continue
+        path.write_bytes(content[:at] + new + content[at + 64 :])
+        relist(bundle)
+        accepted += use(bundle)
+        tried += 1
+    assert tried > 150
+    assert 0 < accepted < tried / 2
+
+
+def test_instructions_out_of_order_or_missing(bundle: Path) -> None:
+    path = bundle / "depth.program.bin"
+    content = path.read_bytes()
+    records = [content[at : at + 64] for at in range(0, len(content), 64)]
+    rng = np.random.default_rng(1)
+    refused = 0
+    for index in range(len(records)):
+        path.write_bytes(b"".join(records[:index] + records[index + 1 :]))
+        relist(bundle)
+        refused += not use(bundle)
+    assert refused == len(records)
+    for _ in range(30):
+        order = rng.permutation(len(records))
+        path.write_bytes(b"".join(records[index] for index in order))
+        relist(bundle)
+        use(bundle)
+
+
+def test_random_changes_of_sealed_weights(bundle: Path) -> None:
+    path = bundle / "weights.bin"
+    content = np.frombuffer(path.read_bytes(), np.uint8)
+    sections = {s.kind: s for s in load_bundle(bundle).manifest.sections}
+    rng = np.random.default_rng(0)
+    for kind, section in sections.items():
+        for _ in range(4):
+            damaged = content.copy()
+            place = 64 * section.offset + int(rng.integers(60 if kind == "table" else 64 * section.beats))
+            damaged[place] ^= np.uint8(rng.integers(1, 256))
+            path.write_bytes(damaged.tobytes())
+            relist(bundle)
+            assert use(bundle) == (kind != "table")
+    assert set(sections) == set(manifest.SECTION_KINDS)

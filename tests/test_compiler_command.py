@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The commands, and the comparison of bundles with onnxruntime that stops a wrong compilation."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from bundles import small_config, values_of
+from edge_moe.compiler import weights
+from edge_moe.compiler.command import (
+    compile_command,
+    estimate_command,
+    inspect_command,
+    read_pictures,
+    run_command,
+    task_values,
+)
+from edge_moe.compiler.opening import open_bundle
+from edge_moe.compiler.verify import random_pictures, verify_bundle
+from edge_moe.errors import EdgeMoEError
+from edge_moe.export.path import build_path_model
+from edge_moe.golden import IntegerNetwork, run_network
+from networks import random_network
+
+CLASSES = {"semseg": [(f"class {i}", (40 * i, 10, 200)) for i in range(5)]}
+
+
+@pytest.fixture(scope="module")
+def network() -> IntegerNetwork:
+    return random_network(small_config())
+
+
+@pytest.fixture(scope="module")
+def paths(network: IntegerNetwork, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("paths")
+    files = []
+    for task in network.tasks:
+        files.append(folder / f"{task}.onnx")
+        files[-1].write_bytes(build_path_model(network, task, CLASSES.get(task, ())).SerializeToString())
+    return files
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pictures")
+    for index, picture in enumerate(random_pictures(40, 60, 3)):
+        Image.fromarray(picture).save(folder / f"p{index}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def bundle(paths: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("bundle") / "b"
+    compile_command(paths, "zcu104", out, verify=False)
+    return out
+
+
+def test_compile_compares_with_onnxruntime(
+    paths: list[Path], network: IntegerNetwork, pictures: Path, tmp_path: Path
+) -> None:
+    text = compile_command(paths, "zcu104", tmp_path / "b")
+    assert f"verified: {values_of(network, 2):,} values of" in text
+    assert "task semseg: " in text
+    assert "scratch peak" in text
+    text = compile_command(paths[:1], "zcu104", tmp_path / "one", [pictures])
+    assert "on 3 pictures equal onnxruntime's" in text
+    assert "serve every task" not in text
+    assert "not verified" in compile_command(paths, "zcu104", tmp_path / "b", verify=False)
+
+
+def test_a_packing_error_stops_the_compilation(
+    paths: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pack = weights.linear_block
+
+    def wrong(weight: np.ndarray, bias: np.ndarray, multiplier: np.ndarray, bits: int) -> bytes:
+        return pack(np.roll(weight, 1, axis=0), bias, multiplier, bits)
+
+    monkeypatch.setattr(weights, "linear_block", wrong)
+    with pytest.raises(EdgeMoEError, match=r"differs from onnxruntime in .* of 'patch_embedding', first at"):
+        compile_command(paths, "zcu104", tmp_path / "b")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_verification_counts_and_refuses(
+    bundle: Path, paths: list[Path], network: IntegerNetwork, tmp_path: Path
+) -> None:
+    counts = verify_bundle(bundle, paths)
+    assert (counts.tasks, counts.images, counts.values) == (2, 2, values_of(network, 2))
+    with pytest.raises(EdgeMoEError, match="there are no images"):
+        verify_bundle(bundle, paths, random_pictures(16, 32, 0))
+    other = tmp_path / "other.onnx"
+    other.write_bytes(build_path_model(random_network(small_config(depth=1)), "depth").SerializeToString())
+    with pytest.raises(EdgeMoEError, match="is of another model than bundle"):
+        verify_bundle(bundle, [other])
+    same = tmp_path / "same.onnx"
+    same.write_bytes(build_path_model(random_network(small_config(), seed=1), "depth").SerializeToString())
+    with pytest.raises(EdgeMoEError, match="differs from onnxruntime"):
+        verify_bundle(bundle, [same])
+
+
+def test_values_are_the_float_meaning_of_the_integers(bundle: Path, network: IntegerNetwork) -> None:
+    images = random_pictures(16, 32, 1)
+    golden = run_network(network, images, "depth")
+    scale = network.heads["depth"].scale / (2 * 2) ** 2
+    expected = (golden.output[0].transpose(2, 0, 1) * scale).astype(np.float32)
+    actual = task_values(open_bundle(bundle), "depth", golden.raw[0])
+    assert actual.shape == (1, 16, 32)
+    np.testing.assert_array_equal(actual, expected)
+
+
+def test_run_draws_every_task(bundle: Path, network: IntegerNetwork, pictures: Path, tmp_path: Path) -> None:
+    text = run_command(bundle, [pictures], tmp_path)
+    files = sorted(path.name for path in tmp_path.iterdir())
+    assert files == sorted(f"p{i}.{task}.png" for i in range(3) for task in ("depth", "semseg"))
+    assert len(text.splitlines()) == 6
+    drawn = np.asarray(Image.open(tmp_path / "p1.semseg.png"))
+    image = read_pictures(open_bundle(bundle), "semseg", [pictures / "p1.png"])
+    classes = run_network(network, image, "semseg").output[0]
+    palette = np.array([colour for _, colour in CLASSES["semseg"]], np.uint8)
+    np.testing.assert_array_equal(drawn, palette[classes])
+    assert len(run_command(bundle, [pictures / "p0.png"], tmp_path, "depth").splitlines()) == 1
+    with pytest.raises(EdgeMoEError, match="does not exist"):
+        run_command(bundle, [pictures / "none.png"], tmp_path)
+
+
+def test_estimates_and_inspection(bundle: Path, pictures: Path, tmp_path: Path) -> None:
+    even = estimate_command(bundle)
+    assert even.count("experts evenly used") == 2
+    measured = estimate_command(bundle, "depth", [pictures], tmp_path / "plot.svg")
+    assert "experts as measured on 3 pictures" in measured
+    assert "semseg" not in measured
+    assert (tmp_path / "plot.svg").is_file()
+    assert "task depth" in inspect_command(bundle)
+    with pytest.raises(EdgeMoEError, match="unknown accelerator"):
+        compile_command([], "zcu999", tmp_path / "b")
+
+
+def test_pictures_are_brought_to_the_models_size(bundle: Path, pictures: Path) -> None:
+    opened = open_bundle(bundle)
+    assert read_pictures(opened, "depth", [pictures]).shape == (3, 16, 32, 3)
+    with pytest.raises(EdgeMoEError, match="there are no pictures"):
+        read_pictures(opened, "depth", [])
