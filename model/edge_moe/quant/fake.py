@@ -29,9 +29,10 @@ from edge_moe.nn import M3ViT
 from edge_moe.nn.block import Attention, Block, DenseFFN
 from edge_moe.nn.heads import TaskHead, upsample
 from edge_moe.nn.moe import Experts, MoEFFN
+from edge_moe.quant.build import weight_grid
 from edge_moe.quant.options import MAX_BITS
-from edge_moe.quant.rounding import weight_limit, weight_scales
-from edge_moe.quant.scales import fixed_point, snap
+from edge_moe.quant.rounding import weight_limit
+from edge_moe.quant.scales import snap
 from edge_moe.quant.storage import load_network
 
 _INT16 = (-(2.0**15), 2.0**15 - 1)
@@ -118,9 +119,8 @@ class _Installed:
         limit = weight_limit(bits)
         flat = weight.detach().flatten(1).double().cpu().numpy() * float(source)
         target = np.asarray(torch.as_tensor(out_scale).cpu(), dtype=np.float64)
-        multiplier, shift = fixed_point(weight_scales(flat, bits) / target, "fake quantisation")
-        exact = multiplier / 2.0**shift * target / float(source)
-        scale = torch.as_tensor(exact, dtype=weight.dtype, device=weight.device)
+        exact, _, _ = weight_grid("fake quantisation", flat, np.zeros(len(flat)), target, bits)
+        scale = torch.as_tensor(exact / float(source), dtype=weight.dtype, device=weight.device)
         return fake_quantise(weight, scale.view(-1, *[1] * (weight.ndim - 1)), -limit, limit)
 
     def embed(self, images: Tensor) -> Tensor:
