@@ -12,6 +12,7 @@ from pathlib import Path
 from edge_moe import __version__
 from edge_moe.cli_integer import DATA_HELP, add_commands
 from edge_moe.errors import EdgeMoEError
+from edge_moe_host.errors import BundleError
 
 # Commands import what they need when they run: `edge-moe info` starts without torch.
 
@@ -95,11 +96,14 @@ def _ablate(args: argparse.Namespace) -> None:
 
 
 def _bench(args: argparse.Namespace) -> None:
+    from edge_moe.experiments.csim import benchmark_csim_models, csim_table
     from edge_moe.experiments.dispatch import benchmark_dispatch, dispatch_table
     from edge_moe.experiments.reference import benchmark_checkpoint, reference_table
     from edge_moe.experiments.rendering import benchmark_rendering, rendering_table
 
     print(reference_table(benchmark_checkpoint(_checkpoint("pretrained"))))
+    print()
+    print(csim_table(benchmark_csim_models(_checkpoint("pretrained"))))
     print()
     print(dispatch_table(benchmark_dispatch()))
     print()
@@ -207,7 +211,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     add_commands(command, _checkpoint, _list)
 
-    command("bench", _bench, "Speed as ratios within one run: CPU references, expert dispatch, renderer.")
+    command("bench", _bench, "Speed as ratios in one run: CPU references, C simulation, experts, renderer.")
     return parser
 
 
@@ -219,7 +223,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
         args.run(args)
-    except EdgeMoEError as error:
+    except (EdgeMoEError, BundleError) as error:
         print(f"edge-moe: {error}", file=sys.stderr)
         return int(getattr(error, "exit_code", 2))
     except KeyboardInterrupt:

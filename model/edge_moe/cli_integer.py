@@ -50,9 +50,12 @@ def add_commands(
     )
     sub.add_argument("--plot", type=Path, help="write a plot to this SVG or PNG file")
 
-    sub = command("run", _run, "Run pictures through a bundle's reference interpreter.")
+    sub = command("run", _run, "Run pictures through a bundle, by its interpreter or the C simulation.")
     _bundle_options(sub)
     sub.add_argument("images", nargs="+", type=Path, help="pictures, folders or videos")
+    sub.add_argument(
+        "--backend", choices=("interpreter", "csim"), default="interpreter", help="csim: make -C hls csim"
+    )
     sub.add_argument("--out", type=Path, default=Path("pictures"), help="folder for the results")
 
 
@@ -143,4 +146,4 @@ def _estimate(args: argparse.Namespace) -> None:
 def _run(args: argparse.Namespace) -> None:
     from edge_moe.compiler.command import run_command
 
-    print(run_command(args.bundle, args.images, args.out, args.task))
+    print(run_command(args.bundle, args.images, args.out, args.task, args.backend))

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """``edge-moe compile``, ``inspect``, ``estimate`` and ``run``: what the command line prints."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ from edge_moe.errors import EdgeMoEError
 from edge_moe.files import replacing
 from edge_moe.golden.operators import upsample_sums
 from edge_moe_host.bundle import Bundle
+from edge_moe_host.csim import open_csim
 
 # Pictures, onnxruntime and matplotlib are imported by the functions that need them.
 
@@ -113,23 +114,37 @@ def _spread(estimates: Sequence[Estimate]) -> str:
     )
 
 
-def run_command(bundle: Path, images: Sequence[Path], out: Path, task: str | None = None) -> str:
-    """Run pictures through the bundle's interpreter and draw each task's map; the files written."""
+def run_command(
+    bundle: Path, images: Sequence[Path], out: Path, task: str | None = None, backend: str = "interpreter"
+) -> str:
+    """Run pictures through a bundle and draw each task's map; the files written.
+
+    ``backend``: ``interpreter``, or ``csim``, the C simulation that ``make -C hls csim`` builds.
+    """
     from edge_moe.data.images import iter_frames
     from edge_moe.data.sample import resize_image
 
     opened = open_bundle(bundle)
+    execute = _executor(opened, backend)
     names = [task] if task else list(opened.tasks)
     lines = []
     for source in images:
         for frame_name, frame in iter_frames(source):
             for name in names:
                 height, width, _ = task_of(opened, name).entry.image
-                raw = run_program(opened, name, resize_image(frame, (height, width)))
+                raw = execute(name, resize_image(frame, (height, width)))
                 path = out / f"{Path(frame_name).stem}.{name}.png"
                 _draw(opened, name, raw, path)
                 lines.append(str(path))
     return "\n".join(lines)
+
+
+def _executor(bundle: Bundle, backend: str) -> Callable[[str, np.ndarray], np.ndarray]:
+    """(task, uint8 [H, W, 3]) -> int16 [h*w, C]."""
+    if backend == "interpreter":
+        return lambda task, image: run_program(bundle, task, image)
+    csim = open_csim(bundle)  # its errors are BundleErrors, each one sentence too
+    return lambda task, image: csim.run(bundle, task, image).raw
 
 
 def task_values(bundle: Bundle, task: str, raw: np.ndarray) -> np.ndarray:

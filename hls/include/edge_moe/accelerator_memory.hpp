@@ -1,0 +1,236 @@
+// SPDX-License-Identifier: Apache-2.0
+// Memory: the ports to the outside, and the words of the arrays on chip.
+//
+// A port moves beats of 16 bytes, the width of the Zynq's HP ports. On chip 32 channels are one word. In
+// synthesis words and beats are ap_uint, so that their layout is certain; in C simulation they are the beats
+// themselves.
+#ifndef EDGE_MOE_ACCELERATOR_MEMORY_HPP
+#define EDGE_MOE_ACCELERATOR_MEMORY_HPP
+
+#include <cstddef>
+#include <cstring>
+
+#include "edge_moe/accelerator_pragmas.hpp"
+#include "edge_moe/types.hpp"
+#include "edge_moe/weight_tile.hpp"
+#include "edge_moe_isa.hpp"
+
+// The tool's own type in synthesis, and with EDGE_MOE_VENDOR_PORTS where the tool compiles a test bench.
+#if defined(__SYNTHESIS__) && !defined(EDGE_MOE_VENDOR_PORTS)
+#define EDGE_MOE_VENDOR_PORTS 1
+#endif
+#ifdef EDGE_MOE_VENDOR_PORTS
+#include <hls_burst_maxi.h>
+#else
+#include <array>
+#include <stdexcept>
+#endif
+
+namespace edge_moe {
+
+constexpr int PORT_BYTES = config::io_bytes_per_cycle;
+static_assert(PORT_BYTES == isa::output_alignment, "output rows are whole beats");
+static_assert(isa::record_bytes % PORT_BYTES == 0 && WORD_BYTES % PORT_BYTES == 0, "whole beats");
+
+#ifdef EDGE_MOE_EXACT_WIDTHS
+
+typedef ap_uint<8 * PORT_BYTES> PortBeat;
+typedef ap_uint<8 * LANES> Half;       // a Beat8
+typedef ap_uint<32 * LANES> WideWord;  // a Beat32
+typedef ap_uint<8 * WORD_BYTES> StoredWord;  // a Word
+
+inline uint8_t get_byte(const PortBeat& beat, int i) {
+  HLS_INLINE
+  return static_cast<uint8_t>(static_cast<uint32_t>(beat.range(8 * i + 7, 8 * i)));
+}
+
+inline void set_byte(PortBeat& beat, int i, uint8_t value) {
+  HLS_INLINE
+  beat.range(8 * i + 7, 8 * i) = value;
+}
+
+inline Half pack(const Beat8& beat) {
+  HLS_INLINE
+  Half word = 0;
+PACK8:
+  for (int i = 0; i < LANES; ++i) {
+    HLS_UNROLL
+    word.range(8 * i + 7, 8 * i) = static_cast<uint8_t>(beat.lane[i]);
+  }
+  return word;
+}
+
+inline Beat8 unpack(const Half& word) {
+  HLS_INLINE
+  Beat8 beat;
+  HLS_LANES(beat)
+UNPACK8:
+  for (int i = 0; i < LANES; ++i) {
+    HLS_UNROLL
+    beat.lane[i] = static_cast<int8_t>(static_cast<uint32_t>(word.range(8 * i + 7, 8 * i)));
+  }
+  return beat;
+}
+
+inline WideWord pack(const Beat32& beat) {
+  HLS_INLINE
+  WideWord word = 0;
+PACK32:
+  for (int i = 0; i < LANES; ++i) {
+    HLS_UNROLL
+    word.range(32 * i + 31, 32 * i) = static_cast<uint32_t>(beat.lane[i]);
+  }
+  return word;
+}
+
+inline Beat32 unpack32(const WideWord& word) {
+  HLS_INLINE
+  Beat32 beat;
+  HLS_LANES(beat)
+UNPACK32:
+  for (int i = 0; i < LANES; ++i) {
+    HLS_UNROLL
+    beat.lane[i] = static_cast<int32_t>(static_cast<uint32_t>(word.range(32 * i + 31, 32 * i)));
+  }
+  return beat;
+}
+
+inline StoredWord pack(const Word& from) {
+  HLS_INLINE
+  StoredWord word = 0;
+PACK_WORD:
+  for (int i = 0; i < WORD_BYTES; ++i) {
+    HLS_UNROLL
+    word.range(8 * i + 7, 8 * i) = from.byte[i];
+  }
+  return word;
+}
+
+inline Word unpack_word(const StoredWord& from) {
+  HLS_INLINE
+  Word word;
+UNPACK_WORD:
+  for (int i = 0; i < WORD_BYTES; ++i) {
+    HLS_UNROLL
+    word.byte[i] = static_cast<uint8_t>(static_cast<uint32_t>(from.range(8 * i + 7, 8 * i)));
+  }
+  return word;
+}
+
+#else
+
+struct PortBeat {
+  uint8_t byte[PORT_BYTES];
+};
+typedef Beat8 Half;
+typedef Beat32 WideWord;
+typedef Word StoredWord;
+
+inline uint8_t get_byte(const PortBeat& beat, int i) { return beat.byte[i]; }
+inline void set_byte(PortBeat& beat, int i, uint8_t value) { beat.byte[i] = value; }
+inline const Half& pack(const Beat8& beat) { return beat; }
+inline const Beat8& unpack(const Half& word) { return word; }
+inline const WideWord& pack(const Beat32& beat) { return beat; }
+inline const Beat32& unpack32(const WideWord& word) { return word; }
+inline const StoredWord& pack(const Word& word) { return word; }
+inline const Word& unpack_word(const StoredWord& word) { return word; }
+
+#endif
+
+static_assert(sizeof(PortBeat) == PORT_BYTES || PORT_BYTES % 8 != 0, "buffers are arrays of beats");
+
+inline PortBeat zero_beat() {
+  HLS_INLINE
+  PortBeat beat = PortBeat();
+ZERO_BEAT:
+  for (int i = 0; i < PORT_BYTES; ++i) {
+    HLS_UNROLL
+    set_byte(beat, i, 0);
+  }
+  return beat;
+}
+
+// One record of a program or an expert table, 16 little-endian words, from four beats.
+struct Record {
+  uint32_t word[isa::record_words];
+};
+
+inline Record read_record(const PortBeat* memory, uint32_t index) {
+  constexpr int BEATS = isa::record_bytes / PORT_BYTES;
+  constexpr int WORDS = PORT_BYTES / 4;
+  Record record = {};
+  HLS_REGISTERS(record.word)
+RECORD_BEATS:
+  for (int i = 0; i < BEATS; ++i) {
+    HLS_PIPELINE  // consecutive addresses: the tool makes one burst of them
+    const PortBeat beat = memory[static_cast<std::size_t>(index) * BEATS + static_cast<std::size_t>(i)];
+  RECORD_WORDS:
+    for (int j = 0; j < WORDS; ++j) {
+      HLS_UNROLL
+      uint32_t word = 0;
+    RECORD_BYTES:
+      for (int k = 0; k < 4; ++k) {
+        HLS_UNROLL
+        word |= static_cast<uint32_t>(get_byte(beat, 4 * j + k)) << (8 * k);
+      }
+      record.word[i * WORDS + j] = word;
+    }
+  }
+  return record;
+}
+
+// A port whose bursts are asked for before their data are taken: hls::burst_maxi in synthesis (UG1399, "Using
+// Manual Burst": requests queue up, data come in their order). Here it checks that nothing beyond the
+// buffer is asked for and that no more is taken than was asked for.
+#ifdef EDGE_MOE_VENDOR_PORTS
+
+typedef hls::burst_maxi<PortBeat> BurstPort;
+
+#else
+
+class BurstPort {
+ public:
+  BurstPort(const PortBeat* memory, std::size_t beats) : memory_(memory), beats_(beats), open_() {}
+
+  void read_request(std::size_t offset, std::size_t count) {
+    if (offset > beats_ || count > beats_ - offset) {
+      throw std::runtime_error("a burst reaches beyond the weight image.");
+    }
+    if (requests_ == open_.size()) {
+      throw std::runtime_error("more bursts are open than the port can hold.");
+    }
+    open_[(first_ + requests_) % open_.size()] = {offset, count};
+    ++requests_;
+  }
+
+  const PortBeat& read() {
+    if (requests_ == 0) {
+      throw std::runtime_error("a beat was taken that no burst had asked for.");
+    }
+    Request& request = open_[first_];
+    const PortBeat& beat = memory_[request.next++];
+    if (--request.left == 0) {
+      first_ = (first_ + 1) % open_.size();
+      --requests_;
+    }
+    return beat;
+  }
+
+ private:
+  struct Request {
+    std::size_t next;
+    std::size_t left;
+  };
+
+  const PortBeat* memory_;
+  std::size_t beats_;
+  std::array<Request, 16> open_;
+  std::size_t first_ = 0;
+  std::size_t requests_ = 0;
+};
+
+#endif
+
+}  // namespace edge_moe
+
+#endif

@@ -1,0 +1,295 @@
+// SPDX-License-Identifier: Apache-2.0
+// The compute loop: the one array of multipliers and all that stands behind it. SPEC.md, section 4.
+//
+//   weight FIFO ─► next tile ─► tile ─┐                        ┌─► accumulators
+//   K, V ─► stage ───┘                ▼                        │
+//   scratch ─► pair of rows ─► compute_unit ─► sum ─► requantise ─► GELU ─► requantise ─► scratch
+//                  ▲                                   └─► softmax ─► numerators ┐
+//                  └─────────────────────────────────────────────────────────────┘
+//
+// Every product of the model passes here, a pair of rows against a tile of 32 x 32 weights each cycle. So the
+// array, and the 64 multipliers of either requantisation, exist once.
+#ifndef EDGE_MOE_EXECUTOR_COMPUTE_HPP
+#define EDGE_MOE_EXECUTOR_COMPUTE_HPP
+
+#include "edge_moe/executor_epilogue.hpp"
+#include "edge_moe/executor_queues.hpp"
+#include "edge_moe/executor_rows.hpp"
+#include "edge_moe/gate.hpp"
+#include "edge_moe/weight_tile.hpp"
+
+namespace edge_moe {
+
+// A block's K and V between scratch memory and tile: [side][K or V][tile of the head][pair of keys].
+constexpr int STAGE_WORDS = 2 * 2 * MAX_HEAD_TILES * BLOCK_WORDS;
+
+inline int stage_word(bool side, int part, int tile, int word) {
+  HLS_INLINE
+  return (((side ? 1 : 0) * 2 + part) * MAX_HEAD_TILES + tile) * BLOCK_WORDS + word;
+}
+
+// A gate's biases are those of its experts, in the places of the high halves. What is 128 high + low later
+// takes them with the low halves.
+inline Beat32 gate_bias(const Beat32& bias) {
+  HLS_INLINE
+  Beat32 result;
+  HLS_LANES(result)
+GATE_BIAS:
+  for (int j = 0; j < LANES; ++j) {
+    HLS_UNROLL
+    result.lane[j] = j < GATE_EXPERTS ? 0 : bias.lane[j - (j < GATE_EXPERTS ? 0 : GATE_EXPERTS)];
+  }
+  return result;
+}
+
+// Parameters and planes of the next pass's tile.
+inline void load_linear(const Job& job, const Cursor& at, WeightChannel& weights, WeightTile& next_tile,
+                        Beat32& next_bias, Word& next_multipliers) {
+  HLS_INLINE
+  if (at.step < at.trip.words) {
+    const Word word = weights.read();
+    const int lead = at.trip.words - job.bits;  // words of parameters
+    if (at.step >= lead) {
+      weight_tile_plane(next_tile, word, at.step - lead, job.bits);
+    } else if (at.step == 0) {
+      const Beat32 bias = word_to_int32(word);
+      next_bias = job.result == Result::SUMS ? gate_bias(bias) : bias;
+    } else {
+      next_multipliers = word;
+    }
+  }
+}
+
+// The next pass's tile from the stage: keys as rows of weights, values as columns.
+inline void load_attention(const Job& job, const Cursor& at, const Half stage_even[STAGE_WORDS],
+                           const Half stage_odd[STAGE_WORDS], WeightTile& next) {
+  HLS_INLINE
+  const int word = at.step - STAGE_LAG;
+  if (word >= 0 && word < BLOCK_WORDS) {
+    // another tile of the same kind follows, or V behind K, or K of the next block behind V
+    const bool same = at.tile + 1 < job.head_tiles;
+    const bool values = same ? at.average : !at.average;
+    const bool side = !same && at.average ? !at.side : at.side;
+    const int from = stage_word(side, values ? 1 : 0, same ? at.tile + 1 : 0, word);
+    const Beat8 first = unpack(stage_even[from]);
+    const Beat8 second = unpack(stage_odd[from]);
+    if (values) {
+      weight_tile_column(next, 2 * word, first);
+      weight_tile_column(next, 2 * word + 1, second);
+    } else {
+      weight_tile_row(next, 2 * word, first);
+      weight_tile_row(next, 2 * word + 1, second);
+    }
+  }
+}
+
+// Where a pass stands in its sum, and where the sums are kept.
+struct Place {
+  bool first;  // nothing has been summed yet
+  bool last;   // the sum is finished
+  int at;      // entry of the accumulators
+};
+
+inline Place place_of(const Job& job, const Trips& trips, const Cursor& at) {
+  HLS_INLINE
+  Place place = {at.in == 0, at.in_last, at.step};
+  if (job.source == Source::ATTENTION) {
+    // averages by tile of the head, products of queries and keys behind them
+    place.first = at.average ? at.block == 0 : at.tile == 0;
+    place.last = at.average ? at.block == trips.blocks - 1 : at.tile == job.head_tiles - 1;
+    place.at = (at.average ? at.tile : job.head_tiles) * job.pairs + at.step;
+  } else if (job.result == Result::SUMS || job.result == Result::INT16) {
+    place.at = at.out * job.pairs + at.step;
+  }
+  return place;
+}
+
+// A pair of rows, and which of them exist: a token without a partner passes on both sides and is kept on one.
+struct Rows {
+  Beat8 row[2];
+  bool has_even;
+  bool has_odd;
+};
+
+inline Rows fetch_rows(const Job& job, const Cursor& at, const QueueTokens even_tokens,
+                       const QueueTokens odd_tokens, const ScratchHalf even, const ScratchHalf odd) {
+  HLS_INLINE
+  Fetch fetch = {0, 0, false, true, true, 0};
+  Rows rows;
+  rows.has_even = true;
+  rows.has_odd = true;
+  if (job.source == Source::ATTENTION) {
+    fetch = fetch_attention(job, at);
+  } else if (job.source == Source::MAP) {
+    fetch = fetch_map(job, at);
+  } else if (job.source == Source::QUEUES) {
+    const Crowd& crowd = job.crowd;
+    rows.has_even = at.step < crowd.even.count;
+    rows.has_odd = at.step < crowd.odd.count;
+    fetch.even = pair_word(job, even_tokens[rows.has_even ? crowd.even.start + at.step : 0] >> 1, at.in);
+    fetch.odd = pair_word(job, odd_tokens[rows.has_odd ? crowd.odd.start + at.step : 0] >> 1, at.in);
+  } else {
+    fetch.even = pair_word(job, at.step, at.in);
+    fetch.odd = fetch.even;
+  }
+  const Beat8 from_even = unpack(even[fetch.even]);
+  const Beat8 from_odd = unpack(odd[fetch.odd]);
+  const bool first_odd = fetch.swap || !rows.has_even;
+  const bool second_odd = !fetch.swap && rows.has_odd;
+  rows.row[0] = conv3x3_input(first_odd ? from_odd : from_even, fetch.valid0, fetch.blank);
+  rows.row[1] = conv3x3_input(second_odd ? from_odd : from_even, fetch.valid1, fetch.blank);
+  return rows;
+}
+
+// Where a pair's results go: a word, and which of its halves.
+struct Target {
+  int word;
+  bool even;
+  bool odd;
+};
+
+inline Target target_of(const Job& job, const Cursor& at, const Rows& rows) {
+  HLS_INLINE
+  const bool attends = job.source == Source::ATTENTION;
+  const int channels = attends ? at.head * job.head_tiles + at.tile : job.first_out + at.out;
+  // tokens without a partner take turns on the two sides of the pairs behind the others
+  const bool alone = !rows.has_even || !rows.has_odd;
+  const int single = alone ? at.step - matched(job.crowd) : 0;
+  const int pair = alone ? matched(job.crowd) + single / 2 : at.step;
+  const Target result = {within_scratch(job.to + pair * job.to_tiles + channels), !alone || single % 2 == 0,
+                         !alone || single % 2 != 0};
+  return result;
+}
+
+// One job. Sums of SUMS and INT16 are left in the accumulators, entry tile * pairs + pair.
+inline void compute(const Job& job, WeightChannel& weights, Word& multipliers, const WideParameters wide,
+                    const NarrowParameters narrow, const QueueTokens even_tokens,
+                    const QueueTokens odd_tokens, ScratchHalf even, ScratchHalf odd, Sums sums0, Sums sums1) {
+  HLS_NO_INLINE
+  WeightTile tile = {};
+  HLS_REGISTERS(tile.weight)
+  WeightTile next_tile = {};
+  HLS_REGISTERS(next_tile.weight)
+  Beat32 bias = fill(0);
+  HLS_LANES(bias)
+  Beat32 next_bias = fill(0);
+  HLS_LANES(next_bias)
+  Word next_multipliers = multipliers;
+  HLS_REGISTERS(next_multipliers.byte)
+  Beat16 multiplier = fill(static_cast<int16_t>(0));
+  HLS_LANES(multiplier)
+  Beat16 multiplier2 = fill(static_cast<int16_t>(job.multiplier2));
+  HLS_LANES(multiplier2)
+  Half stage_even[STAGE_WORDS];
+  HLS_LUTRAM(stage_even)
+  Half stage_odd[STAGE_WORDS];
+  HLS_LUTRAM(stage_odd)
+  Half numerators0[QUERY_PAIRS];
+  HLS_BRAM(numerators0)
+  Half numerators1[QUERY_PAIRS];
+  HLS_BRAM(numerators1)
+  uint64_t states0[QUERY_PAIRS];
+  HLS_BRAM(states0)
+  uint64_t states1[QUERY_PAIRS];
+  HLS_BRAM(states1)
+  const bool attends = job.source == Source::ATTENTION;
+  const Clip clip = clip_of(job);
+  const Trips trips = trips_of(job);
+  const int steps = compute_steps(job, trips);
+  Cursor at = cursor_start(job, trips);
+COMPUTE:
+  for (int step = 0; step < steps; ++step) {
+    // One read and one write of each memory. Carried: the counters; the tile being loaded; sums and states,
+    // which come again after ACCUMULATOR_LAG and SOFTMAX_LAG iterations at the earliest, as the passes are no
+    // shorter. Source and destination rows do not overlap.
+    HLS_PIPELINE
+    HLS_INDEPENDENT(even)
+    HLS_INDEPENDENT(odd)
+    HLS_DISTANCE(sums0, edge_moe::ACCUMULATOR_LAG)
+    HLS_DISTANCE(sums1, edge_moe::ACCUMULATOR_LAG)
+    HLS_DISTANCE(stage_even, edge_moe::STAGE_LAG)
+    HLS_DISTANCE(stage_odd, edge_moe::STAGE_LAG)
+    HLS_DISTANCE(numerators0, edge_moe::SOFTMAX_LAG)
+    HLS_DISTANCE(numerators1, edge_moe::SOFTMAX_LAG)
+    HLS_DISTANCE(states0, edge_moe::SOFTMAX_LAG)
+    HLS_DISTANCE(states1, edge_moe::SOFTMAX_LAG)
+    HLS_TRIPS(10, 1000000)
+    const Rows rows = fetch_rows(job, at, even_tokens, odd_tokens, even, odd);
+    if (attends) {
+      load_attention(job, at, stage_even, stage_odd, next_tile);
+    } else {
+      load_linear(job, at, weights, next_tile, next_bias, next_multipliers);
+    }
+    if (attends && at.average && at.more && at.step < 2 * BLOCK_WORDS) {
+      const int to = stage_word(!at.side, at.step / BLOCK_WORDS, at.tile, at.step % BLOCK_WORDS);
+      stage_even[to] = pack(rows.row[0]);
+      stage_odd[to] = pack(rows.row[1]);
+    }
+    if (!at.idle && at.step < job.pairs) {
+      const Pass pass = !attends ? Pass::LINEAR : at.average ? Pass::VALUES : Pass::KEYS;
+      const Place place = place_of(job, trips, at);
+      Side side0 = {attends ? fill(0) : bias, query_start(), rows.row[0], rows.row[0]};
+      Side side1 = {attends ? fill(0) : bias, query_start(), rows.row[1], rows.row[1]};
+      if (!place.first) {
+        side0.sum = unpack32(sums0[place.at]);
+        side1.sum = unpack32(sums1[place.at]);
+      }
+      if (attends && (at.average || at.block > 0)) {
+        side0.state = unpack_state(states0[at.step]);
+        side1.state = unpack_state(states1[at.step]);
+      }
+      const bool averages = pass == Pass::VALUES;
+      const Beat8 x0 = averages ? unpack(numerators0[at.step]) : rows.row[0];
+      const Beat8 x1 = averages ? unpack(numerators1[at.step]) : rows.row[1];
+      Beat32 y0 = {};
+      HLS_LANES(y0)
+      Beat32 y1 = {};
+      HLS_LANES(y1)
+      compute_unit(tile, x0, x1, y0, y1);
+      add_products(pass, y0, side0);
+      add_products(pass, y1, side1);
+      const bool finished = place.last && job.result != Result::SUMS;
+      if (finished) {
+        const int keys = job.keys - at.block * config::key_block;
+        const int real_keys = keys < config::key_block ? keys : config::key_block;
+        finish_sum(job, clip, pass, real_keys, multiplier, multiplier2, side0);
+        finish_sum(job, clip, pass, real_keys, multiplier, multiplier2, side1);
+      }
+      if (!finished || (pass == Pass::LINEAR && job.result == Result::INT16)) {
+        sums0[place.at] = pack(side0.sum);
+        sums1[place.at] = pack(side1.sum);
+      } else if (pass == Pass::KEYS) {
+        numerators0[at.step] = pack(side0.numerator);
+        numerators1[at.step] = pack(side1.numerator);
+        states0[at.step] = pack(side0.state);
+        states1[at.step] = pack(side1.state);
+      } else {
+        const Target to = target_of(job, at, rows);
+        if (to.even) {
+          even[to.word] = pack(side0.out);
+        }
+        if (to.odd) {
+          odd[to.word] = pack(side1.out);
+        }
+      }
+    }
+    if (advance(job, trips, at)) {
+      tile = next_tile;
+      if (attends) {
+        const int channels = at.head * job.head_tiles + at.tile;
+        const int known = channels < PARAMETER_TILES ? channels : 0;  // behind the last pass there are none
+        multiplier = fill(static_cast<int16_t>(word_to_int32(unpack_word(wide[known])).lane[0]));
+        multiplier2 = word_to_int16(unpack_word(narrow[known / 2]), known % 2);
+      } else if (at.in == 0) {
+        bias = next_bias;
+        multipliers = next_multipliers;
+        multiplier = word_to_int16(multipliers, at.out_odd ? 1 : 0);
+      }
+    }
+  }
+  tap::add(steps, tap::COMPUTE_DEPTH);
+}
+
+}  // namespace edge_moe
+
+#endif

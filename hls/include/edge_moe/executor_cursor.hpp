@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: Apache-2.0
+// Where the compute loop stands in its job: the pass, the step within it, and what follows. Each step's state
+// comes from the one before within a cycle, so there are counters and flags only, and each flag is known a
+// pass ahead.
+#ifndef EDGE_MOE_EXECUTOR_CURSOR_HPP
+#define EDGE_MOE_EXECUTOR_CURSOR_HPP
+
+#include "edge_moe/executor_job.hpp"
+
+namespace edge_moe {
+
+struct Cursor {
+  int step;   // of the pass
+  Trip trip;  // of the pass
+  bool idle;  // before the first pass: tiles are loaded, nothing is computed
+  // linears
+  int in;         // tile of inputs
+  bool in_last;   // of this tile of outputs
+  int out;        // tile of outputs, from first_out on
+  bool out_last;  // of the job
+  bool out_odd;   // its number among all of the layer is odd
+  int tap;        // MAP: 3 dy + dx
+  int channel;    // MAP: tile of the tap's channels
+  int line;       // MAP: of the pair's first pixel
+  int column;     // MAP
+  // ATTENTION
+  bool average;  // a tile of V stands, not one of K
+  int tile;      // of the head's
+  int head;
+  int block;
+  int next_head;  // of the block behind this one
+  int next_block;
+  bool more;  // there is one
+  bool side;  // half of the stage that this block's K and V are in
+};
+
+inline Cursor cursor_start(const Job& job, const Trips& trips) {
+  HLS_INLINE
+  Cursor at = {};
+  at.trip = trips.first;
+  at.idle = true;
+  at.line = job.first_line;
+  at.average = true;
+  at.more = true;
+  return at;
+}
+
+// The trip of a pass, by whether it is the last one of its tile of outputs and which tile that is.
+inline Trip trip_of(const Trips& trips, bool in_last, bool out_last, bool out_odd) {
+  HLS_INLINE
+  return !in_last ? trips.inner : out_last ? trips.last : out_odd ? trips.even : trips.odd;
+}
+
+// The next pass of a linear.
+inline void next_linear_pass(const Job& job, const Trips& trips, Cursor& at) {
+  HLS_INLINE
+  const bool starts = at.idle || at.in_last;  // a tile of outputs
+  const bool in_last = starts ? job.in_tiles == 1 : at.in == job.in_tiles - 2;
+  const bool out_last = at.idle ? job.out_tiles == 1 : at.in_last ? at.out == job.out_tiles - 2 : at.out_last;
+  const bool out_odd = at.idle ? job.first_out % 2 != 0 : at.in_last ? !at.out_odd : at.out_odd;
+  const bool tap_done = at.channel == job.channel_tiles - 1;
+  at.tap = starts ? 0 : at.tap + (tap_done ? 1 : 0);
+  at.channel = starts || tap_done ? 0 : at.channel + 1;
+  at.out += !at.idle && at.in_last ? 1 : 0;
+  at.in = starts ? 0 : at.in + 1;
+  at.in_last = in_last;
+  at.out_last = out_last;
+  at.out_odd = out_odd;
+  at.trip = trip_of(trips, in_last, out_last, out_odd);
+  at.idle = false;
+  at.line = job.first_line;
+  at.column = 0;
+}
+
+// The next pass of ATTENTION: tiles of K, tiles of V, then the next block.
+inline void next_attention_pass(const Job& job, const Trips& trips, Cursor& at) {
+  HLS_INLINE
+  const bool tiles_done = at.tile == job.head_tiles - 1;
+  if (tiles_done && at.average) {
+    const bool head_done = at.next_block == trips.blocks - 1;
+    at.head = at.next_head;
+    at.block = at.next_block;
+    at.side = !at.side;
+    at.next_block = head_done ? 0 : at.next_block + 1;
+    at.next_head += head_done ? 1 : 0;
+    at.more = at.next_head < job.heads;
+    at.idle = false;
+  }
+  at.average = tiles_done ? !at.average : at.average;
+  at.tile = tiles_done ? 0 : at.tile + 1;
+  at.trip = at.idle ? trips.first : trips.inner;
+}
+
+// Two pixels on: along the line, or from its end to the next one.
+inline void next_pixels(const Job& job, Cursor& at) {
+  HLS_INLINE
+  const bool wraps = at.column >= job.width - 2;
+  const bool narrow = job.width == 1;
+  at.line += narrow ? 2 : wraps ? 1 : 0;
+  at.column = narrow ? 0 : wraps ? at.column - (job.width - 2) : at.column + 2;
+}
+
+// The next step. True when a pass is done: the tile that was loaded is then the one that stands.
+inline bool advance(const Job& job, const Trips& trips, Cursor& at) {
+  HLS_INLINE
+  const bool done = at.step == at.trip.steps - 1;
+  if (!done) {
+    ++at.step;
+    next_pixels(job, at);
+  } else {
+    at.step = 0;
+    if (job.source == Source::ATTENTION) {
+      next_attention_pass(job, trips, at);
+    } else {
+      next_linear_pass(job, trips, at);
+    }
+  }
+  return done;
+}
+
+// Which words of the scratch memory a step reads, and what they are.
+struct Fetch {
+  int even;      // word of the even half
+  int odd;       // word of the odd half
+  bool swap;     // the pair's first row is in the odd half
+  bool valid0;   // the pair's first row is one
+  bool valid1;   // the second
+  int8_t blank;  // what stands for a row that is none
+};
+
+// Word of a pair's tile; two multipliers that nothing waits for.
+inline int pair_word(const Job& job, int pair, int tile) {
+  HLS_INLINE
+  return within_scratch(job.rows_at + pair * job.row_tiles + tile);
+}
+
+inline Fetch fetch_neighbours(const Job& job, int row, int tile) {
+  HLS_INLINE
+  const Fetch result = {pair_word(job, (row + 1) >> 1, tile), pair_word(job, row >> 1, tile), (row & 1) != 0,
+                                  true, true, 0};
+  return result;
+}
+
+// A tap's pixels.
+inline Fetch fetch_map(const Job& job, const Cursor& at) {
+  HLS_INLINE
+  const int dy = at.tap / 3;
+  const int moved = (dy - 1) * job.width + (at.tap - 3 * dy) - 1;
+  Fetch result = fetch_neighbours(job, job.first_pixel + 2 * at.step + moved, at.channel);
+  const bool wraps = at.column == job.width - 1;
+  const int line1 = wraps ? at.line + 1 : at.line;
+  const int column1 = wraps ? 0 : at.column + 1;
+  result.valid0 = conv3x3_source(at.line, at.column, at.tap, job.height, job.width).inside;
+  result.valid1 = conv3x3_source(line1, column1, at.tap, job.height, job.width).inside;
+  result.blank = static_cast<int8_t>(job.pad);
+  return result;
+}
+
+// Queries while a tile of K stands; else keys or values of the next block on their way to the stage.
+inline Fetch fetch_attention(const Job& job, const Cursor& at) {
+  HLS_INLINE
+  if (!at.average) {
+    return fetch_neighbours(job, job.first_query + 2 * at.step, at.head * job.head_tiles + at.tile);
+  }
+  const int part = at.step < BLOCK_WORDS ? 1 : 2;  // of q, k, v
+  const int key = at.next_block * config::key_block + 2 * (at.step % BLOCK_WORDS);
+  const int tile = (part * job.heads + at.next_head) * job.head_tiles + at.tile;
+  Fetch result = fetch_neighbours(job, key, tile);
+  result.valid0 = key < job.keys;
+  result.valid1 = key + 1 < job.keys;
+  return result;
+}
+
+}  // namespace edge_moe
+
+#endif

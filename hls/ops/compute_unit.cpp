@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+// The array of multipliers, in both forms, and one of its cascades. SPEC.md, section 4.
+#include "edge_moe/compute_unit.hpp"
+#include "rows.hpp"
+
+using namespace edge_moe;
+
+constexpr int UNIT_STEPS = 1024;   // pairs of rows of one call
+constexpr int UNIT_SUMS = 1 << 16;  // cascades of one call
+
+// y[2 s] and y[2 s + 1] = tile x[2 s] and tile x[2 s + 1]; `packed` chooses the form.
+extern "C" void compute_unit(const int8_t weight[LANES * LANES], const int8_t x[UNIT_STEPS * 2 * LANES],
+                             int32_t y[UNIT_STEPS * 2 * LANES], int steps, int packed) {
+  HLS_RESHAPE(weight, edge_moe::LANES)
+  HLS_RESHAPE(x, 2 * edge_moe::LANES)
+  HLS_RESHAPE(y, 2 * edge_moe::LANES)
+  WeightTile tile = {};
+  HLS_REGISTERS(tile.weight)
+  ops::load_tile(tile, weight, 1, 0, 0);
+UNIT_LOOP:
+  for (int step = 0; step < steps; ++step) {
+    HLS_PIPELINE
+    HLS_TRIPS(1, UNIT_STEPS)
+    const int at = step * 2 * LANES;
+    const Beat8 x0 = load(x + at);
+    const Beat8 x1 = load(x + at + LANES);
+    Beat32 y0 = {};
+    Beat32 y1 = {};
+    if (packed != 0) {
+      compute_unit_packed(tile, x0, x1, y0, y1);
+    } else {
+      compute_unit_native(tile, x0, x1, y0, y1);
+    }
+    store(y + at, y0);
+    store(y + at + LANES, y1);
+  }
+}
+
+// sums[i] of 8 products each: w x0 and w x1 through the same 8 multipliers.
+extern "C" void dual_dot(const int8_t w[UNIT_SUMS * CASCADE], const int8_t x0[UNIT_SUMS * CASCADE],
+                         const int8_t x1[UNIT_SUMS * CASCADE], int32_t low[UNIT_SUMS],
+                         int32_t high[UNIT_SUMS], int count) {
+  HLS_RESHAPE(w, 8)
+  HLS_RESHAPE(x0, 8)
+  HLS_RESHAPE(x1, 8)
+CASCADES_LOOP:
+  for (int i = 0; i < count; ++i) {
+    HLS_PIPELINE
+    HLS_TRIPS(1, UNIT_SUMS)
+    const int at = i * CASCADE;
+    const DualSum sums = edge_moe::dual_dot<CASCADE>(w + at, x0 + at, x1 + at);
+    low[i] = sums.low;
+    high[i] = sums.high;
+  }
+}
+
+// One multiplier: all of w[i] x0[i] and w[i] x1[i].
+extern "C" void dual_product(const int8_t w[UNIT_SUMS], const int8_t x0[UNIT_SUMS],
+                             const int8_t x1[UNIT_SUMS], int32_t low[UNIT_SUMS], int32_t high[UNIT_SUMS],
+                             int count) {
+PRODUCTS_LOOP:
+  for (int i = 0; i < count; ++i) {
+    HLS_PIPELINE
+    HLS_TRIPS(1, UNIT_SUMS)
+    const DualSum sums = edge_moe::dual_dot<1>(w + i, x0 + i, x1 + i);
+    low[i] = sums.low;
+    high[i] = sums.high;
+  }
+}

@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+// The accelerator's top: one box of the block diagram in accelerator.hpp per line. SPEC.md, sections 7 to 12.
+#include "edge_moe/accelerator.hpp"
+
+#include "edge_moe/accelerator_ports.hpp"
+#include "edge_moe/executor.hpp"
+#include "edge_moe/program_fetch.hpp"
+#include "edge_moe/weight_reader.hpp"
+
+using namespace edge_moe;
+
+extern "C" void edge_moe_accelerator(const PortBeat* program, const PortBeat* tables, BurstPort weights0,
+                                     BurstPort weights1, BurstPort weights2, const PortBeat* image,
+                                     PortBeat* output, uint32_t program_offset, uint32_t program_records,
+                                     uint32_t weight_beats, uint32_t image_bytes, uint32_t output_bytes,
+                                     uint64_t* config_id, uint32_t* version, uint32_t* status,
+                                     uint32_t* error, uint32_t* position, uint32_t* cycles) {
+  HLS_READS(program, gmem_program, 2, 4, edge_moe::PROGRAM_BEATS)
+  HLS_READS(tables, gmem_tables, 2, 4, edge_moe::WEIGHT_IMAGE_BEATS)
+  HLS_STREAMS(weights0, gmem_weights0)
+  HLS_STREAMS(weights1, gmem_weights1)
+  HLS_STREAMS(weights2, gmem_weights2)
+  HLS_READS(image, gmem_image, 8, 64, edge_moe::IMAGE_BEATS)
+  HLS_WRITES(output, gmem_output, 8, 64, edge_moe::OUTPUT_BEATS)
+  HLS_REGISTER(program_offset)
+  HLS_REGISTER(program_records)
+  HLS_REGISTER(weight_beats)
+  HLS_REGISTER(image_bytes)
+  HLS_REGISTER(output_bytes)
+  HLS_REGISTER(config_id)
+  HLS_REGISTER(version)
+  HLS_REGISTER(status)
+  HLS_REGISTER(error)
+  HLS_REGISTER(position)
+  HLS_REGISTER(cycles)
+  HLS_CONTROL
+  HLS_DATAFLOW
+
+  InstructionChannel instructions("instructions");
+  EntryChannel entries("entries");
+  BlockChannel blocks("blocks");
+  RoutedChannel routed("routed");
+  BlockChannel bursts0("bursts0");
+  BlockChannel bursts1("bursts1");
+  BlockChannel bursts2("bursts2");
+  LengthChannel lengths("lengths");
+  PortChannel words0("words0");
+  PortChannel words1("words1");
+  PortChannel words2("words2");
+  WeightChannel weights("weights");
+  HLS_WEIGHT_FIFO(weights)
+  CountChannel image_beats("image_beats");
+  CountChannel output_beats("output_beats");
+  BeatChannel pixels("pixels");
+  BeatChannel results("results");
+  CountChannel finished("finished");
+
+  EDGE_MOE_REGION
+  EDGE_MOE_PROCESS("fetch_program",
+                   fetch_program(program, tables, program_offset, program_records, weight_beats, image_bytes,
+                                 output_bytes, instructions, entries, blocks, routed, image_beats,
+                                 output_beats, config_id, version, status, error, position))
+  EDGE_MOE_PROCESS("plan_bursts", plan_bursts(blocks, bursts0, bursts1, bursts2, lengths))
+  EDGE_MOE_PROCESS("read_bursts0", read_bursts(weights0, bursts0, words0))
+  EDGE_MOE_PROCESS("read_bursts1", read_bursts(weights1, bursts1, words1))
+  EDGE_MOE_PROCESS("read_bursts2", read_bursts(weights2, bursts2, words2))
+  EDGE_MOE_PROCESS("merge_words", merge_words(lengths, words0, words1, words2, weights))
+  EDGE_MOE_PROCESS("read_image", read_image(image, image_beats, pixels))
+  EDGE_MOE_PROCESS("execute", execute(instructions, entries, weights, pixels, routed, results, finished))
+  EDGE_MOE_PROCESS("write_output", write_output(output_beats, results, output))
+  EDGE_MOE_PROCESS("count_cycles", count_cycles(finished, cycles))
+  EDGE_MOE_RUN
+
+#ifndef __SYNTHESIS__
+  instructions.finish();
+  entries.finish();
+  blocks.finish();
+  routed.finish();
+  bursts0.finish();
+  bursts1.finish();
+  bursts2.finish();
+  lengths.finish();
+  words0.finish();
+  words1.finish();
+  words2.finish();
+  weights.finish();
+  image_beats.finish();
+  output_beats.finish();
+  pixels.finish();
+  results.finish();
+  finished.finish();
+#endif
+}

@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0
+// Test bench of cosimulation: a recorded program through the top, its result against the recorded one.
+//
+//   edge_moe_accelerator_tb FOLDER     with what record.py wrote
+//
+// Every buffer has as many beats as the top's interface pragmas state, because cosimulation copies all of
+// them. 0 if result, registers and the beats behind the result are as they must be, else 1 and a sentence.
+#include <cstdint>
+#include <fstream>
+#include <iostream>
+#include <iterator>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "edge_moe/accelerator.hpp"
+
+namespace {
+
+using namespace edge_moe;
+
+constexpr uint8_t UNTOUCHED = 0xA5;
+constexpr int GUARD_BEATS = 4;
+
+struct Registers {
+  uint64_t config_id;
+  uint32_t version;
+  uint32_t status;
+  uint32_t error;
+  uint32_t position;
+  uint32_t cycles;
+};
+
+bool read_file(const std::string& path, std::vector<uint8_t>& bytes) {
+  std::ifstream file(path, std::ios::binary);
+  bytes.assign(std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>());
+  if (!file) {
+    std::cerr << "cannot read " << path << "\n";
+  }
+  return static_cast<bool>(file);
+}
+
+// `sizes.txt`: a name and a number in each line.
+std::map<std::string, uint32_t> read_sizes(const std::string& path) {
+  std::map<std::string, uint32_t> sizes;
+  std::ifstream file(path);
+  std::string name;
+  uint32_t value = 0;
+  while (file >> name >> value) {
+    sizes[name] = value;
+  }
+  return sizes;
+}
+
+// `beats` of them and a guard, which begin with the bytes; the rest is zero.
+std::vector<PortBeat> buffer(const std::vector<uint8_t>& bytes, std::size_t beats) {
+  std::vector<PortBeat> result(beats + GUARD_BEATS, zero_beat());
+  for (std::size_t i = 0; i < bytes.size(); ++i) {
+    set_byte(result[i / PORT_BYTES], static_cast<int>(i % PORT_BYTES), bytes[i]);
+  }
+  return result;
+}
+
+uint8_t byte_of(const std::vector<PortBeat>& beats, std::size_t index) {
+  return get_byte(beats[index / PORT_BYTES], static_cast<int>(index % PORT_BYTES));
+}
+
+// Values of the result that differ, and bytes behind it that were written.
+int differences(const std::vector<PortBeat>& output, const std::vector<uint8_t>& expected, uint32_t row_bytes,
+                uint32_t used_bytes) {
+  int wrong = 0;
+  for (std::size_t i = 0; i < output.size() * PORT_BYTES; ++i) {
+    const uint8_t value = byte_of(output, i);
+    if (i >= expected.size()) {
+      wrong += value != UNTOUCHED;
+    } else if (i % row_bytes < used_bytes) {
+      wrong += value != expected[i];
+    }
+  }
+  return wrong;
+}
+
+// A port that reads `used` beats at most, where C simulation looks after that.
+BurstPort burst_port(std::vector<PortBeat>& beats, std::size_t used) {
+#ifdef EDGE_MOE_VENDOR_PORTS
+  (void)used;
+  return BurstPort(beats.data());
+#else
+  return BurstPort(beats.data(), used);
+#endif
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const std::string folder = argc == 2 ? argv[1] : "";
+  std::vector<uint8_t> program;
+  std::vector<uint8_t> weights;
+  std::vector<uint8_t> image;
+  std::vector<uint8_t> expected;
+  if (!read_file(folder + "/program.bin", program) || !read_file(folder + "/weights.bin", weights) ||
+      !read_file(folder + "/image.bin", image) || !read_file(folder + "/expected.bin", expected)) {
+    return 1;
+  }
+  std::map<std::string, uint32_t> sizes = read_sizes(folder + "/sizes.txt");
+  if (program.size() > PROGRAM_BEATS * PORT_BYTES ||
+      weights.size() > std::size_t{WEIGHT_IMAGE_BEATS} * PORT_BYTES ||
+      image.size() > IMAGE_BEATS * PORT_BYTES || expected.size() > OUTPUT_BEATS * PORT_BYTES) {
+    std::cerr << "the recording is larger than the top's interface pragmas state\n";
+    return 1;
+  }
+
+  std::vector<PortBeat> program_beats = buffer(program, PROGRAM_BEATS);
+  std::vector<PortBeat> weight_beats = buffer(weights, WEIGHT_IMAGE_BEATS);
+  std::vector<PortBeat> image_beats = buffer(image, IMAGE_BEATS);
+  const std::vector<uint8_t> untouched((OUTPUT_BEATS + GUARD_BEATS) * PORT_BYTES, UNTOUCHED);
+  std::vector<PortBeat> output = buffer(untouched, OUTPUT_BEATS);
+  const std::size_t used = weights.size() / PORT_BYTES;
+  Registers registers = Registers();
+  edge_moe_accelerator(program_beats.data(), weight_beats.data(), burst_port(weight_beats, used),
+                       burst_port(weight_beats, used), burst_port(weight_beats, used), image_beats.data(),
+                       output.data(), 0, static_cast<uint32_t>(program.size() / isa::record_bytes),
+                       static_cast<uint32_t>(weights.size() / isa::beat_bytes), sizes["image_bytes"],
+                       static_cast<uint32_t>(expected.size()), &registers.config_id, &registers.version,
+                       &registers.status, &registers.error, &registers.position, &registers.cycles);
+
+  const int wrong = differences(output, expected, sizes["row_bytes"], sizes["used_bytes"]);
+  const bool done = registers.status == static_cast<uint32_t>(Status::DONE) && registers.error == 0;
+  const bool same = registers.config_id == config::hash && registers.version == isa::version;
+  std::cout << expected.size() << " bytes compared, " << wrong << " differ; status " << registers.status
+            << ", error " << registers.error << " at instruction " << registers.position << ", "
+            << registers.cycles << " cycles\n";
+  return wrong == 0 && done && same && !expected.empty() ? 0 : 1;
+}

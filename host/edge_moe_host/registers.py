@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Register map of the accelerator's AXI4-Lite port, and what its status and error codes say.
+
+The arguments of the top function (hls/src/edge_moe.cpp) in their order; Vitis HLS gives them their
+offsets by a fixed rule, which :func:`_place` states. Control is ap_ctrl_hs.
+"""
+
+import enum
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+WORD_BYTES = 4
+FIRST_ARGUMENT = 0x10  # behind the control registers
+
+
+class Status(enum.IntEnum):
+    """Register ``status``: how the last run ended. 0 before any run."""
+
+    DONE = 1
+    STOPPED = 2
+
+
+class Error(enum.IntEnum):
+    """Register ``error``: why a program was stopped; ``position`` has the instruction."""
+
+    NONE = 0
+    UNFINISHED = 1
+    CHECKSUM = 2
+    UNKNOWN = 3
+    RANGE = 4
+    SHAPE = 5
+    SCRATCH = 6
+    OVERLAP = 7
+    WEIGHTS = 8
+    ENTRY = 9
+    IMAGE = 10
+    OUTPUT = 11
+    ORDER = 12
+
+
+_REASONS = {
+    Error.UNFINISHED: "the program has no END where its buffer or the accelerator's max_instructions ends",
+    Error.CHECKSUM: "its checksum does not match",
+    Error.UNKNOWN: "its opcode, epilogue or some bits mean nothing to this accelerator",
+    Error.RANGE: "a field exceeds its range or the accelerator's limit",
+    Error.SHAPE: "its fields do not fit each other",
+    Error.SCRATCH: "an address is not a multiple of 64, or rows reach beyond the scratch memory",
+    Error.OVERLAP: "it would overwrite rows that it reads",
+    Error.WEIGHTS: "its weight block is not of its shape's length or reaches beyond the weight image",
+    Error.ENTRY: "an entry of its expert table is damaged or does not fit it",
+    Error.IMAGE: "the image buffer does not have the size that it takes",
+    Error.OUTPUT: "the output buffer is too small for what it stores",
+    Error.ORDER: "PATCHES and STORE must each come exactly once before END",
+}
+
+
+def describe(error: int, position: int) -> str:
+    """One clause: why the accelerator stopped, and at which instruction."""
+    known = error in Error.__members__.values()
+    reason = _REASONS.get(Error(error), "no error") if known else f"unknown error code {error}"
+    return f"stopped at instruction {position}: {reason}"
+
+
+@dataclass(frozen=True)
+class Register:
+    """``bits`` at byte ``offset``, in as many 32-bit words, low word first. ``access``: rw or r."""
+
+    name: str
+    offset: int
+    bits: int
+    access: str
+    doc: str
+
+
+@dataclass(frozen=True)
+class _Argument:
+    name: str
+    bits: int
+    access: str
+    doc: str
+
+
+_ARGUMENTS = (
+    _Argument("program", 64, "rw", "address of the program buffer"),
+    _Argument("tables", 64, "rw", "address of the weight image, for expert tables"),
+    _Argument("weights0", 64, "rw", "address of the weight image, first port"),
+    _Argument("weights1", 64, "rw", "the same, second port"),
+    _Argument("weights2", 64, "rw", "the same, third port"),
+    _Argument("image", 64, "rw", "address of the image: uint8 [height, width, 3], padded to 16 bytes"),
+    _Argument("output", 64, "rw", "address of the output buffer"),
+    _Argument("program_offset", 32, "rw", "first instruction of the task, from the program buffer's start"),
+    _Argument("program_records", 32, "rw", "instructions from there to the end of the task's program"),
+    _Argument("weight_beats", 32, "rw", "size of the weight image in beats of 64 bytes"),
+    _Argument("image_bytes", 32, "rw", "size of the image"),
+    _Argument("output_bytes", 32, "rw", "size of the output buffer"),
+    _Argument("config_id", 64, "r", "hash of the accelerator's configuration"),
+    _Argument("version", 32, "r", "version of the instruction set"),
+    _Argument("status", 32, "r", "how the run ended: Status"),
+    _Argument("error", 32, "r", "why it stopped: Error"),
+    _Argument("position", 32, "r", "instruction that stopped it, or END"),
+    _Argument("cycles", 32, "r", "clock cycles of the run"),
+)
+
+
+def _place(arguments: Iterable[_Argument]) -> dict[str, Register]:
+    """Offsets as Vitis HLS gives them.
+
+    An input takes its words and one reserved word. An output takes its words and one with the valid flag,
+    ``NAME_ctrl``, and as many reserved words again.
+    """
+    registers, offset = {}, FIRST_ARGUMENT
+    for argument in arguments:
+        words = argument.bits // 32
+        place = Register(argument.name, offset, argument.bits, argument.access, argument.doc)
+        registers[place.name] = place
+        if argument.access == "r":
+            flag = Register(
+                f"{place.name}_ctrl",
+                offset + words * WORD_BYTES,
+                32,
+                "r",
+                f"bit 0: {place.name} is valid; reading clears it",
+            )
+            registers[flag.name] = flag
+        offset += (words + 1) * WORD_BYTES * (2 if argument.access == "r" else 1)
+    return registers
+
+
+CONTROL = (
+    Register(
+        "ap_ctrl",
+        0x00,
+        32,
+        "rw",
+        "0 start, 1 done (cleared by reading), 2 idle, 3 ready, 7 restart, 9 interrupt",
+    ),
+    Register("gie", 0x04, 32, "rw", "bit 0: interrupts are enabled"),
+    Register("ier", 0x08, 32, "rw", "interrupts that are enabled: 0 done, 1 ready"),
+    Register("isr", 0x0C, 32, "rw", "interrupts that have come; writing 1 toggles a bit"),
+)
+AP_START, AP_DONE, AP_IDLE, AP_READY = 1, 2, 4, 8  # bits of ap_ctrl
+
+REGISTERS: dict[str, Register] = {
+    **{register.name: register for register in CONTROL},
+    **_place(_ARGUMENTS),
+}
+SIZE = max(register.offset + register.bits // 8 for register in REGISTERS.values())  # bytes that are used
+MASTERS = ("program", "tables", "weights0", "weights1", "weights2", "image", "output")  # m_axi_gmem_NAME

@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: Apache-2.0
+"""C++ headers of one accelerator, generated: sizes, instructions, tables. Nothing in them is written by hand.
+
+Imports no torch.
+"""
+
+from pathlib import Path
+
+from edge_moe.codegen.config_header import config_header
+from edge_moe.codegen.isa_header import isa_header
+from edge_moe.codegen.tables_header import tables_header
+from edge_moe.compiler.accelerator import load_accelerator
+from edge_moe.files import write_text
+
+__all__ = ["config_header", "generate", "isa_header", "tables_header"]
+
+
+def generate(accelerator: str, out: Path) -> list[Path]:
+    """Write the headers of an accelerator (a name or a .toml file) into the folder ``out``; their paths.
+
+    Raises EdgeMoEError for an unknown or illegal accelerator and where nothing can be written.
+    """
+    config = load_accelerator(accelerator)
+    texts = {
+        "edge_moe_config.hpp": config_header(config),
+        "edge_moe_isa.hpp": isa_header(),
+        "edge_moe_tables.hpp": tables_header(),
+    }
+    for name, text in texts.items():
+        write_text(Path(out) / name, text)
+    return [Path(out) / name for name in texts]

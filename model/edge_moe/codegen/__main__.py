@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``python -m edge_moe.codegen --accelerator NAME --out FOLDER``."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from edge_moe.codegen import generate
+from edge_moe.errors import EdgeMoEError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Write the headers; 0, or 2 after one sentence on bad input."""
+    parser = argparse.ArgumentParser(
+        prog="python -m edge_moe.codegen", description="C++ headers of one accelerator."
+    )
+    parser.add_argument("--accelerator", default="zcu104", help="a name, or the path of a .toml file")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the headers")
+    args = parser.parse_args(arguments)
+    try:
+        paths = generate(args.accelerator, args.out)
+    except EdgeMoEError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    for path in paths:
+        print(path)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

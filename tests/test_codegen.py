@@ -1,0 +1,218 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Generated C++ headers: what a compiler sees in them equals the Python that they come from."""
+
+import dataclasses
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from edge_moe.codegen import __main__ as command
+from edge_moe.codegen import config_header, generate, isa_header, tables_header
+from edge_moe.compiler.accelerator import load_accelerator
+from edge_moe.errors import EdgeMoEError
+from edge_moe.golden import arithmetic, network, operators
+from edge_moe_host import isa, layout
+
+ACCELERATORS = ("zcu104", "zcu104_large")
+
+
+def run_cpp(folder, source, *arguments, data=""):
+    """Compile a program against the headers in ``folder`` and give what it prints, split."""
+    (folder / "program.cpp").write_text(source)
+    compiler = ["g++", "-std=c++14", "-Wall", "-Wextra", "-Werror", "-Wno-unused-label", f"-I{folder}",
+                "program.cpp", "-o", "program"]  # fmt: skip
+    subprocess.run(compiler, cwd=folder, check=True, timeout=120)
+    program = [str(folder / "program"), *arguments]
+    return subprocess.run(
+        program, input=data, capture_output=True, text=True, check=True, timeout=60
+    ).stdout.split()
+
+
+@pytest.mark.parametrize("accelerator", ACCELERATORS)
+def test_configuration(accelerator, tmp_path):
+    config = load_accelerator(accelerator)
+    generate(accelerator, tmp_path)
+    values = dataclasses.asdict(config)
+    prints = "".join(f'std::printf("%d\\n", edge_moe::config::{name});' for name in values)
+    printed = run_cpp(
+        tmp_path,
+        '#include <cstdio>\n#include "edge_moe_config.hpp"\nint main() {' + prints
+        + 'std::printf("%016llx", static_cast<unsigned long long>(edge_moe::config::hash)); }',
+    )  # fmt: skip
+    assert printed == [*(str(value) for value in values.values()), config.hash()]
+
+
+def test_tables(tmp_path):
+    generate("zcu104", tmp_path)
+    names = {"exp2": "EXP2", "reciprocal": "RECIPROCAL", "rsqrt": "RSQRT", "gelu": "GELU"}
+    loops = "".join(
+        f'for (int value : edge_moe::tables::{name}) std::printf("%d\\n", value);' for name in names
+    )
+    printed = run_cpp(
+        tmp_path, '#include <cstdio>\n#include "edge_moe_tables.hpp"\nint main() {' + loops + "}"
+    )
+    expected = np.concatenate([getattr(arithmetic, table) for table in names.values()])
+    assert np.array_equal(np.array(printed, dtype=np.int64), expected)
+    assert len(printed) == 256 + 1024 + 1536 + 1024
+
+
+def decoder(record, function):
+    names = [field.name for field in isa.fields(record)]
+    prints = "".join(f'std::printf("%lld ", static_cast<long long>(r.{name}));' for name in names)
+    return (
+        '#include <cstdio>\n#include "edge_moe_isa.hpp"\nusing namespace edge_moe;\nint main() {'
+        "uint32_t words[isa::record_words];"
+        "for (;;) { for (uint32_t& word : words) if (std::scanf(\"%u\", &word) != 1) return 0;"
+        f"const isa::{record.__name__} r = isa::decode_{function}(words);"
+        + prints
+        + 'std::printf("%d ", isa::checksum(words) == words[isa::checksum_word]);'
+        + ('std::printf("%d ", isa::uses_only(words, isa::instruction_bits[r.opcode])'
+           "+ 2 * isa::uses_only(words, isa::linear_gelu_bits));" if record is isa.Instruction else
+           'std::printf("%d ", isa::uses_only(words, isa::expert_entry_bits));')
+        + "}}"
+    )  # fmt: skip
+
+
+def random_instruction(rng, opcode, epilogue, extreme=None):
+    names = set(isa.OPERANDS[opcode])
+    if opcode == isa.Opcode.LINEAR and epilogue != isa.Epilogue.GELU:
+        names -= set(isa.GELU_OPERANDS)
+    values = {
+        field.name: int(rng.integers(field.minimum, field.maximum, endpoint=True))
+        if extreme is None
+        else getattr(field, extreme)
+        for field in isa.fields(isa.Instruction)
+        if field.name in names
+    }
+    values |= {"opcode": int(opcode)} | ({"epilogue": int(epilogue)} if "epilogue" in names else {})
+    return isa.Instruction(**values)
+
+
+def words_of(records):
+    return [np.frombuffer(isa.encode(record), "<u4") for record in records]
+
+
+def as_text(words):
+    return "\n".join(" ".join(str(word) for word in row) for row in words)
+
+
+def test_instructions_are_decoded_as_the_host_does(tmp_path):
+    generate("zcu104", tmp_path)
+    rng = np.random.default_rng(0)
+    records = [
+        random_instruction(rng, opcode, epilogue, extreme)
+        for opcode in isa.Opcode
+        for epilogue in isa.Epilogue
+        for extreme in (None, None, None, "minimum", "maximum")
+    ]
+    printed = run_cpp(tmp_path, decoder(isa.Instruction, "instruction"), data=as_text(words_of(records)))
+    rows = np.array(printed, dtype=np.int64).reshape(len(records), -1)
+    expected = np.array([dataclasses.astuple(record) for record in records])
+    assert np.array_equal(rows[:, :-2], expected)
+    assert rows[:, :-2].size == len(records) * len(isa.fields(isa.Instruction)) == 220 * 28
+    assert rows[:, -2].all()
+    gelu = np.array([r.opcode == isa.Opcode.LINEAR and r.epilogue == isa.Epilogue.GELU for r in records])
+    assert (rows[~gelu, -1] & 1).all()
+    assert (rows[gelu, -1] & 2).all()
+    sets_gelu = gelu & np.array([any(getattr(r, name) for name in isa.GELU_OPERANDS) for r in records])
+    assert not (rows[sets_gelu, -1] & 1).any()  # what only GELU reads is an excess with another epilogue
+    assert sets_gelu.sum() == 5
+
+
+def test_damaged_words_are_seen(tmp_path):
+    """Each bit of an instruction flipped: the checksum differs, and a bit that means nothing is an excess."""
+    generate("zcu104", tmp_path)
+    rng = np.random.default_rng(1)
+    record = random_instruction(rng, isa.Opcode.LAYERNORM, isa.Epilogue.REQUANTISE)
+    (words,) = words_of([record])
+    damaged = [words.copy() for _ in range(32 * 15)]
+    for bit, row in enumerate(damaged):
+        row[bit // 32] ^= np.uint32(1 << bit % 32)
+    printed = run_cpp(tmp_path, decoder(isa.Instruction, "instruction"), data=as_text(damaged[8:]))
+    rows = np.array(printed, dtype=np.int64).reshape(len(damaged) - 8, -1)  # opcode bits: another mask
+    assert not rows[:, -2].any()
+    operands = {"opcode", *isa.OPERANDS[isa.Opcode.LAYERNORM]}
+    allowed = np.zeros((15, 32), dtype=bool)
+    for field in isa.fields(isa.Instruction):
+        if field.name in operands:
+            allowed[field.word, field.low : field.low + field.width] = True
+    assert np.array_equal(rows[:, -1] & 1, allowed.ravel()[8:])
+
+
+def test_expert_entries_are_decoded_as_the_host_does(tmp_path):
+    generate("zcu104", tmp_path)
+    rng = np.random.default_rng(2)
+    fields = isa.fields(isa.ExpertEntry)
+    records = [
+        isa.ExpertEntry(*(int(rng.integers(f.minimum, f.maximum, endpoint=True)) for f in fields))
+        for _ in range(40)
+    ]
+    records += [isa.ExpertEntry(*(getattr(f, end) for f in fields)) for end in ("minimum", "maximum")]
+    printed = run_cpp(tmp_path, decoder(isa.ExpertEntry, "expert_entry"), data=as_text(words_of(records)))
+    rows = np.array(printed, dtype=np.int64).reshape(len(records), -1)
+    assert np.array_equal(rows[:, :-2], [dataclasses.astuple(record) for record in records])
+    assert rows.size == 42 * 11
+    assert rows[:, -2:].all()
+
+
+def test_enumerations_have_the_values_of_the_host():
+    text = isa_header()
+    for members in (isa.Opcode, isa.Epilogue):
+        start = text.index(f"enum class {members.__name__}")
+        body = text[start : text.index("};", start)].splitlines()[1:]
+        assert [line.strip() for line in body] == [f"{m.name} = {m.value}," for m in members]
+
+
+def test_constants_are_those_of_layout_and_golden():
+    found = dict(re.findall(r"constexpr int (\w+) = (\d+);", isa_header() + tables_header()))
+    expected = {
+        "word_bytes": layout.WORD,
+        "gate_experts": layout.GATE_EXPERTS,
+        "route_bytes": layout.ROUTE_BYTES,
+        "output_alignment": layout.OUTPUT_ALIGNMENT,
+        "shift_limit": layout.SHIFT_LIMIT,
+        "opcode_count": max(isa.Opcode) + 1,
+        "key_block": operators.KEY_BLOCK,
+        "xhat_fraction": operators.XHAT_FRACTION,
+        "exponent_limit": operators.EXPONENT_LIMIT,
+        "gelu_limit": arithmetic.GELU_LIMIT,
+        "token_limit": network.TOKEN_LIMIT,
+    }
+    assert {name: int(found[name]) for name in expected} == expected
+
+
+def test_a_header_is_the_same_each_time():
+    config = load_accelerator("zcu104")
+    assert config_header(config) == config_header(config)
+    assert config_header(config) != config_header(load_accelerator("zcu104_large"))
+    assert tables_header() == tables_header()
+    assert max(len(line) for line in tables_header().splitlines()) <= 110
+
+
+def test_generate_writes_three_files(tmp_path):
+    paths = generate("zcu104", tmp_path / "new" / "folder")
+    assert [path.name for path in paths] == ["edge_moe_config.hpp", "edge_moe_isa.hpp", "edge_moe_tables.hpp"]
+    assert all(path.read_text().startswith("// SPDX-License-Identifier: Apache-2.0") for path in paths)
+    assert sorted((tmp_path / "new" / "folder").iterdir()) == sorted(paths)
+
+
+def test_unknown_accelerator(tmp_path, capsys):
+    with pytest.raises(EdgeMoEError, match="unknown accelerator 'nothing'"):
+        generate("nothing", tmp_path)
+    assert command.main(["--accelerator", "nothing", "--out", str(tmp_path)]) == 2
+    assert capsys.readouterr().err.startswith("error: unknown accelerator 'nothing'")
+    assert not list(tmp_path.iterdir())
+
+
+def test_command_needs_no_torch(tmp_path):
+    code = (
+        "import sys; from edge_moe.codegen.__main__ import main; "
+        f"status = main(['--accelerator', 'zcu104', '--out', {str(tmp_path)!r}]); "
+        "sys.exit(status or 'torch' in sys.modules)"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert run.returncode == 0, run.stderr
+    assert len(run.stdout.split()) == 3
