@@ -4,7 +4,7 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-MIN_TESTS := 1900
+MIN_TESTS := 2800
 
 .PHONY: help setup demo test test-slow lint bench ablation pretrained clean
 
