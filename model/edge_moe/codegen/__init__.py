@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""C++ headers of one accelerator, generated: sizes, instructions, tables. Nothing in them is written by hand.
+"""C++ headers and the SystemVerilog package of one accelerator: sizes, instructions, tables, all generated.
 
 Imports no torch.
 """
@@ -8,11 +8,12 @@ from pathlib import Path
 
 from edge_moe.codegen.config_header import config_header
 from edge_moe.codegen.isa_header import isa_header
+from edge_moe.codegen.sv_package import sv_package
 from edge_moe.codegen.tables_header import tables_header
 from edge_moe.compiler.accelerator import load_accelerator
 from edge_moe.files import write_text
 
-__all__ = ["config_header", "generate", "isa_header", "tables_header"]
+__all__ = ["config_header", "generate", "generate_package", "isa_header", "sv_package", "tables_header"]
 
 
 def generate(accelerator: str, out: Path) -> list[Path]:
@@ -29,3 +30,10 @@ def generate(accelerator: str, out: Path) -> list[Path]:
     for name, text in texts.items():
         write_text(Path(out) / name, text)
     return [Path(out) / name for name in texts]
+
+
+def generate_package(accelerator: str, out: Path) -> list[Path]:
+    """Write edge_moe_pkg.sv into the folder ``out``; errors as of :func:`generate`."""
+    path = Path(out) / "edge_moe_pkg.sv"
+    write_text(path, sv_package(load_accelerator(accelerator)))
+    return [path]

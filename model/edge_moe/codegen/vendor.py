@@ -21,15 +21,13 @@ from pathlib import Path
 
 from edge_moe.codegen import interface as shown
 from edge_moe.codegen.interface import Interface, accelerator_interface
-from edge_moe.compiler.accelerator import load_accelerator
+from edge_moe.compiler.accelerator import AcceleratorConfig, load_accelerator
 from edge_moe.errors import EdgeMoEError
 from edge_moe.files import write_text
 
 _TOP = re.compile(r'^extern\s+"C"\s+\w+\s+(\w+)\s*\(', re.MULTILINE)
 _NOT_SYNTHESISED = "csim.cpp"
-_URAM_FIFO_BYTES = (
-    512 * 1024
-)  # a weight FIFO from this size on stands in UltraRAM, a smaller one in block RAM
+_URAM_FIFO_BYTES = 512 * 1024
 _UNSAFE = re.compile(r"[\s{}\\\"$\[\];,]")  # would end or change a word of Tcl or of a list of flags
 
 
@@ -54,6 +52,11 @@ class Design:
         return " ".join(words)
 
 
+def fifo_memory(config: AcceleratorConfig) -> str:
+    """Where the weight FIFO stands: a large one in UltraRAM, a smaller one in block RAM."""
+    return "uram" if config.fifo_bytes >= _URAM_FIFO_BYTES else "bram"
+
+
 def tops(hls: Path) -> dict[str, Path]:
     """Every function that can be synthesised, and the file that defines it."""
     found = {}
@@ -70,7 +73,6 @@ def design(accelerator: str, top: str, hls: Path, generated: Path, recording: Pa
     """
     config = load_accelerator(accelerator)
     whole = accelerator_interface(config)
-    fifo_memory = "uram" if config.fifo_bytes >= _URAM_FIFO_BYTES else "bram"
     hls, generated = hls.resolve(), generated.resolve()
     known = tops(hls)
     if top not in known:
@@ -80,10 +82,10 @@ def design(accelerator: str, top: str, hls: Path, generated: Path, recording: Pa
     test_bench = hls / "tb" / f"{whole.top}_tb.cpp"
     if top == whole.top:
         recorded = recording.resolve() if recording else None
-        result = Design(whole, known[top], folders, fifo_memory, test_bench, recorded)
+        result = Design(whole, known[top], folders, fifo_memory(config), test_bench, recorded)
     else:
         operator = dataclasses.replace(whole, top=top, masters=(), registers={})
-        result = Design(operator, known[top], folders, fifo_memory)
+        result = Design(operator, known[top], folders, fifo_memory(config))
     for path in (result.source, *folders, test_bench, *filter(None, [result.recording])):
         if _UNSAFE.search(str(path)):
             raise EdgeMoEError(

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""requantise.sv against golden and the HLS kernel: corners of every field, random values, changing layers."""
+
+import itertools
+
+import cocotb
+import numpy as np
+from tb import STALLS, TB, covered, equal, measured
+
+from edge_moe.golden.arithmetic import requantise
+
+LIMITS = ((-128, 127), (-127, 127), (-32768, 32767))
+SHIFTS = (1, 2, 7, 15, 16, 23, 31, 32, 46, 47)
+A_CORNERS = np.array([-(2**31), -(2**31) + 1, -65536, -3, -2, -1, 0, 1, 2, 3, 65535, 2**31 - 2, 2**31 - 1])
+M_CORNERS = np.array([0, 1, 2, 3, 16383, 16384, 32766, 32767])
+
+
+def lanes(dut):
+    return len(dut.m_axis_y_tdata) // 16
+
+
+def beats(a, m):
+    """int32 and int16 [beats, lanes] as the stream has them."""
+    rows = [a.astype("<i4").view(np.uint8), m.astype("<i2").view(np.uint8)]
+    return np.concatenate(rows, axis=1)
+
+
+async def layer(tb, a, m, shift, low, high, zero):
+    """One layer's frame; the registers of the layer change as soon as the frame before was accepted."""
+    for name, value in (("shift_i", shift), ("low_i", low), ("high_i", high), ("zero_point_i", zero)):
+        getattr(tb.dut, name).value = value
+    await tb.send("a", beats(a, m))
+    await tb.accepted("a")
+
+
+async def check(tb, a, m, shift, low, high, zero):
+    got = await tb.receive("y", "<i2", a.shape)
+    expected = requantise(a, m, shift, low, high, zero)
+    # the kernel has one multiplier for each channel: values stand in columns
+    hls = tb.hls.requantise(
+        np.ascontiguousarray(a.reshape(1, -1).astype(np.int32)),
+        np.ascontiguousarray(m.reshape(-1).astype(np.int16)),
+        shift, low, high, zero,
+    ).reshape(a.shape) if a.size <= 1024 else None  # fmt: skip
+    equal(f"shift {shift}, [{low}, {high}], zero point {zero}", got, expected, hls)
+
+
+@cocotb.test()
+async def corners(dut):
+    """Every combination of corner sums and multipliers under every corner shift and limits."""
+    tb = TB(dut)
+    tb.sink("y")
+    await tb.reset(shift_i=1, low_i=0, high_i=0, zero_point_i=0)
+    pairs = np.array(list(itertools.product(A_CORNERS, M_CORNERS)))
+    pairs = np.pad(pairs, ((0, -len(pairs) % lanes(dut)), (0, 0)), mode="edge")
+    a, m = (pairs[:, i].reshape(-1, lanes(dut)) for i in (0, 1))
+    for shift, (low, high), zero in itertools.product(SHIFTS, LIMITS, (-128, -1, 0, 127)):
+        await layer(tb, a, m, shift, low, high, zero)
+        await check(tb, a, m, shift, low, high, zero)
+    covered("saturation low", "saturation high", "largest and smallest shift", "multiplier 0")
+
+
+@cocotb.test()
+async def layers_back_to_back(dut):
+    """Layers with other shifts and limits follow at once, under every mix of idle and back-pressure."""
+    tb = TB(dut)
+    tb.source("a"), tb.sink("y")
+    await tb.reset(shift_i=1, low_i=0, high_i=0, zero_point_i=0)
+    for idle, back in STALLS:
+        tb.stall(idle, back)
+        frames = []
+        for _ in range(8):
+            shape = (int(tb.rng.integers(1, 9)), lanes(dut))
+            a = tb.rng.integers(-(2**31), 2**31, shape) >> tb.rng.integers(0, 31, shape)
+            m = tb.rng.integers(0, 32768, shape)
+            low, high = LIMITS[tb.rng.integers(3)]
+            frames.append((a, m, int(tb.rng.integers(1, 48)), low, high, int(tb.rng.integers(-128, 128))))
+            await layer(tb, *frames[-1])
+        for frame in frames:
+            await check(tb, *frame)
+        await tb.silent("y")
+    covered("idle", "back-pressure")
+
+
+@cocotb.test()
+async def throughput(dut):
+    """A beat per cycle when nothing stalls."""
+    tb = TB(dut)
+    tb.sink("y")
+    await tb.reset(shift_i=15, low_i=-128, high_i=127, zero_point_i=0)
+    count = 500
+    a = tb.rng.integers(-(2**20), 2**20, (count, lanes(dut)))
+    m = tb.rng.integers(0, 32768, a.shape)
+    await tb.send("a", beats(a, m))
+    await check(tb, a, m, 15, -128, 127, 0)
+    measured(f"{count} beats", tb.last_arrival - tb.first_arrival + 1, count, 0)

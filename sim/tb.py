@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every bench shares: clock, reset, streams with idle and back-pressure, bounded waits, comparisons.
+
+A stream is AXI4-Stream; a *frame* is an array whose bytes are its beats one behind the other, tlast on the last.
+Everything that is compared or measured is recorded for the summary of ``sim/run.py``.
+"""
+
+import json
+import logging
+import os
+import random
+import warnings
+from collections.abc import Awaitable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import cocotb
+import numpy as np
+from cocotb.clock import Clock
+from cocotb.triggers import RisingEdge, SimTimeoutError, with_timeout
+from cocotb.utils import get_sim_time
+from cocotbext.axi import AxiStreamBus, AxiStreamFrame, AxiStreamSink, AxiStreamSource
+from hls_ops import Operators
+
+warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"cocotbext\.axi")
+
+CLOCK_NS = 2
+WAIT_CYCLES = 200_000  # bound of every wait that does not name its own
+STALLS = ((0.0, 0.0), (0.3, 0.0), (0.0, 0.3), (0.4, 0.4), (0.05, 0.9))  # idle, back-pressure
+Result = TypeVar("Result")
+
+
+class TB:
+    """One simulated module. ``rng`` is seeded from cocotb's seed, which a failing test shows."""
+
+    def __init__(self, dut: cocotb.handle.HierarchyObject) -> None:
+        self.dut = dut
+        self.rng = np.random.default_rng(cocotb.RANDOM_SEED)
+        self.hls = Operators("O3")
+        self._sources: dict[str, AxiStreamSource] = {}
+        self._sinks: dict[str, AxiStreamSink] = {}
+        cocotb.start_soon(Clock(dut.clk, CLOCK_NS, "ns").start())
+
+    async def reset(self, **inputs: int) -> None:
+        """Set inputs, then reset for some cycles."""
+        for name, value in inputs.items():
+            getattr(self.dut, name).value = value
+        self.dut.rst.value = 1
+        await self.cycles(4)
+        self.dut.rst.value = 0
+        await self.cycles(2)
+
+    async def cycles(self, count: int) -> None:
+        for _ in range(count):
+            await RisingEdge(self.dut.clk)
+
+    @property
+    def cycle(self) -> int:
+        """Clock cycles since the start of the simulation."""
+        return round(get_sim_time("ns") / CLOCK_NS)
+
+    async def bounded(self, what: Awaitable[Result], cycles: int = WAIT_CYCLES) -> Result:
+        """Await with a bound; the error says how long was waited."""
+        try:
+            return await with_timeout(what, cycles * CLOCK_NS, "ns")
+        except SimTimeoutError:
+            raise AssertionError(f"nothing came within {cycles} cycles") from None
+
+    def source(self, name: str) -> AxiStreamSource:
+        """Driver of the module's stream ``s_axis_NAME``."""
+        if name not in self._sources:
+            bus = AxiStreamBus.from_prefix(self.dut, f"s_axis_{name}")
+            self._sources[name] = _quiet(AxiStreamSource(bus, self.dut.clk, self.dut.rst))
+        return self._sources[name]
+
+    def sink(self, name: str) -> AxiStreamSink:
+        """Receiver of the module's stream ``m_axis_NAME``."""
+        if name not in self._sinks:
+            bus = AxiStreamBus.from_prefix(self.dut, f"m_axis_{name}")
+            self._sinks[name] = _quiet(AxiStreamSink(bus, self.dut.clk, self.dut.rst))
+        return self._sinks[name]
+
+    def stall(self, idle: float = 0.0, back: float = 0.0) -> None:
+        """Random pauses on every stream opened so far: share of cycles without valid, and without ready."""
+        for port in self._sources.values():
+            port.set_pause_generator(self._pauses(idle))
+        for port in self._sinks.values():
+            port.set_pause_generator(self._pauses(back))
+
+    def _pauses(self, share: float) -> Iterator[bool]:
+        generator = random.Random(int(self.rng.integers(1 << 32)))
+        while True:
+            yield generator.random() < share
+
+    async def send(self, name: str, frame: np.ndarray) -> None:
+        """Queue a frame; returns at once."""
+        await self.source(name).send(AxiStreamFrame(frame.tobytes()))
+
+    async def accepted(self, name: str, cycles: int = WAIT_CYCLES) -> None:
+        """Until the module has taken everything that was sent on a stream."""
+        await self.bounded(self.source(name).wait(), cycles)
+
+    async def receive(self, name: str, dtype: str, shape: tuple[int, ...], cycles: int = WAIT_CYCLES) -> np.ndarray:
+        """The next frame as an array; AssertionError when it has another size or does not come."""
+        frame = await self.bounded(self.sink(name).recv(), cycles)
+        data = np.frombuffer(bytes(frame.tdata), dtype)
+        assert data.size == int(np.prod(shape)), f"frame of {data.size} elements, {shape} are due"
+        self.last_arrival = round(frame.sim_time_end / (CLOCK_NS * 1000))
+        self.first_arrival = round(frame.sim_time_start / (CLOCK_NS * 1000))
+        return data.reshape(shape)
+
+    async def silent(self, name: str, cycles: int = 50) -> None:
+        """AssertionError when a stream still gives something."""
+        await self.cycles(cycles)
+        assert self.sink(name).empty(), f"m_axis_{name} gave more than was due"
+
+
+def equal(what: str, rtl: np.ndarray, golden: np.ndarray, hls: np.ndarray | None = None) -> None:
+    """Every value equal; counts them. AssertionError names the first that differs."""
+    for other, name in ((golden, "golden"), (hls, "the HLS kernel")):
+        if other is None:
+            continue
+        assert rtl.shape == other.shape, f"{what}: {rtl.shape} against {other.shape} of {name}"
+        wrong = np.flatnonzero(rtl.astype(np.int64) != other.astype(np.int64))
+        if len(wrong):
+            where = tuple(int(i) for i in np.unravel_index(wrong[0], rtl.shape))
+            raise AssertionError(
+                f"{what}: {len(wrong)} of {rtl.size} values differ from {name}, first at {where}: "
+                f"{rtl[where]} instead of {other[where]}"
+            )
+    record("values", int(rtl.size))
+    if hls is not None:
+        record("values_hls", int(rtl.size))
+
+
+def measured(what: str, cycles: int, model: int, latency: int) -> None:
+    """Cycles of an unstalled run: at least the model's, at most ``latency`` more, the pipeline's stated depth."""
+    record("cycles", {"what": what, "cycles": cycles, "model": model, "latency": latency})
+    assert model <= cycles <= model + latency, (
+        f"{what}: {cycles} cycles, the model says {model} and {latency} of latency"
+    )
+
+
+def covered(*cases: str) -> None:
+    """Say that the running test has exercised these cases."""
+    for case in cases:
+        record("covered", case)
+
+
+def record(key: str, value: object) -> None:
+    """One line for the summary."""
+    path = os.environ.get("EDGE_MOE_SIM_RECORD")
+    if path:
+        with Path(path).open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"key": key, "value": value}) + "\n")
+
+
+def _quiet(port: AxiStreamSource | AxiStreamSink) -> AxiStreamSource | AxiStreamSink:
+    port.log.setLevel(logging.WARNING)
+    return port
