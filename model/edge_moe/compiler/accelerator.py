@@ -65,6 +65,8 @@ class AcceleratorConfig:
             ("tile_out", TILE, "the layout of weights and rows"),
             ("tokens_parallel", PAIR, "the layout of rows"),
             ("key_block", KEY_BLOCK, "the meaning of attention"),
+            ("vector_channels", TILE, "LayerNorm's loop, one beat a cycle,"),
+            ("fifo_read_bytes", WORD, "the weight FIFO's word, one bit plane,"),
         ):
             value = getattr(self, name)
             _rule(value == fixed, name, value, f"{why} needs {fixed}")

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Cycles, traffic and work of a bundle's tasks, instruction by instruction. SPEC.md, section 12."""
+"""Cycles, traffic and work of a bundle's tasks, instruction by instruction. SPEC.md, section 12.
+
+Cycles are those of the loops as written in hls/, and what they wait for memory.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,8 +11,9 @@ import numpy as np
 
 from edge_moe.compiler.accelerator import AcceleratorConfig
 from edge_moe.compiler.interpreter import run_program
+from edge_moe.compiler.loops import Crowd, crowds_of, pairs
 from edge_moe.compiler.opening import task_of
-from edge_moe.compiler.pipeline import Pipeline, run_experts, run_instruction
+from edge_moe.compiler.pipeline import Pipeline
 from edge_moe.config import from_dict
 from edge_moe.errors import EdgeMoEError
 from edge_moe.golden.network import Trace
@@ -18,16 +22,17 @@ from edge_moe_host.bundle import Bundle, TaskProgram
 from edge_moe_host.isa import RECORD_BYTES, Epilogue, Instruction, Opcode
 from edge_moe_host.layout import WORD
 
-Routing = Mapping[int, Sequence[int]]  # EXPERTS instruction -> rows of each expert
+Routing = Mapping[int, Sequence[Crowd]]  # EXPERTS instruction -> rows of each expert
 
 
 @dataclass(frozen=True)
 class Timing:
-    """One instruction: cycles from ``start`` to ``end``, of which it ``waited`` for weights."""
+    """One instruction, from ``start`` to ``end``: its ``loops``, and what it ``waited`` for memory."""
 
     instruction: Instruction
     start: float
     end: float
+    loops: int
     waited: float
     macs: int
     weight_bytes: int
@@ -64,8 +69,13 @@ class Estimate:
         return sum(timing.macs for timing in self.timings)
 
     @property
+    def loops(self) -> int:
+        """Cycles of the loops as written: iterations and depths."""
+        return sum(timing.loops for timing in self.timings)
+
+    @property
     def waited(self) -> float:
-        """Cycles in which the unit waited for weights."""
+        """Cycles in which the loops stood still: weights, program, image or result were on their way."""
         return sum(timing.waited for timing in self.timings)
 
     @property
@@ -103,21 +113,22 @@ def estimate_task(bundle: Bundle, task: str, routing: Routing | None = None) -> 
     routing = uniform_routing(program) if routing is None else routing
     pipeline, timings, in_vain = Pipeline(accelerator), [], 0
     for index, i in enumerate(program.instructions):
-        start, waited, words = pipeline.unit, pipeline.waited, pipeline.words_read
-        rows: list[int] = []
+        start, loops, waited, words = pipeline.now, pipeline.loops, pipeline.waited, pipeline.words_read
+        assignments = tables = 0
         if i.opcode == Opcode.EXPERTS:
-            rows = list(routing[index])
-            in_vain += run_experts(pipeline, i, bundle.expert_table(i), rows, accelerator)
+            assignments, tables = sum(map(sum, routing[index])), i.weight_beats * layout.BEAT
+            in_vain += pipeline.experts(i, bundle.expert_table(i), routing[index])
         else:
-            run_instruction(pipeline, i, accelerator)
+            pipeline.instruction(i)
         timings.append(
             Timing(
                 i,
                 start,
-                pipeline.unit,
+                pipeline.now,
+                pipeline.loops - loops,
                 pipeline.waited - waited,
-                instruction_macs(i, sum(rows)),
-                (pipeline.words_read - words) * WORD,
+                instruction_macs(i, assignments),
+                (pipeline.words_read - words) * WORD + tables,
                 instruction_io(i),
             )
         )
@@ -146,30 +157,32 @@ def instruction_io(i: Instruction) -> int:
     return i.rows * layout.output_row(i.in_channels) if i.opcode == Opcode.STORE else 0
 
 
-def uniform_routing(program: TaskProgram) -> dict[int, list[int]]:
-    """Every expert gets its equal share of the rows, the first ones one more where that is not whole."""
+def uniform_routing(program: TaskProgram) -> dict[int, list[Crowd]]:
+    """Every expert gets its equal share of the even rows and of the odd ones; where that is not whole, one
+    more goes to the first experts, for odd rows to those behind them."""
     routing = {}
     for index, i in enumerate(program.instructions):
         if i.opcode == Opcode.EXPERTS:
-            share, rest = divmod(i.rows * i.top_k, i.experts)
-            routing[index] = [share + (expert < rest) for expert in range(i.experts)]
+            evens, counts = pairs(i.rows) * i.top_k, [[0, 0] for _ in range(i.experts)]
+            for place in range(i.rows * i.top_k):
+                counts[place % i.experts][int(place >= evens)] += 1
+            routing[index] = [Crowd(*count) for count in counts]
     return routing
 
 
-def measured_routing(bundle: Bundle, task: str, images: np.ndarray) -> list[dict[int, list[int]]]:
+def measured_routing(bundle: Bundle, task: str, images: np.ndarray) -> list[dict[int, list[Crowd]]]:
     """Rows of each expert in each image uint8 [B, H, W, 3], from the interpreter."""
     program, result = task_of(bundle, task), []
     for image in images:
         trace = Trace()
         run_program(bundle, task, image[None], trace)
-        routing: dict[int, list[int]] = {}
+        routing: dict[int, list[Crowd]] = {}
         latest = ""
         names = {t.instruction: t.name for t in program.entry.tensors if t.kind == "expert"}
         for index, i in enumerate(program.instructions):
             latest = names.get(index, latest)
             if i.opcode == Opcode.EXPERTS:
-                chosen = trace.tensors[latest].reshape(-1)
-                routing[index] = np.bincount(chosen, minlength=i.experts).tolist()
+                routing[index] = crowds_of(trace.tensors[latest][0].tolist(), i.experts)
         result.append(routing)
     return result
 
@@ -192,25 +205,20 @@ def estimate_table(estimate: Estimate) -> str:
     a = estimate.accelerator
     lines = [
         f"{estimate.task}: {estimate.cycles:,.0f} cycles, {estimate.milliseconds:.3f} ms at {a.clock_mhz} "
-        "MHz (modelled, not measured)",
-        f"{'instruction':<20}{'count':>6}{'cycles':>11}{'waiting':>10}{'share':>8}{'MMAC':>10}"
+        "MHz (modelled, not measured): the loops as written, and waiting for memory",
+        f"{'instruction':<20}{'count':>6}{'cycles':>11}{'loops':>11}{'waiting':>10}{'share':>8}{'MMAC':>10}"
         f"{'MAC/cycle':>11}{'weights kB':>12}",
     ]
     kinds: dict[str, list[Timing]] = {}
     for timing in estimate.timings:
         kinds.setdefault(title(timing.instruction), []).append(timing)
-    for name, group in kinds.items():
+    for name, group in [*kinds.items(), ("all", list(estimate.timings))]:
         cycles, macs = sum(t.cycles for t in group), sum(t.macs for t in group)
         lines.append(
-            f"{name:<20}{len(group):>6}{cycles:>11,.0f}{sum(t.waited for t in group):>10,.0f}"
-            f"{cycles / estimate.cycles:>8.1%}{macs / 1e6:>10.2f}{macs / max(cycles, 1):>11.0f}"
-            f"{sum(t.weight_bytes for t in group) / 1e3:>12.1f}"
+            f"{name:<20}{len(group):>6}{cycles:>11,.0f}{sum(t.loops for t in group):>11,}"
+            f"{sum(t.waited for t in group):>10,.0f}{cycles / estimate.cycles:>8.1%}{macs / 1e6:>10.2f}"
+            f"{macs / max(cycles, 1):>11.0f}{sum(t.weight_bytes for t in group) / 1e3:>12.1f}"
         )
-    lines.append(
-        f"{'all':<20}{len(estimate.timings):>6}{estimate.cycles:>11,.0f}{estimate.waited:>10,.0f}{1:>8.1%}"
-        f"{estimate.macs / 1e6:>10.2f}{estimate.macs / estimate.cycles:>11.0f}"
-        f"{estimate.weight_bytes / 1e3:>12.1f}"
-    )
     lines += [
         f"compute unit: {estimate.utilisation:.1%} of {estimate.peak_macs} products per cycle used; "
         f"memory: {estimate.memory_bytes / 1e6:.2f} MB per frame, "

@@ -1,163 +1,129 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The accelerator's time: a weight reader that runs ahead through a finite FIFO, and the unit behind it.
+"""When the accelerator's loops run: what they wait for is added to the cycles that they take.
 
-SPEC.md, section 12. All times are clock cycles from the start of the program.
+SPEC.md, section 12. The program is read record by record, weights run ahead of the loops through a FIFO that
+is finite, image and result pass the memory once. All times are clock cycles from the start of the program.
 """
 
+from bisect import bisect_left
 from collections import deque
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
 
 from edge_moe.compiler.accelerator import AcceleratorConfig
+from edge_moe.compiler.loops import Crowd, Expert, Loop, experts_loops, instruction_loops
 from edge_moe_host import layout
-from edge_moe_host.isa import ExpertEntry, Instruction, Opcode
-from edge_moe_host.layout import TILE, WORD, tiles
+from edge_moe_host.isa import RECORD_BYTES, ExpertEntry, Instruction, Opcode
+from edge_moe_host.layout import WORD
 
-SCRATCH_BYTES_PER_CYCLE = 64  # a pair of rows of one tile
-
-
-@dataclass
-class Step:
-    """``words`` that are taken from the FIFO, then ``cycles`` of the unit that uses them."""
-
-    words: int
-    cycles: float
+# accelerator.hpp: how far the readers are ahead of each other
+BLOCKS_AHEAD = 4  # blocks, and bursts of a port, that have been announced and are not begun
+BURSTS_AHEAD = 3  # bursts of a port that are under way
+BURST_WORDS = 32
+WEIGHT_PORTS = 3
+PLANNED_WORDS = WEIGHT_PORTS * (BLOCKS_AHEAD + BURSTS_AHEAD) * BURST_WORDS
+CHUNK = 16  # words that are looked at together; any FIFO holds them
 
 
-@dataclass
 class Pipeline:
-    """Reader, FIFO, double-buffered weight registers and the compute unit; steps come in program order."""
+    """Program reader, weight reader, FIFO and the executor; instructions come in program order."""
 
-    accelerator: AcceleratorConfig
-    reader: float = 0.0  # when the reader has delivered what it was asked for
-    loader: float = 0.0  # when the registers have been filled
-    unit: float = 0.0  # when the unit is done
-    registers: float = 0.0  # when the registers that are not in use may be filled
-    words_read: int = 0
-    waited: float = 0.0  # cycles in which the unit waited for weights
-    _held: int = 0  # words that the reader has put into the FIFO and that are not known to have left it
-    _leaving: deque[tuple[float, int]] = field(default_factory=deque)
+    def __init__(self, accelerator: AcceleratorConfig) -> None:
+        self.accelerator = accelerator
+        self.now = 0.0  # the executor has done all before
+        self.loops = 0  # of which so many cycles were iterations and depths
+        self.waited = 0.0  # and so many were spent waiting
+        self.fetched = 0.0  # when the last record, of the program or of a table, was announced
+        self.reader = 0.0  # when the last word that was asked for entered the FIFO
+        self.words_read = 0
+        self._available = 0.0  # when a block's first words can come
+        self._held = 0  # words in the FIFO that are not known to have left it
+        self._leaving: deque[tuple[float, int]] = deque()
+        self._ends = deque([0] * (BLOCKS_AHEAD + 1), BLOCKS_AHEAD + 1)  # words up to each of the last blocks
+        self._read_counts = [0]  # words that were read by _read_times
+        self._read_times = [0.0]
 
-    def __post_init__(self) -> None:
-        self.reader = float(self.accelerator.memory_latency)
+    def instruction(self, i: Instruction) -> None:
+        """One instruction that is not EXPERTS, until its last result is there."""
+        latency = self.accelerator.memory_latency
+        self._fetch_record()
+        if i.weight_beats:
+            self._announce(i.weight_beats // layout.BEATS_PER_WORD)
+        self._wait(self.fetched)
+        loops = instruction_loops(i, self.accelerator)
+        if i.opcode == Opcode.PATCHES:
+            self.run(next(loops))  # the plan needs no pixel
+            self._wait(self.fetched + latency)
+        for loop in loops:
+            self.run(loop)
+        if i.opcode == Opcode.STORE:
+            self._wait(self.now + latency)  # until the last beat is in memory
 
-    def room(self, words: int) -> float:
-        """When the reader can start to fetch ``words`` more: it waits until the FIFO has room for them."""
+    def experts(self, i: Instruction, table: Sequence[ExpertEntry], crowds: Sequence[Crowd]) -> int:
+        """EXPERTS with these rows for each expert; how many empty experts were read in vain."""
+        self._fetch_record()
+        self._wait(self.fetched)
+        met: list[Expert] = []
+        for loop in experts_loops(i, self._experts(table, crowds, met), self.accelerator):
+            self.run(loop)
+        return sum(expert.fetched and not any(expert.crowd) for expert in met)
+
+    def _experts(
+        self, table: Sequence[ExpertEntry], crowds: Sequence[Crowd], met: list[Expert]
+    ) -> Iterator[Expert]:
+        """Experts as the executor meets them. The first is asked for when the queues are filled: entries that
+        have been looked at before were announced whether they have rows or not."""
+        routed = self.now
+        for entry, crowd in zip(table, crowds, strict=True):
+            self._fetch_record()
+            met.append(Expert(entry, crowd, fetched=any(crowd) or self.fetched < routed))
+            if met[-1].fetched:
+                self._announce(entry.weight_beats // layout.BEATS_PER_WORD)
+            self._wait(self.fetched)
+            yield met[-1]
+
+    def run(self, loop: Loop) -> None:
+        """A loop nest. An iteration whose word has not come stops those behind it."""
+        for first in range(0, loop.words, CHUNK):
+            count = min(CHUNK, loop.words - first)
+            due = self.now + loop.pace * first
+            last_due = due + loop.pace * (count - 1)
+            arrival, last_arrival = self._read(count)
+            late = max(0.0, arrival - due, last_arrival - last_due)
+            self._wait(self.now + late)
+            self._leaving.append((last_due + late, count))
+        self.now += loop.steps + loop.depth
+        self.loops += loop.steps + loop.depth
+
+    def _wait(self, until: float) -> None:
+        if until > self.now:
+            self.waited += until - self.now
+            self.now = until
+
+    def _fetch_record(self) -> None:
+        """The next record: one burst, asked for when the one before has come."""
+        a = self.accelerator
+        self.fetched += a.memory_latency + RECORD_BYTES / a.io_bytes_per_cycle
+
+    def _announce(self, words: int) -> None:
+        """A block of weights, as soon as the one BLOCKS_AHEAD before it is being cut into bursts."""
+        read = self._ends[0] - PLANNED_WORDS
+        if read > 0:
+            self.fetched = max(self.fetched, self._read_times[bisect_left(self._read_counts, read)])
+        self._ends.append(self._ends[-1] + words)
+        self._available = self.fetched + self.accelerator.memory_latency
+
+    def _read(self, words: int) -> tuple[float, float]:
+        """When the first and the last of the next words enter the FIFO."""
         capacity = self.accelerator.fifo_bytes // WORD
+        start = max(self.reader, self._available)
         while self._held + words > capacity:
             left_at, count = self._leaving.popleft()
             self._held -= count
-            self.reader = max(self.reader, left_at)
-        return self.reader
-
-    def step(self, step: Step) -> None:
-        """Fetch, take and use the weights of one step."""
-        if step.words:
-            rate = self.accelerator.memory_bytes_per_cycle
-            self.reader = self.room(step.words) + step.words * WORD / rate
-            self._held += step.words
-            self.words_read += step.words
-            taken = step.words * WORD / self.accelerator.fifo_read_bytes
-            self.loader = max(self.loader, self.reader, self.registers) + taken
-            self._leaving.append((self.loader, step.words))
-        if step.cycles:
-            start = max(self.loader, self.unit)
-            self.waited += start - self.unit
-            self.registers = start  # the other registers are free from here on
-            self.unit = start + step.cycles
-
-    def drain(self, cycles: float) -> None:
-        """The unit is held up: results leave the pipeline, or something else uses the activations."""
-        self.unit += cycles
-
-
-def pairs(rows: int) -> int:
-    """Cycles for rows that go two at a time."""
-    return -(-rows // layout.PAIR)
-
-
-def linear_steps(in_tiles: int, out_tiles: int, bits: int, rows: int) -> Iterator[Step]:
-    """A linear: for each tile of outputs its parameters, then its tiles, each for all rows."""
-    for out in range(out_tiles):
-        parameters = 2 - out % 2
-        for fan_in in range(in_tiles):
-            yield Step(bits + (parameters if fan_in == 0 else 0), pairs(rows))
-
-
-def parameter_steps(out_tiles: int, cycles: float) -> Iterator[Step]:
-    """Parameters alone, and the cycles of the whole instruction spread evenly behind them."""
-    for out in range(out_tiles):
-        yield Step(2 - out % 2, cycles / out_tiles)
-
-
-def attention_cycles(i: Instruction, accelerator: AcceleratorConfig) -> int:
-    """QK^T and AV of each head and block of keys; the next block is loaded meanwhile. Then the averages."""
-    width = tiles(i.out_channels // i.heads)
-    block = 2 * width * pairs(i.rows)
-    load = 2 * accelerator.key_block * width * TILE // SCRATCH_BYTES_PER_CYCLE
-    blocks = -(-i.keys // accelerator.key_block)
-    return i.heads * blocks * max(block, load) + load + width * pairs(i.rows)
-
-
-def instruction_steps(i: Instruction, accelerator: AcceleratorConfig) -> Iterator[Step]:
-    """Steps of every instruction but EXPERTS."""
-    if i.opcode == Opcode.LOAD:
-        words = i.weight_beats // layout.BEATS_PER_WORD
-        for _ in range(words):
-            yield Step(1, WORD / SCRATCH_BYTES_PER_CYCLE)
-    elif i.opcode == Opcode.PATCHES:
-        moved = i.height * i.width * 3 / accelerator.io_bytes_per_cycle
-        yield Step(0, moved + accelerator.memory_latency)
-    elif i.opcode == Opcode.STORE:
-        moved = i.rows * layout.output_row(i.in_channels) / accelerator.io_bytes_per_cycle
-        yield Step(0, moved + accelerator.memory_latency)
-    elif i.opcode == Opcode.LINEAR:
-        yield from linear_steps(tiles(i.in_channels), tiles(i.out_channels), i.weight_bits, i.rows)
-    elif i.opcode == Opcode.CONV3X3:
-        yield from linear_steps(9 * tiles(i.in_channels), tiles(i.out_channels), i.weight_bits, i.rows)
-    elif i.opcode == Opcode.GATE:
-        yield from linear_steps(tiles(i.in_channels), layout.gate_tiles(i.experts), 8, i.rows)
-        yield Step(0, i.rows)
-    elif i.opcode == Opcode.LAYERNORM:
-        per_row = -(-TILE * tiles(i.in_channels) // accelerator.vector_channels)
-        yield from parameter_steps(tiles(i.in_channels), i.rows * per_row)
-    elif i.opcode == Opcode.ATTENTION:
-        yield from parameter_steps(tiles(i.out_channels), attention_cycles(i, accelerator))
-    elif i.opcode == Opcode.UPSAMPLE2X:
-        yield Step(0, pairs(i.rows) * tiles(i.in_channels))
-
-
-def run_instruction(pipeline: Pipeline, i: Instruction, accelerator: AcceleratorConfig) -> None:
-    """One instruction that is not EXPERTS, until its last result is there."""
-    for step in instruction_steps(i, accelerator):
-        pipeline.step(step)
-    if i.opcode != Opcode.END:
-        pipeline.drain(accelerator.pipeline_cycles)
-
-
-def run_experts(
-    pipeline: Pipeline,
-    i: Instruction,
-    table: tuple[ExpertEntry, ...],
-    rows: list[int],
-    accelerator: AcceleratorConfig,
-) -> int:
-    """EXPERTS with so many rows for each expert; how many empty experts were read in vain.
-
-    The reader cannot know the routing before the gate is done: until then it reads the experts in
-    order, and what an empty one left in the FIFO is thrown away.
-    """
-    routed = pipeline.unit
-    pipeline.step(Step(i.weight_beats // layout.BEATS_PER_WORD, 0))
-    width, hidden = tiles(i.in_channels), tiles(i.hidden_channels)
-    in_vain = 0
-    for entry, count in zip(table, rows, strict=True):
-        if count == 0 and pipeline.room(1) >= routed:
-            continue
-        in_vain += count == 0
-        for fan_in, out, bits in ((width, hidden, entry.bits1), (hidden, width, entry.bits2)):
-            for step in linear_steps(fan_in, out, bits, count):
-                pipeline.step(step)
-            if count:
-                pipeline.drain(accelerator.pipeline_cycles)
-    return in_vain
+            start = max(start, left_at)
+        per_word = WORD / self.accelerator.memory_bytes_per_cycle
+        self.reader = start + words * per_word
+        self._held += words
+        self.words_read += words
+        self._read_counts.append(self.words_read)
+        self._read_times.append(self.reader)
+        return start + per_word, self.reader

@@ -39,7 +39,7 @@ def _kinds(estimate: Estimate) -> list[str]:
 
 
 def _timeline(axis: Any, estimate: Estimate) -> None:
-    """One row for each kind of instruction; what waits for weights is hatched."""
+    """One row for each kind of instruction; waiting for memory is hatched."""
     kinds = _kinds(estimate)
     for row, kind in enumerate(kinds):
         own = [t for t in estimate.timings if title(t.instruction) == kind]
@@ -50,7 +50,7 @@ def _timeline(axis: Any, estimate: Estimate) -> None:
                          linewidth=0.5, hatch="////")  # fmt: skip
     axis.set_yticks(range(len(kinds)), kinds, fontsize=8)
     axis.invert_yaxis()
-    axis.set_xlabel("thousand cycles; hatched: waiting for weights")
+    axis.set_xlabel("thousand cycles; hatched: waiting for memory")
     axis.set_title(
         f"{estimate.task}: {estimate.cycles:,.0f} cycles, {estimate.milliseconds:.2f} ms (modelled)"
     )
