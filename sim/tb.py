@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What every bench shares: clock, reset, streams with idle and back-pressure, bounded waits, comparisons.
 
-A stream is AXI4-Stream; a *frame* is an array whose bytes are its beats one behind the other, tlast on the last.
-Everything that is compared or measured is recorded for the summary of ``sim/run.py``.
+A stream is AXI4-Stream; a *frame* is an array whose bytes are its beats one behind the other, tlast on the
+last. What is compared or measured is recorded for the summary of ``sim/run.py``.
 """
 
 import json
@@ -10,17 +10,20 @@ import logging
 import os
 import random
 import warnings
-from collections.abc import Awaitable, Iterator
+from collections.abc import Awaitable, Iterator, Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import cocotb
 import numpy as np
 from cocotb.clock import Clock
+from cocotb.task import bridge, resume
 from cocotb.triggers import RisingEdge, SimTimeoutError, with_timeout
 from cocotb.utils import get_sim_time
 from cocotbext.axi import AxiStreamBus, AxiStreamFrame, AxiStreamSink, AxiStreamSource
+
 from hls_ops import Operators
+from hls_verilog import Kernel, chosen_kernels
 
 warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"cocotbext\.axi")
 
@@ -36,9 +39,11 @@ class TB:
     def __init__(self, dut: cocotb.handle.HierarchyObject) -> None:
         self.dut = dut
         self.rng = np.random.default_rng(cocotb.RANDOM_SEED)
-        self.hls = Operators("O3")
+        self._kernels = chosen_kernels(dut)
+        self.hls = _Kernels(self._kernels)
         self._sources: dict[str, AxiStreamSource] = {}
         self._sinks: dict[str, AxiStreamSink] = {}
+        self.offered: dict[str, int] = {}  # cycles, by stream
         cocotb.start_soon(Clock(dut.clk, CLOCK_NS, "ns").start())
 
     async def reset(self, **inputs: int) -> None:
@@ -48,11 +53,18 @@ class TB:
         self.dut.rst.value = 1
         await self.cycles(4)
         self.dut.rst.value = 0
+        for kernel in self._kernels.values():
+            await kernel.reset()
         await self.cycles(2)
 
     async def cycles(self, count: int) -> None:
         for _ in range(count):
             await RisingEdge(self.dut.clk)
+
+    async def kernel(self, operator: str, *arguments: object) -> Any:
+        """Result of the HLS kernel: a method of ``hls_ops.Operators``, run by g++'s library or as Verilog."""
+        method = getattr(self.hls, operator)
+        return await bridge(method)(*arguments) if self._kernels else method(*arguments)
 
     @property
     def cycle(self) -> int:
@@ -93,14 +105,20 @@ class TB:
             yield generator.random() < share
 
     async def send(self, name: str, frame: np.ndarray) -> None:
-        """Queue a frame; returns at once."""
-        await self.source(name).send(AxiStreamFrame(frame.tobytes()))
+        """Queue a frame; returns at once. Once it is taken, ``offered[name]`` is its first beat's cycle."""
+
+        def taken(sent: AxiStreamFrame) -> None:
+            self.offered[name] = round(sent.sim_time_start / (CLOCK_NS * 1000))
+
+        await self.source(name).send(AxiStreamFrame(frame.tobytes(), tx_complete=taken))
 
     async def accepted(self, name: str, cycles: int = WAIT_CYCLES) -> None:
         """Until the module has taken everything that was sent on a stream."""
         await self.bounded(self.source(name).wait(), cycles)
 
-    async def receive(self, name: str, dtype: str, shape: tuple[int, ...], cycles: int = WAIT_CYCLES) -> np.ndarray:
+    async def receive(
+        self, name: str, dtype: str, shape: tuple[int, ...], cycles: int = WAIT_CYCLES
+    ) -> np.ndarray:
         """The next frame as an array; AssertionError when it has another size or does not come."""
         frame = await self.bounded(self.sink(name).recv(), cycles)
         data = np.frombuffer(bytes(frame.tdata), dtype)
@@ -113,6 +131,19 @@ class TB:
         """AssertionError when a stream still gives something."""
         await self.cycles(cycles)
         assert self.sink(name).empty(), f"m_axis_{name} gave more than was due"
+
+
+class _Kernels(Operators):
+    """The kernels compiled by g++, or simulated where there is Verilog of them."""
+
+    def __init__(self, verilog: Mapping[str, Kernel]) -> None:
+        super().__init__("O3")
+        self._verilog = verilog
+
+    def call(self, name: str, *arguments: np.ndarray | int) -> int:
+        if name in self._verilog:
+            return resume(self._verilog[name].run)(*arguments)
+        return super().call(name, *arguments)
 
 
 def equal(what: str, rtl: np.ndarray, golden: np.ndarray, hls: np.ndarray | None = None) -> None:
@@ -134,7 +165,7 @@ def equal(what: str, rtl: np.ndarray, golden: np.ndarray, hls: np.ndarray | None
 
 
 def measured(what: str, cycles: int, model: int, latency: int) -> None:
-    """Cycles of an unstalled run: at least the model's, at most ``latency`` more, the pipeline's stated depth."""
+    """Cycles of an unstalled run: at least the model's, at most the pipeline's stated ``latency`` more."""
     record("cycles", {"what": what, "cycles": cycles, "model": model, "latency": latency})
     assert model <= cycles <= model + latency, (
         f"{what}: {cycles} cycles, the model says {model} and {latency} of latency"

@@ -8,6 +8,7 @@ import pytest
 
 from edge_moe.codegen import reports
 from edge_moe.codegen.interface import AVAILABLE, Interface, accelerator_interface
+from edge_moe.codegen.inventory import inventory
 from edge_moe.codegen.reports import (
     Loop,
     read_csynth,
@@ -144,6 +145,27 @@ def test_the_command_writes_both_files(
     assert data["resources"].keys() == AVAILABLE.keys()
     assert data["resources"]["DSP"]["estimated"] == 1071
     assert data["implementation"]["clock_mhz"] == 300
+
+
+def test_the_estimate_is_that_of_the_accelerator(csynth: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert reports.main(["--csynth", str(csynth), "--out", str(out)]) == 0
+    resources = json.loads((out / "report.json").read_text())["resources"]
+    totals = inventory(load_accelerator("zcu104")).totals()
+    assert {name: figures["estimated"] for name, figures in resources.items()} == {
+        "LUT": None,
+        "FF": None,
+    } | totals
+
+
+def test_an_operator_has_no_estimate(csynth: Path, tmp_path: Path) -> None:
+    csynth.write_text(
+        csynth.read_text().replace("<TopModelName>edge_moe_accelerator<", "<TopModelName>softmax<")
+    )
+    out = tmp_path / "out"
+    assert reports.main(["--csynth", str(csynth), "--out", str(out)]) == 0
+    resources = json.loads((out / "report.json").read_text())["resources"]
+    assert [figures["estimated"] for figures in resources.values()] == [None] * len(AVAILABLE)
 
 
 @pytest.mark.parametrize(

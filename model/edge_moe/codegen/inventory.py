@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The arrays, streams, ports and multipliers of the accelerator's C++, by the names that they have there.
 
-Sizes follow from the configuration as in the C++; what is fixed there stands here once, under the same name. The
-tests compile the C++ and hold every entry equal to it, and refuse an array, stream or product without one.
+Sizes follow from the configuration as in the C++; what is fixed there stands here once, under the same name.
+The tests compile the C++ and hold every entry equal to it; one that is missing fails them.
 """
 
 from collections.abc import Iterable
@@ -19,8 +19,8 @@ from edge_moe.codegen.resources import (
     Storage,
     Stream,
     Table,
+    weight_fifo,
 )
-from edge_moe.codegen.vendor import fifo_memory
 from edge_moe.compiler.accelerator import AcceleratorConfig
 from edge_moe.golden import arithmetic
 from edge_moe_host import isa
@@ -69,6 +69,8 @@ def _memories(c: AcceleratorConfig) -> Iterable[Memory]:
         yield Memory("execute", name, c.scratch_bytes // (2 * c.tile_in), half, Storage.URAM)
     for name in ("sums0", "sums1"):
         yield Memory("execute", name, c.accumulator_rows // 2, wide, Storage.BRAM)
+    for name in ("finished0", "finished1"):
+        yield Memory("execute", name, c.accumulator_rows // 2, 16 * c.tile_in, Storage.BRAM)
     yield Memory("execute", "wide", parameter_tiles, word, Storage.LUTRAM)
     yield Memory("execute", "narrow", (parameter_tiles + 1) // 2, word, Storage.LUTRAM)
     for name in ("stage_even", "stage_odd"):
@@ -116,19 +118,19 @@ def _record_bits(record: type) -> int:
 
 def _streams(c: AcceleratorConfig) -> Iterable[Stream]:
     word, beat = 8 * c.fifo_read_bytes, 8 * c.io_bytes_per_cycle
-    yield Stream("instructions", INSTRUCTIONS_AHEAD, _record_bits(isa.Instruction))
-    yield Stream("entries", ENTRIES_AHEAD, _record_bits(isa.ExpertEntry))
+    yield Stream("instructions", INSTRUCTIONS_AHEAD, _record_bits(isa.Instruction), Storage.LUTRAM)
+    yield Stream("entries", ENTRIES_AHEAD, _record_bits(isa.ExpertEntry), Storage.LUTRAM)
     for name in ("blocks", "bursts0", "bursts1", "bursts2"):
         yield Stream(name, BLOCKS_AHEAD, BLOCK_BITS)
-    yield Stream("routed", ROUTED_AHEAD, 64)
+    yield Stream("routed", ROUTED_AHEAD, 64, Storage.LUTRAM)
     yield Stream("lengths", LENGTHS_AHEAD, 32)
     for name in ("words0", "words1", "words2"):
         yield Stream(name, PORT_WORDS, word, Storage.LUTRAM)
-    yield Stream("weights", c.fifo_bytes // c.fifo_read_bytes, word, Storage(fifo_memory(c)))
+    yield Stream("weights", c.fifo_bytes // c.fifo_read_bytes, word, weight_fifo(c))
     for name in ("image_beats", "output_beats", "finished"):
         yield Stream(name, COUNTS_AHEAD, 32)
     for name in ("pixels", "results"):
-        yield Stream(name, BEATS_AHEAD, beat)
+        yield Stream(name, BEATS_AHEAD, beat, Storage.LUTRAM)
 
 
 def _masters(c: AcceleratorConfig) -> Iterable[Master]:
@@ -161,8 +163,8 @@ def _datapath(c: AcceleratorConfig) -> Iterable[Multipliers]:
 # Bits that the types show: an instruction's field, tiles of one, and what is kept in an int. Of products of
 # ints the low 32 bits are used.
 _FIELD, _INT = 17, 32
-# Function: how many products, over all places that it is inlined into, and the bits of their factors. Those of
-# 0 bits are no multipliers: a result that nothing uses, or a factor that is a constant where it is inlined.
+# Function: how many products, over all places that it is inlined into, and the bits of their factors. Those
+# of 0 bits are no multipliers: a result that nothing uses, or a factor of 1 or 3.
 _CONTROL = {
     "add_expert": (2, _INT, _INT),
     "attention_steps": (3, _INT, _INT),
@@ -175,7 +177,7 @@ _CONTROL = {
     "gate_steps": (1, _INT, _FIELD),
     "image_bytes_of": (2, 19, _FIELD),
     "int16_region": (5, _INT, _FIELD),
-    "int8_region": (16, _INT, _FIELD),
+    "int8_region": (15, _INT, _FIELD),
     "job_of_attention": (1, _INT, _FIELD),
     "layernorm_rows": (2, _INT, _FIELD),
     "layernorm_steps": (1, _FIELD, _FIELD),
@@ -206,5 +208,3 @@ def _control() -> Iterable[Multipliers]:
     """Products of addresses and counts, and small ones in lanes that become additions."""
     for function, (count, a, b) in _CONTROL.items():
         yield Multipliers(function, a, b, count, result=_INT, control=True)
-
-

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_moe.codegen.interface import AVAILABLE, PART, accelerator_interface
+from edge_moe.codegen.inventory import inventory
 from edge_moe.compiler.accelerator import load_accelerator
 from edge_moe.errors import EdgeMoEError
 from edge_moe.files import write_text
@@ -225,11 +226,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--accelerator", default="zcu104", help="a name, or the path of a .toml file")
     parser.add_argument("--csynth", type=Path, required=True, help="csynth.xml")
     parser.add_argument("--implementation", type=Path, help="folder with Vivado's reports")
-    parser.add_argument("--estimate", type=Path, help="JSON: resources as estimated")
+    parser.add_argument(
+        "--estimate", type=Path, help="JSON: resources as estimated, instead of what follows from the C++"
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder for report.md and report.json")
     args = parser.parse_args(arguments)
     try:
-        top = accelerator_interface(load_accelerator(args.accelerator))
+        config = load_accelerator(args.accelerator)
+        top = accelerator_interface(config)
         csynth = read_csynth(args.csynth)
         if csynth.part.replace("-", "") != PART.replace("-", ""):
             raise EdgeMoEError(f"'{args.csynth}' is for the part {csynth.part}, not for {PART}.")
@@ -238,9 +242,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 f"'{args.csynth}' is for a clock of {csynth.target_ns} ns, accelerator '{args.accelerator}' "
                 f"has {top.clock_ns}: synthesise again."
             )
+        if args.estimate:
+            estimate: Mapping[str, float] = read_estimate(args.estimate)
+        else:  # an operator by itself has none
+            estimate = inventory(config).totals() if csynth.top == top.top else {}
         data = summary(
             csynth,
-            read_estimate(args.estimate) if args.estimate else {},
+            estimate,
             read_implementation(args.implementation) if args.implementation else None,
         )
         write_text(args.out / "report.json", json.dumps(data, indent=1) + "\n")

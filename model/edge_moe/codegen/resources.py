@@ -14,6 +14,7 @@ from math import ceil
 from pathlib import Path
 
 from edge_moe.codegen.interface import AVAILABLE, PART
+from edge_moe.compiler.accelerator import AcceleratorConfig
 from edge_moe.errors import EdgeMoEError
 from edge_moe.files import write_text
 
@@ -24,6 +25,7 @@ NOTICE = "estimated from the arrays and multipliers as written, not synthesised"
 _URAM = (4096, 72)
 _BRAM_ONE_WRITER = ((512, 36), (1024, 18), (2048, 9), (4096, 4), (8192, 2), (16384, 1))
 _BRAM_TWO_READERS = _BRAM_ONE_WRITER[1:]  # with both ports in use a word has at most 18 bits
+_URAM_FIFO_BYTES = 512 * 1024
 # DSP48E2: 27 x 18 bits with signs; a factor in several pieces gives all but its last one a bit less.
 _DSP_PIECES = ((27, 26), (18, 17))
 _ADDER_BITS = 4  # a factor so narrow makes the product a few additions
@@ -38,6 +40,11 @@ class Storage(enum.Enum):
     BRAM = "bram"
     LUTRAM = "lutram"
     AUTO = "auto"
+
+
+def weight_fifo(config: AcceleratorConfig) -> Storage:
+    """Where the weight FIFO stands: a large one in UltraRAM, a smaller one in block RAM."""
+    return Storage.URAM if config.fifo_bytes >= _URAM_FIFO_BYTES else Storage.BRAM
 
 
 def memory_cost(storage: Storage, words: int, bits: int) -> dict[str, int]:
@@ -139,8 +146,8 @@ class Stream:
 
 @dataclass(frozen=True)
 class Master:
-    """An AXI4 master's buffer, in block RAM: ``requests`` bursts of ``burst`` beats. Data come with three bits,
-    or go with a strobe for each byte. The direction that nothing uses has no buffer."""
+    """An AXI4 master's buffer, in block RAM: ``requests`` bursts of ``burst`` beats. Data come with three
+    bits, or go with a strobe for each byte. The direction that nothing uses has no buffer."""
 
     name: str
     bits: int
@@ -237,7 +244,7 @@ def table(inventory: Inventory, accelerator: str) -> str:
         "|---|---|---|" + "---:|" * len(ESTIMATED),
     ]
     for item in inventory:
-        if item.cost:
+        if item.cost and not (isinstance(item, Multipliers) and item.control):
             cost = " | ".join(f"{item.cost[name]:,}" if name in item.cost else "" for name in ESTIMATED)
             lines.append(f"| {item.function} | {item.name} | {item.size} | {cost} |")
     return "\n".join(lines)

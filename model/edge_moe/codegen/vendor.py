@@ -21,13 +21,14 @@ from pathlib import Path
 
 from edge_moe.codegen import interface as shown
 from edge_moe.codegen.interface import Interface, accelerator_interface
-from edge_moe.compiler.accelerator import AcceleratorConfig, load_accelerator
+from edge_moe.codegen.inventory import inventory
+from edge_moe.codegen.resources import require_fit, weight_fifo
+from edge_moe.compiler.accelerator import load_accelerator
 from edge_moe.errors import EdgeMoEError
 from edge_moe.files import write_text
 
 _TOP = re.compile(r'^extern\s+"C"\s+\w+\s+(\w+)\s*\(', re.MULTILINE)
 _NOT_SYNTHESISED = "csim.cpp"
-_URAM_FIFO_BYTES = 512 * 1024
 _UNSAFE = re.compile(r"[\s{}\\\"$\[\];,]")  # would end or change a word of Tcl or of a list of flags
 
 
@@ -52,11 +53,6 @@ class Design:
         return " ".join(words)
 
 
-def fifo_memory(config: AcceleratorConfig) -> str:
-    """Where the weight FIFO stands: a large one in UltraRAM, a smaller one in block RAM."""
-    return "uram" if config.fifo_bytes >= _URAM_FIFO_BYTES else "bram"
-
-
 def tops(hls: Path) -> dict[str, Path]:
     """Every function that can be synthesised, and the file that defines it."""
     found = {}
@@ -69,10 +65,12 @@ def tops(hls: Path) -> dict[str, Path]:
 def design(accelerator: str, top: str, hls: Path, generated: Path, recording: Path | None = None) -> Design:
     """The design of an accelerator (a name or a .toml file) and a top function.
 
-    EdgeMoEError for an unknown top, and for a path that the tools' lists of flags cannot carry.
+    EdgeMoEError for an unknown top, for an accelerator that does not fit the part, and for a path that the
+    tools' lists of flags cannot carry.
     """
     config = load_accelerator(accelerator)
     whole = accelerator_interface(config)
+    fifo_memory = weight_fifo(config).value
     hls, generated = hls.resolve(), generated.resolve()
     known = tops(hls)
     if top not in known:
@@ -81,11 +79,12 @@ def design(accelerator: str, top: str, hls: Path, generated: Path, recording: Pa
     folders = (hls / "include", generated)
     test_bench = hls / "tb" / f"{whole.top}_tb.cpp"
     if top == whole.top:
+        require_fit(inventory(config), accelerator)
         recorded = recording.resolve() if recording else None
-        result = Design(whole, known[top], folders, fifo_memory(config), test_bench, recorded)
+        result = Design(whole, known[top], folders, fifo_memory, test_bench, recorded)
     else:
         operator = dataclasses.replace(whole, top=top, masters=(), registers={})
-        result = Design(operator, known[top], folders, fifo_memory(config))
+        result = Design(operator, known[top], folders, fifo_memory)
     for path in (result.source, *folders, test_bench, *filter(None, [result.recording])):
         if _UNSAFE.search(str(path)):
             raise EdgeMoEError(
@@ -194,17 +193,19 @@ def generate(made: Design, out: Path) -> list[Path]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Write the files; 0, or 2 after one sentence on bad input."""
+    """Write the files, or only check the design; 0, or 2 after one sentence on bad input."""
     parser = argparse.ArgumentParser(prog="python -m edge_moe.codegen.vendor", description="Vendor files.")
     parser.add_argument("--accelerator", default="zcu104", help="a name, or the path of a .toml file")
     parser.add_argument("--top", default=shown.TOP, help="top function: the accelerator or an operator")
     parser.add_argument("--hls", type=Path, required=True, help="folder of the C++ sources")
     parser.add_argument("--generated", type=Path, required=True, help="folder of the generated headers")
     parser.add_argument("--recording", type=Path, help="folder that the test bench of cosimulation reads")
-    parser.add_argument("--out", type=Path, required=True, help="folder in which the tool will run")
+    parser.add_argument("--out", type=Path, help="folder in which the tool will run (default: only check)")
     args = parser.parse_args(arguments)
     try:
-        generate(design(args.accelerator, args.top, args.hls, args.generated, args.recording), args.out)
+        made = design(args.accelerator, args.top, args.hls, args.generated, args.recording)
+        if args.out:
+            generate(made, args.out)
     except EdgeMoEError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
