@@ -4,7 +4,7 @@
 #   make rtl                     collect the Verilog; check its ports and register map
 #   make cosim                   a small recorded program through the Verilog; BUNDLE=... TASK=... for another
 #   make export                  the Verilog as IP for Vivado
-#   make report                  resources, clock, slow loops as a table and JSON; ESTIMATE=file.json beside
+#   make report                  resources, clock, slow loops, a table and JSON; ESTIMATE=file.json: others beside them
 # Results are in build/hls/ACCELERATOR/vendor/TOP.
 
 ACCELERATOR_TOP := edge_moe_accelerator
@@ -32,13 +32,13 @@ SOLUTION = $(WORK)/$(SOLUTION_$(HLS_TOOL))
 RUN = cd $(WORK) && $(call RUN_$(HLS_TOOL),$(1))
 
 MODULE = PYTHONPATH=../model:../host $(PYTHON) -m edge_moe.codegen
-DESCRIBE = $(MODULE).vendor --accelerator $(ACCELERATOR) --top $(TOP) --hls . --generated $(GENERATED) \
-  --out $(WORK)
+DESIGN = $(MODULE).vendor --accelerator $(ACCELERATOR) --top $(TOP) --hls . --generated $(GENERATED)
+DESCRIBE = $(DESIGN) --out $(WORK)
 # A folder of results is there whole or not at all: $(call KEEP,name,commands that fill $$new)
 KEEP = new=$(VENDOR)/.$(1) && rm -rf $$new && mkdir -p $$new && $(2) && rm -rf $(VENDOR)/$(1) \
   && mv $$new $(VENDOR)/$(1)
 
-.PHONY: csynth cosim export rtl report FORCE
+.PHONY: csynth cosim needs-test-bench export rtl report FORCE
 
 # Synthesis takes long: what counts is what its inputs hold, not when they were written.
 INPUTS = $(BUILD)/vendor_inputs.sha256
@@ -53,6 +53,7 @@ CSYNTH = $(VENDOR)/csynth/csynth.xml
 csynth: $(CSYNTH)
 
 $(CSYNTH): $(INPUTS)
+	@$(DESIGN)
 	@$(NEED_HLS)
 	@rm -rf $(WORK)
 	@$(DESCRIBE)
@@ -68,10 +69,12 @@ rtl: $(if $(VERILOG),,$(CSYNTH))
 	$(MODULE).ports $(RTL_FROM) --accelerator $(ACCELERATOR) --top $(TOP)
 	@$(call KEEP,rtl,cp -r $(RTL_FROM)/. $$new)
 
+needs-test-bench:
+	@test -z "$(OP)" || { echo "operators have no test bench of their own: say make cosim without OP"; exit 1; }
+
 RECORD = tb/record.py $(VENDOR)/recording --accelerator $(ACCELERATOR) \
   $(if $(BUNDLE),--bundle $(BUNDLE)) $(if $(TASK),--task $(TASK))
-cosim: $(CSYNTH)
-	@test -z "$(OP)" || { echo "operators have no test bench of their own: say make cosim without OP"; exit 1; }
+cosim: needs-test-bench $(CSYNTH)
 	@$(NEED_HLS)
 	PYTHONPATH=../model:../host $(PYTHON) $(RECORD)
 	@$(DESCRIBE) --recording $(VENDOR)/recording

@@ -105,7 +105,7 @@ class Operators:
     def compute_unit(self, weight, x, packed):
         """weight int8 [32, 32], x int8 [2 n, 32] to int32 [2 n, 32]."""
         out = np.empty(x.shape, np.int32)
-        self.call("compute_unit", weight, x, out, len(x) // 2, packed)
+        self.call("compute_unit" if packed else "compute_unit_native", weight, x, out, len(x) // 2)
         return out
 
     def dual_dot(self, w, x0, x1):

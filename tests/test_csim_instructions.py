@@ -195,7 +195,6 @@ def run_experts(expert, experts, width=48, hidden=70, score=None, seed=0, gain=0
         "dst": bench.place_int16(residual),
         "routing": bench.place(routing_bytes(expert, score)),
         "hidden": bench.reserve(layout.int8_rows(rows, layout.int8_row(hidden))),
-        "carry": bench.reserve(layout.int8_rows(rows, layout.int8_row(width))),
     }
     bench.emit(Opcode.EXPERTS, rows=rows, in_channels=width, out_channels=width, hidden_channels=hidden,
                experts=experts, top_k=top_k, **places, **bench.experts(ffns))  # fmt: skip
@@ -242,7 +241,6 @@ def test_a_row_that_names_an_expert_twice():
         "src": bench.place_int8(x),
         "dst": bench.place_int16(residual),
         "routing": bench.place(routing_bytes(expert, score)),
-        "carry": bench.reserve(layout.int8_rows(rows, layout.int8_row(width))),
         "hidden": bench.reserve(rows * 32),
     }
     behind = int8(rng, 256, 32)

@@ -148,6 +148,7 @@ BEYOND_LIMITS = [
     (Opcode.LINEAR, Epilogue.GELU, {"shift2": 48}, Error.RANGE),
     (Opcode.LINEAR, Epilogue.GELU, {"multiplier": 32768}, Error.RANGE),
     (Opcode.LAYERNORM, 0, {"epsilon": 0}, Error.RANGE),
+    (Opcode.LAYERNORM, 0, {"shift": 32}, Error.RANGE),
     (Opcode.LAYERNORM, 0, {"in_channels": 257}, Error.RANGE),
     (Opcode.ATTENTION, 0, {"heads": 0}, Error.RANGE),
     (Opcode.ATTENTION, 0, {"heads": 9}, Error.RANGE),
@@ -162,7 +163,6 @@ BEYOND_LIMITS = [
     (Opcode.EXPERTS, 0, {"top_k": 0}, Error.RANGE),
     (Opcode.EXPERTS, 0, {"out_channels": 64}, Error.SHAPE),
     (Opcode.EXPERTS, 0, {"hidden": 2**19}, Error.SCRATCH),
-    (Opcode.EXPERTS, 0, {"carry": 2**20}, Error.SCRATCH),
     (Opcode.EXPERTS, 0, {"experts": 6}, Error.WEIGHTS),
     (Opcode.EXPERTS, 0, {"hidden_channels": 64, "hidden": 2**18}, Error.ENTRY),
     (Opcode.EXPERTS, 0, {"weight_offset": 0}, Error.ENTRY),
@@ -196,7 +196,7 @@ def test_fields_beyond_limits(
 
 @pytest.mark.parametrize(
     ("opcode", "first", "second"),
-    [(Opcode.LAYERNORM, "src", "dst"), (Opcode.EXPERTS, "hidden", "carry"),
+    [(Opcode.LAYERNORM, "src", "dst"), (Opcode.EXPERTS, "dst", "hidden"),
      (Opcode.EXPERTS, "dst", "routing"), (Opcode.EXPERTS, "src", "hidden")],
 )  # fmt: skip
 def test_rows_that_overlap(

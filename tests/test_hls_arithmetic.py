@@ -93,7 +93,7 @@ def test_layernorm(ops, tokens, width):
 
 
 @each_build
-@pytest.mark.parametrize("shift", [1, 2, 17, 31, 32, 33, 46, 47])
+@pytest.mark.parametrize("shift", [1, 2, 17, 30, 31])
 @pytest.mark.parametrize("width", [64, 1024])
 def test_layernorm_of_every_shift_and_spread(ops, width, shift):
     """1024 channels are the most that the integers' widths allow: more than this accelerator's max_width,

@@ -2,6 +2,9 @@
 """The bitstream's make targets and block design, run against a stand-in of Vivado that records and checks."""
 
 import json
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +14,7 @@ from edge_moe.codegen import interface as shown
 from edge_moe.codegen.interface import Interface, accelerator_interface
 from edge_moe.compiler.accelerator import load_accelerator
 from edge_moe_host import registers
-from vendor_tools import Workplace, one_sentence, workplace
+from vendor_tools import ROOT, Workplace, one_sentence, workplace
 
 PART = "xczu7ev-ffvc1156-2-e"
 
@@ -28,6 +31,21 @@ def test_without_vivado_one_sentence(tmp_path: Path, target: str) -> None:
     assert text.startswith("Vivado was not found ('vivado' is not on PATH): install AMD Vivado")
     assert not place.board.exists()
     assert not place.hls.exists()
+
+
+def test_a_path_with_a_space_is_refused(tmp_path: Path) -> None:
+    """Half of it would name a folder outside of the project."""
+    folder = tmp_path / "my tree" / "board" / "zcu104"
+    folder.mkdir(parents=True)
+    shutil.copy(ROOT / "board" / "zcu104" / "Makefile", folder)
+    command = ["make", "-C", str(folder), "--no-print-directory", f"PYTHON={sys.executable}", "VIVADO=true"]
+    run = subprocess.run([*command, "bitstream"], capture_output=True, text=True, timeout=60, check=False)
+    assert run.stdout.strip() == (
+        f"the path '{folder}' has a space, which make and Vivado take as their own: "
+        "move the project to a folder without it"
+    )
+    assert run.returncode != 0
+    assert [path.name for path in tmp_path.iterdir()] == ["my tree"]
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,6 @@ import json
 import re
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,15 @@ from edge_moe.codegen.interface import TOP, Interface, accelerator_interface
 from edge_moe.compiler.accelerator import load_accelerator
 from edge_moe.errors import EdgeMoEError
 from edge_moe_host import registers
-from vendor_tools import ROOT, STUBS, Workplace, one_sentence, workplace, write_verilog
+from vendor_tools import (
+    ROOT,
+    Workplace,
+    one_sentence,
+    stub_headers,
+    synthesis_command,
+    workplace,
+    write_verilog,
+)
 
 PART = "xczu7ev-ffvc1156-2-e"
 HLS_STEPS = ("csynth", "rtl", "cosim", "export", "report")
@@ -98,22 +105,6 @@ def test_paths_that_the_tools_would_split_are_refused(headers: Path, tmp_path: P
 # ------------------------------------------------------------------ C++ as the tool reads it
 
 
-def stub_headers() -> list[str]:
-    """Flags for stand-ins of the tool's headers, and the open arbitrary-precision types behind them."""
-    spec = find_spec("hls4ml")
-    assert spec is not None
-    assert spec.submodule_search_locations is not None
-    types = Path(spec.submodule_search_locations[0]) / "templates" / "vivado" / "ap_types"
-    return ["-isystem", str(STUBS / "include"), "-isystem", str(types)]
-
-
-def synthesis_command(source: Path, headers: Path, *mode: str, accelerator: str = "zcu104") -> list[str]:
-    """g++ as the tool's own compiler is: with __SYNTHESIS__."""
-    flags = vendor.design(accelerator, TOP, ROOT / "hls", headers).flags.split()
-    warnings = ["-Wall", "-Wextra", "-Werror", "-Wno-unused-label", "-Wno-unknown-pragmas"]
-    return ["g++", *mode, "-D__SYNTHESIS__=1", *warnings, *flags, *stub_headers(), str(source)]
-
-
 def pragmas(text: str) -> list[dict[str, str]]:
     """Interface pragmas as dictionaries."""
     found = re.findall(r"^#pragma HLS interface (.*)$", text, re.MULTILINE)
@@ -186,6 +177,15 @@ def test_a_tool_that_is_none_is_refused(tmp_path: Path) -> None:
         "neither vitis_hls nor v++"
     )
     assert "was not found" in one_sentence(place.make("hls", "csynth", "HLS_TOOL=v++"))
+    assert not (place.hls / "vendor").exists()
+
+
+def test_a_wrong_operator_is_refused_before_anything_is_synthesised(tmp_path: Path) -> None:
+    place = Workplace(tmp_path)
+    run = place.make("hls", "csynth", "OP=softmix")
+    assert run.stderr.startswith("error: there is no operator 'softmix'")
+    assert "was not found" not in run.stdout
+    assert one_sentence(place.make("hls", "cosim", "OP=softmax")).startswith("operators have no test bench")
     assert not (place.hls / "vendor").exists()
 
 

@@ -11,11 +11,13 @@ import shutil
 import stat
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
-from edge_moe.codegen.interface import Interface, top_ports
+from edge_moe.codegen import vendor
+from edge_moe.codegen.interface import TOP, Interface, top_ports
 from edge_moe_host.registers import Register
 
 ROOT = Path(__file__).parents[1]
@@ -338,3 +340,19 @@ def one_sentence(run: subprocess.CompletedProcess[str]) -> str:
     ]
     assert len(own) == 1, run.stdout
     return own[0]
+
+
+def stub_headers() -> list[str]:
+    """Flags for stand-ins of the tool's headers, and the open arbitrary-precision types behind them."""
+    spec = find_spec("hls4ml")
+    assert spec is not None
+    assert spec.submodule_search_locations is not None
+    types = Path(spec.submodule_search_locations[0]) / "templates" / "vivado" / "ap_types"
+    return ["-isystem", str(STUBS / "include"), "-isystem", str(types)]
+
+
+def synthesis_command(source: Path, headers: Path, *mode: str, accelerator: str = "zcu104") -> list[str]:
+    """g++ as the tool's own compiler is: with __SYNTHESIS__."""
+    flags = vendor.design(accelerator, TOP, ROOT / "hls", headers).flags.split()
+    warnings = ["-Wall", "-Wextra", "-Werror", "-Wno-unused-label", "-Wno-unknown-pragmas"]
+    return ["g++", *mode, "-D__SYNTHESIS__=1", *warnings, *flags, *stub_headers(), str(source)]

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The array of multipliers, in both forms, and one of its cascades. SPEC.md, section 4.
+// The array of multipliers, two products in each or product by product, and one of its cascades. SPEC.md,
+// section 4.
 #include "edge_moe/compute_unit.hpp"
 #include "rows.hpp"
 
@@ -8,12 +9,11 @@ using namespace edge_moe;
 constexpr int UNIT_STEPS = 1024;   // pairs of rows of one call
 constexpr int UNIT_SUMS = 1 << 16;  // cascades of one call
 
-// y[2 s] and y[2 s + 1] = tile x[2 s] and tile x[2 s + 1]; `packed` chooses the form.
-extern "C" void compute_unit(const int8_t weight[LANES * LANES], const int8_t x[UNIT_STEPS * 2 * LANES],
-                             int32_t y[UNIT_STEPS * 2 * LANES], int steps, int packed) {
-  HLS_RESHAPE(weight, edge_moe::LANES)
-  HLS_RESHAPE(x, 2 * edge_moe::LANES)
-  HLS_RESHAPE(y, 2 * edge_moe::LANES)
+namespace {
+
+template <bool PACKED>
+void unit_steps(const int8_t* weight, const int8_t* x, int32_t* y, int steps) {
+  HLS_INLINE
   WeightTile tile = {};
   HLS_REGISTERS(tile.weight)
   ops::load_tile(tile, weight, 1, 0, 0);
@@ -25,15 +25,37 @@ UNIT_LOOP:
     const Beat8 x0 = load(x + at);
     const Beat8 x1 = load(x + at + LANES);
     Beat32 y0 = {};
+    HLS_LANES(y0)
     Beat32 y1 = {};
-    if (packed != 0) {
-      compute_unit_packed(tile, x0, x1, y0, y1);
+    HLS_LANES(y1)
+    if (PACKED) {
+      edge_moe::compute_unit_packed(tile, x0, x1, y0, y1);
     } else {
-      compute_unit_native(tile, x0, x1, y0, y1);
+      edge_moe::compute_unit_native(tile, x0, x1, y0, y1);
     }
     store(y + at, y0);
     store(y + at + LANES, y1);
   }
+}
+
+}  // namespace
+
+// y[2 s] and y[2 s + 1] = tile x[2 s] and tile x[2 s + 1], two products in each multiplier.
+extern "C" void compute_unit(const int8_t weight[LANES * LANES], const int8_t x[UNIT_STEPS * 2 * LANES],
+                             int32_t y[UNIT_STEPS * 2 * LANES], int steps) {
+  HLS_RESHAPE(weight, edge_moe::LANES)
+  HLS_RESHAPE(x, 2 * edge_moe::LANES)
+  HLS_RESHAPE(y, 2 * edge_moe::LANES)
+  unit_steps<true>(weight, x, y, steps);
+}
+
+// The same, a multiplier for each product: as g++ computes it.
+extern "C" void compute_unit_native(const int8_t weight[LANES * LANES], const int8_t x[UNIT_STEPS * 2 * LANES],
+                                    int32_t y[UNIT_STEPS * 2 * LANES], int steps) {
+  HLS_RESHAPE(weight, edge_moe::LANES)
+  HLS_RESHAPE(x, 2 * edge_moe::LANES)
+  HLS_RESHAPE(y, 2 * edge_moe::LANES)
+  unit_steps<false>(weight, x, y, steps);
 }
 
 // sums[i] of 8 products each: w x0 and w x1 through the same 8 multipliers.

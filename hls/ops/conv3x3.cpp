@@ -40,6 +40,8 @@ PIXEL_GROUPS:
         HLS_TRIPS(TAPS, TAPS * MAX_CONV / LANES)
         HLS_NO_FLATTEN
         const int tap = i / in_tiles;
+        const int dy = tap / TAP_SIDE;
+        const int dx = tap % TAP_SIDE;
         ops::load_tile(tile, weight, TAPS * in_tiles, o, i);
         int y = first / width;
         int column = first % width;
@@ -50,11 +52,11 @@ PIXEL_GROUPS:
           HLS_PIPELINE
           HLS_INDEPENDENT(acc)
           HLS_TRIPS(1, ops::MAX_ACCUMULATORS / ops::PAIR)
-          const ConvSource source0 = conv3x3_source(y, column, tap, height, width);
+          const ConvSource source0 = conv3x3_source(y, column, dy, dx, height, width);
           const bool wraps = column + 1 == width;
           const int y1 = wraps ? y + 1 : y;
           const int column1 = wraps ? 0 : column + 1;
-          const ConvSource source1 = conv3x3_source(y1, column1, tap, height, width);
+          const ConvSource source1 = conv3x3_source(y1, column1, dy, dx, height, width);
           const int at = i - tap * in_tiles;
           const Beat8 row0 = load(x + (source0.pixel * in_tiles + at) * LANES);
           const Beat8 row1 = load(x + (source1.pixel * in_tiles + at) * LANES);

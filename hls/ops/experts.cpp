@@ -71,6 +71,7 @@ GATHER_ROWS:
 // A tile of an expert's result, weighted and added to its tokens' sums.
 void add_weighted(int16_t* low, int8_t* high, const ops::Accumulators acc, const ExpertQueues& queues,
                   int expert, const Beat16& m, int n, int row_tiles, int tile) {
+  HLS_INLINE
 ADD_WEIGHTED:
   for (int row = 0; row < queues.count[expert]; ++row) {
     // a token comes once in an expert's queue, so no iteration reads what another writes
@@ -117,7 +118,11 @@ extern "C" int experts(const int8_t x[MOE_ROWS], const uint16_t expert[MAX_ROUTE
   HLS_RESHAPE(x, edge_moe::LANES)
   HLS_RESHAPE(residual, edge_moe::LANES)
   HLS_RESHAPE(weight1, edge_moe::LANES)
+  HLS_RESHAPE(bias1, edge_moe::LANES)
+  HLS_RESHAPE(multiplier1, edge_moe::LANES)
   HLS_RESHAPE(weight2, edge_moe::LANES)
+  HLS_RESHAPE(bias2, edge_moe::LANES)
+  HLS_RESHAPE(multiplier2, edge_moe::LANES)
   HLS_RESHAPE(low, edge_moe::LANES)
   HLS_RESHAPE(high, edge_moe::LANES)
   ops::Accumulators acc = {};

@@ -9,6 +9,7 @@ constexpr int MAX_GATE_EXPERTS = ops::round_up(config::max_experts, GATE_EXPERTS
 
 // 16 experts as a tile: rows of high halves, then rows of low ones.
 static void load_gate_tile(WeightTile& tile, const int16_t* weight, int in_tiles, int first, int in_tile) {
+  HLS_INLINE
 GATE_ROWS:
   for (int e = 0; e < GATE_EXPERTS; ++e) {
     HLS_PIPELINE

@@ -39,6 +39,8 @@ extern "C" void patch_embedding(const uint8_t image[MAX_IMAGE],
                                 int16_t out[ops::MAX_TOKENS * ops::MAX_WIDTH], int height, int width,
                                 int patch, int tokens, int channels, int shift) {
   HLS_RESHAPE(weight, edge_moe::LANES)
+  HLS_RESHAPE(bias, edge_moe::LANES)
+  HLS_RESHAPE(multiplier, edge_moe::LANES)
   HLS_RESHAPE(position, edge_moe::LANES)
   HLS_RESHAPE(out, edge_moe::LANES)
   ops::Accumulators acc = {};

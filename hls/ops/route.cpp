@@ -14,6 +14,7 @@ ROUTE_ROWS:
   for (int row = 0; row < rows; ++row) {
     HLS_TRIPS(1, ops::MAX_TOKENS)
     GateState state = gate_start();
+    HLS_REGISTERS(state.best)
     int16_t scaled[config::max_experts] = {};
   ROUTE_OFFER:
     for (int e = 0; e < experts; ++e) {

@@ -39,6 +39,7 @@ inline Beat8 row_beat(const int8_t* x, int row, int rows, int row_tiles, int til
 
 // Tile (out_tile, in_tile) of a weight matrix.
 inline void load_tile(WeightTile& tile, const int8_t* weight, int in_tiles, int out_tile, int in_tile) {
+  HLS_INLINE
 LOAD_TILE:
   for (int out = 0; out < config::tile_out; ++out) {
     HLS_PIPELINE
@@ -49,6 +50,7 @@ LOAD_TILE:
 
 // All accumulators of `rows` rows to the same beat.
 inline void start_accumulators(Accumulators acc, const Beat32& beat, int rows) {
+  HLS_INLINE
 START_ROWS:
   for (int row = 0; row < rows; row += PAIR) {
     HLS_PIPELINE

@@ -48,12 +48,21 @@ extern "C" void edge_moe_accelerator(const PortBeat* program, const PortBeat* ta
   PortChannel words1("words1");
   PortChannel words2("words2");
   WeightChannel weights("weights");
-  HLS_WEIGHT_FIFO(weights)
   CountChannel image_beats("image_beats");
   CountChannel output_beats("output_beats");
   BeatChannel pixels("pixels");
   BeatChannel results("results");
   CountChannel finished("finished");
+  HLS_WEIGHT_FIFO(weights)
+  // wide and shallow: left to the tool these stand in block RAM, next to empty
+  HLS_FIFO_IN(instructions, lutram)
+  HLS_FIFO_IN(entries, lutram)
+  HLS_FIFO_IN(routed, lutram)
+  HLS_FIFO_IN(words0, lutram)
+  HLS_FIFO_IN(words1, lutram)
+  HLS_FIFO_IN(words2, lutram)
+  HLS_FIFO_IN(pixels, lutram)
+  HLS_FIFO_IN(results, lutram)
 
   EDGE_MOE_REGION
   EDGE_MOE_PROCESS("fetch_program",

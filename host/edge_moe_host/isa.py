@@ -15,7 +15,7 @@ import numpy as np
 
 from edge_moe_host.errors import BundleError
 
-ISA_VERSION = 1
+ISA_VERSION = 2
 WORDS = 16  # 32-bit words of an instruction and of an expert's entry
 RECORD_BYTES = 4 * WORDS
 CHECKSUM_WORD = WORDS - 1
@@ -74,7 +74,6 @@ class Instruction:
     dst: int = _bits(5, 0, 32, "first destination row")
     routing: int = _bits(6, 0, 32, "EXPERTS: routing rows")
     hidden: int = _bits(7, 0, 32, "EXPERTS: workspace of rows x hidden_channels bytes")
-    carry: int = _bits(8, 0, 32, "EXPERTS: workspace of rows x out_channels bytes")
     weight_offset: int = _bits(9, 0, 32, "first beat of the weight block; EXPERTS: of the table")
     weight_beats: int = _bits(10, 0, 32, "beats of the weight block; EXPERTS: of the table")
     height: int = _bits(11, 0, 16, "of the source map; PATCHES: of the image")
@@ -117,7 +116,7 @@ OPERANDS: dict[Opcode, tuple[str, ...]] = {
     Opcode.GATE: ("shift", "top_k", "rows", "in_channels", "experts", "src", "dst", "weight_offset",
                   "weight_beats", "multiplier"),
     Opcode.EXPERTS: ("top_k", "rows", "in_channels", "out_channels", "hidden_channels", "experts", "src",
-                     "dst", "routing", "hidden", "carry", "weight_offset", "weight_beats"),
+                     "dst", "routing", "hidden", "weight_offset", "weight_beats"),
     Opcode.CONV3X3: ("weight_bits", "shift", "rows", "row_start", "in_channels", "out_channels", "src",
                      "dst", "weight_offset", "weight_beats", "height", "width", "pad"),
     Opcode.UPSAMPLE2X: ("rows", "in_channels", "src", "dst", "height", "width"),

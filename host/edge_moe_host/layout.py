@@ -16,6 +16,7 @@ MAX_TOP_K = 8
 GATE_EXPERTS = 16  # experts in a weight tile of a gate: 16 rows of high halves, 16 of low ones
 OUTPUT_ALIGNMENT = 16  # bytes; rows of the output buffer are padded to it
 SHIFT_LIMIT = 47
+NORM_SHIFT_LIMIT = 31  # of LAYERNORM
 MULTIPLIER_LIMIT = 2**15 - 1
 
 
@@ -140,7 +141,6 @@ def regions(instruction: Instruction) -> list[Region]:
             routing("routing", reads=True),
             int16("dst", i.out_channels, reads=True, writes=True),
             int8("hidden", i.rows, i.hidden_channels),
-            int8("carry", i.rows, i.out_channels),
         ]
     if i.opcode in (Opcode.CONV3X3, Opcode.UPSAMPLE2X):
         out = i.out_channels if i.opcode == Opcode.CONV3X3 else i.in_channels

@@ -28,13 +28,15 @@ LIMITS = (
     "max_patch_size",
 )
 
-_SHIFT = ("shift", 1, layout.SHIFT_LIMIT)
-_SHIFT2 = ("shift2", 1, layout.SHIFT_LIMIT)
-_MULTIPLIER = ("multiplier", 0, layout.MULTIPLIER_LIMIT)
-_PLANES = ("weight_bits", 2, 8)
+Range = tuple[str, int, int | str]  # field, smallest value, largest value or the limit that names it
 
-# Opcode -> (field, smallest value, largest value or the limit that names it).
-_RANGES: dict[Opcode, tuple[tuple[str, int, int | str], ...]] = {
+_SHIFT: Range = ("shift", 1, layout.SHIFT_LIMIT)
+_SHIFT2: Range = ("shift2", 1, layout.SHIFT_LIMIT)
+_MULTIPLIER: Range = ("multiplier", 0, layout.MULTIPLIER_LIMIT)
+_PLANES: Range = ("weight_bits", 2, 8)
+
+# The ranges of each opcode's fields; C++ gets them from here (edge_moe.codegen).
+RANGES: dict[Opcode, tuple[Range, ...]] = {
     Opcode.END: (),
     Opcode.LOAD: (("rows", 1, "max_tokens"), ("out_channels", 1, "max_width")),
     Opcode.PATCHES: (
@@ -46,7 +48,8 @@ _RANGES: dict[Opcode, tuple[tuple[str, int, int | str], ...]] = {
         ("out_channels", 1, "max_channels"), _PLANES, _SHIFT,
     ),
     Opcode.LAYERNORM: (
-        ("rows", 1, "max_tokens"), ("in_channels", 1, "max_width"), _SHIFT, ("epsilon", 1, 2**32 - 1),
+        ("rows", 1, "max_tokens"), ("in_channels", 1, "max_width"),
+        ("shift", 1, layout.NORM_SHIFT_LIMIT), ("epsilon", 1, 2**32 - 1),
     ),
     Opcode.ATTENTION: (
         ("rows", 1, "max_tokens"), ("keys", 1, "max_tokens"), ("heads", 1, "max_heads"),
@@ -71,6 +74,12 @@ _RANGES: dict[Opcode, tuple[tuple[str, int, int | str], ...]] = {
     ),
     Opcode.STORE: (("rows", 1, "max_map_rows"), ("in_channels", 1, "max_channels")),
 }  # fmt: skip
+GELU_RANGES = (_SHIFT2, _MULTIPLIER)  # of LINEAR with that epilogue, besides
+ENTRY_RANGES: tuple[Range, ...] = (
+    ("shift1", 1, layout.SHIFT_LIMIT), ("shift2", 1, layout.SHIFT_LIMIT),
+    ("gelu_shift", 1, layout.SHIFT_LIMIT), ("bits1", 2, 8), ("bits2", 2, 8),
+    ("gelu_multiplier", 0, layout.MULTIPLIER_LIMIT),
+)  # fmt: skip
 
 
 def _rule(condition: bool, where: str, rule: str) -> None:
@@ -94,22 +103,28 @@ def decode_program(data: bytes, where: str) -> tuple[Instruction, ...]:
     return program
 
 
-def check_instruction(instruction: Instruction, limits: Mapping[str, int], where: str) -> None:
-    """Fields lie in their ranges and fit each other and the accelerator; BundleError otherwise."""
-    i = instruction
-    opcode = Opcode(i.opcode)
-    where = f"{where} ({opcode.name})"
-    ranges = _RANGES[opcode]
-    if opcode is Opcode.LINEAR and i.epilogue == Epilogue.GELU:
-        ranges += (_SHIFT2, _MULTIPLIER)
+def _check_ranges(
+    record: Instruction | ExpertEntry, ranges: Sequence[Range], limits: Mapping[str, int], where: str
+) -> None:
     for name, low, limit in ranges:
-        value, high = getattr(i, name), limits[limit] if isinstance(limit, str) else limit
+        value, high = getattr(record, name), limits[limit] if isinstance(limit, str) else limit
         _rule(
             low <= value <= high,
             where,
             f"{name} = {value} is not in [{low}, {high}]"
             + (f", as the accelerator's {limit} = {high}" if isinstance(limit, str) else ""),
         )
+
+
+def check_instruction(instruction: Instruction, limits: Mapping[str, int], where: str) -> None:
+    """Fields lie in their ranges and fit each other and the accelerator; BundleError otherwise."""
+    i = instruction
+    opcode = Opcode(i.opcode)
+    where = f"{where} ({opcode.name})"
+    ranges = RANGES[opcode]
+    if opcode is Opcode.LINEAR and i.epilogue == Epilogue.GELU:
+        ranges += GELU_RANGES
+    _check_ranges(i, ranges, limits, where)
     _check_shape(i, limits, where)
     for region in layout.regions(i):
         _rule(region.address % layout.ALIGNMENT == 0, where, f"{region.field} is not a multiple of 64")
@@ -142,7 +157,9 @@ def _check_shape(i: Instruction, limits: Mapping[str, int], where: str) -> None:
         _rule(i.rows * layout.tiles(head) <= rows, where, "queries exceed accumulator_rows")
     elif i.opcode == Opcode.GATE:
         _rule(i.top_k <= i.experts, where, "top_k exceeds the experts")
-        _rule(i.rows * layout.gate_tiles(i.experts) <= rows, where, "rows exceed accumulator_rows")
+        pairs = -(-i.rows // layout.PAIR)
+        _rule(pairs * layout.gate_tiles(i.experts) <= rows // layout.PAIR, where,
+              "pairs of rows exceed accumulator_rows")  # fmt: skip
     elif i.opcode == Opcode.EXPERTS:
         _rule(i.top_k <= i.experts, where, "top_k exceeds the experts")
         _rule(i.in_channels == i.out_channels, where, "in_channels differs from out_channels")
@@ -194,13 +211,7 @@ def _check_routing(experts: Instruction, writers: Sequence[Instruction], place: 
 
 def check_entry(entry: ExpertEntry, instruction: Instruction, where: str) -> None:
     """An expert's entry fits the EXPERTS instruction; BundleError otherwise."""
-    for name in ("shift1", "shift2", "gelu_shift"):
-        value = getattr(entry, name)
-        _rule(1 <= value <= layout.SHIFT_LIMIT, where,
-              f"{name} = {value} is not in [1, {layout.SHIFT_LIMIT}]")  # fmt: skip
-    for name in ("bits1", "bits2"):
-        _rule(2 <= getattr(entry, name) <= 8, where, f"{name} = {getattr(entry, name)} is not in [2, 8]")
-    _rule(entry.gelu_multiplier <= layout.MULTIPLIER_LIMIT, where, "gelu_multiplier exceeds 32767")
+    _check_ranges(entry, ENTRY_RANGES, {}, where)
     _rule(entry.weight_offset % layout.BEATS_PER_WORD == 0, where, "weight_offset is odd")
     needed = layout.expert_beats(instruction, entry)
     _rule(entry.weight_beats == needed, where,

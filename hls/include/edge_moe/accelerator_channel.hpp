@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Concurrent processes and the bounded streams between them.
 //
-// In synthesis a process is a function call in a dataflow region and a Channel is hls::stream. In C
+// In synthesis a process is a function call in a dataflow region and a Channel is vendor.hpp's. In C
 // simulation each process runs on a stack of its own, all in one thread: a process that reads from an empty
 // channel or writes to a full one gives way until it can go on. Functions are the same for both. When nobody
 // can go on the region stands still on the chip too: that deadlock is reported with what each process waits
@@ -9,8 +9,7 @@
 #ifndef EDGE_MOE_ACCELERATOR_CHANNEL_HPP
 #define EDGE_MOE_ACCELERATOR_CHANNEL_HPP
 
-#include "edge_moe/accelerator_pragmas.hpp"
-#include "edge_moe/stream.hpp"
+#include "edge_moe/vendor.hpp"
 
 #ifndef __SYNTHESIS__
 #include <sys/mman.h>
@@ -20,6 +19,8 @@
 #include <functional>
 #include <memory>
 #include <vector>
+
+#include "edge_moe/stream.hpp"
 
 #ifdef __SANITIZE_ADDRESS__
 #include <sanitizer/common_interface_defs.h>
@@ -37,14 +38,9 @@
 #define EDGE_MOE_RUN edge_moe_processes.run();
 #endif
 
+#ifndef __SYNTHESIS__
+
 namespace edge_moe {
-
-#ifdef __SYNTHESIS__
-
-template <typename T, int DEPTH>
-using Channel = hls::stream<T, DEPTH>;
-
-#else
 
 // Why a process stands still, and how to see whether it still must.
 struct Wait {
@@ -240,8 +236,8 @@ class Channel {
   std::unique_ptr<Stream<T, DEPTH>> stream_;
 };
 
-#endif
-
 }  // namespace edge_moe
+
+#endif
 
 #endif

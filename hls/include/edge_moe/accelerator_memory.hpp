@@ -10,18 +10,11 @@
 #include <cstddef>
 #include <cstring>
 
-#include "edge_moe/accelerator_pragmas.hpp"
 #include "edge_moe/types.hpp"
 #include "edge_moe/weight_tile.hpp"
 #include "edge_moe_isa.hpp"
 
-// The tool's own type in synthesis, and with EDGE_MOE_VENDOR_PORTS where the tool compiles a test bench.
-#if defined(__SYNTHESIS__) && !defined(EDGE_MOE_VENDOR_PORTS)
-#define EDGE_MOE_VENDOR_PORTS 1
-#endif
-#ifdef EDGE_MOE_VENDOR_PORTS
-#include <hls_burst_maxi.h>
-#else
+#ifndef EDGE_MOE_VENDOR_PORTS
 #include <array>
 #include <stdexcept>
 #endif
@@ -36,6 +29,7 @@ static_assert(isa::record_bytes % PORT_BYTES == 0 && WORD_BYTES % PORT_BYTES == 
 
 typedef ap_uint<8 * PORT_BYTES> PortBeat;
 typedef ap_uint<8 * LANES> Half;       // a Beat8
+typedef ap_uint<16 * LANES> NarrowWord;  // a Beat16
 typedef ap_uint<32 * LANES> WideWord;  // a Beat32
 typedef ap_uint<8 * WORD_BYTES> StoredWord;  // a Word
 
@@ -68,6 +62,29 @@ UNPACK8:
   for (int i = 0; i < LANES; ++i) {
     HLS_UNROLL
     beat.lane[i] = static_cast<int8_t>(static_cast<uint32_t>(word.range(8 * i + 7, 8 * i)));
+  }
+  return beat;
+}
+
+inline NarrowWord pack(const Beat16& beat) {
+  HLS_INLINE
+  NarrowWord word = 0;
+PACK16:
+  for (int i = 0; i < LANES; ++i) {
+    HLS_UNROLL
+    word.range(16 * i + 15, 16 * i) = static_cast<uint16_t>(beat.lane[i]);
+  }
+  return word;
+}
+
+inline Beat16 unpack16(const NarrowWord& word) {
+  HLS_INLINE
+  Beat16 beat;
+  HLS_LANES(beat)
+UNPACK16:
+  for (int i = 0; i < LANES; ++i) {
+    HLS_UNROLL
+    beat.lane[i] = static_cast<int16_t>(static_cast<uint32_t>(word.range(16 * i + 15, 16 * i)));
   }
   return beat;
 }
@@ -109,6 +126,7 @@ PACK_WORD:
 inline Word unpack_word(const StoredWord& from) {
   HLS_INLINE
   Word word;
+  HLS_REGISTERS(word.byte)
 UNPACK_WORD:
   for (int i = 0; i < WORD_BYTES; ++i) {
     HLS_UNROLL
@@ -123,6 +141,7 @@ struct PortBeat {
   uint8_t byte[PORT_BYTES];
 };
 typedef Beat8 Half;
+typedef Beat16 NarrowWord;
 typedef Beat32 WideWord;
 typedef Word StoredWord;
 
@@ -130,6 +149,8 @@ inline uint8_t get_byte(const PortBeat& beat, int i) { return beat.byte[i]; }
 inline void set_byte(PortBeat& beat, int i, uint8_t value) { beat.byte[i] = value; }
 inline const Half& pack(const Beat8& beat) { return beat; }
 inline const Beat8& unpack(const Half& word) { return word; }
+inline const NarrowWord& pack(const Beat16& beat) { return beat; }
+inline const Beat16& unpack16(const NarrowWord& word) { return word; }
 inline const WideWord& pack(const Beat32& beat) { return beat; }
 inline const Beat32& unpack32(const WideWord& word) { return word; }
 inline const StoredWord& pack(const Word& word) { return word; }
@@ -156,6 +177,7 @@ struct Record {
 };
 
 inline Record read_record(const PortBeat* memory, uint32_t index) {
+  HLS_INLINE  // two ports call it: a port cannot be chosen at run time
   constexpr int BEATS = isa::record_bytes / PORT_BYTES;
   constexpr int WORDS = PORT_BYTES / 4;
   Record record = {};
@@ -179,12 +201,11 @@ RECORD_BEATS:
   return record;
 }
 
-// A port whose bursts are asked for before their data are taken: hls::burst_maxi in synthesis (UG1399, "Using
-// Manual Burst": requests queue up, data come in their order). Here it checks that nothing beyond the
-// buffer is asked for and that no more is taken than was asked for.
+// A port whose bursts are asked for before their data are taken. In simulation it checks that nothing
+// beyond the buffer is asked for and that no more is taken than was asked for.
 #ifdef EDGE_MOE_VENDOR_PORTS
 
-typedef hls::burst_maxi<PortBeat> BurstPort;
+typedef VendorBurstPort<PortBeat> BurstPort;
 
 #else
 

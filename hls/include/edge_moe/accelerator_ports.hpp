@@ -8,6 +8,7 @@
 namespace edge_moe {
 
 inline void read_image(const PortBeat* image, CountChannel& image_beats, BeatChannel& pixels) {
+  HLS_NO_INLINE
   const uint32_t beats = image_beats.read();
 READ_IMAGE:
   for (uint32_t n = 0; n < beats; ++n) {
@@ -18,6 +19,7 @@ READ_IMAGE:
 }
 
 inline void write_output(CountChannel& output_beats, BeatChannel& results, PortBeat* output) {
+  HLS_NO_INLINE
   const uint32_t beats = output_beats.read();
 WRITE_OUTPUT:
   for (uint32_t n = 0; n < beats; ++n) {
@@ -30,6 +32,7 @@ WRITE_OUTPUT:
 // Cycles until execute is done: this process looks once a cycle. g++ has no clock; there it is what the
 // loops as written take, without waiting for memory.
 inline void count_cycles(CountChannel& finished, uint32_t* cycles) {
+  HLS_NO_INLINE
   uint32_t count = 0;
 #ifdef __SYNTHESIS__
 COUNT_CYCLES:

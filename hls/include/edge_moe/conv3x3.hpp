@@ -8,7 +8,8 @@
 
 namespace edge_moe {
 
-constexpr int TAPS = 9;
+constexpr int TAP_SIDE = 3;
+constexpr int TAPS = TAP_SIDE * TAP_SIDE;
 
 // The pixel that a tap reads; outside the map the input's zero point stands in.
 struct ConvSource {
@@ -16,12 +17,11 @@ struct ConvSource {
   int32_t pixel;  // of the map, row by row; 0 where outside
 };
 
-// Tap 3 dy + dx of the output pixel (y, x) in a map of height x width.
-inline ConvSource conv3x3_source(int y, int x, int tap, int height, int width) {
+// Tap (dy, dx) of the output pixel (y, x) in a map of height x width; all count from 0.
+inline ConvSource conv3x3_source(int y, int x, int dy, int dx, int height, int width) {
   HLS_INLINE
-  const int dy = tap / 3;
   const int row = y + dy - 1;
-  const int column = x + (tap - 3 * dy) - 1;
+  const int column = x + dx - 1;
   const bool inside = row >= 0 && row < height && column >= 0 && column < width;
   const ConvSource result = {inside, inside ? row * width + column : 0};
   return result;

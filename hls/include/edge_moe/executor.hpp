@@ -21,6 +21,7 @@ inline void spoil(T* memory, int count) {
 inline void execute(InstructionChannel& instructions, EntryChannel& entries, WeightChannel& weights,
                     BeatChannel& pixels, RoutedChannel& routed, BeatChannel& results,
                     CountChannel& finished) {
+  HLS_NO_INLINE
   ScratchHalf even;
   HLS_URAM(even)
   ScratchHalf odd;
@@ -29,6 +30,10 @@ inline void execute(InstructionChannel& instructions, EntryChannel& entries, Wei
   HLS_BRAM(sums0)
   Sums sums1;
   HLS_BRAM(sums1)
+  Finished finished0;
+  HLS_BRAM(finished0)
+  Finished finished1;
+  HLS_BRAM(finished1)
   WideParameters wide;
   HLS_LUTRAM(wide)
   NarrowParameters narrow;
@@ -38,6 +43,8 @@ inline void execute(InstructionChannel& instructions, EntryChannel& entries, Wei
   spoil(odd, SCRATCH_WORDS);
   spoil(sums0, ACCUMULATOR_PAIRS);
   spoil(sums1, ACCUMULATOR_PAIRS);
+  spoil(finished0, ACCUMULATOR_PAIRS);
+  spoil(finished1, ACCUMULATOR_PAIRS);
 #endif
   tap::reset();
   bool running = true;
@@ -65,7 +72,7 @@ EXECUTE:
       case isa::Opcode::GATE:
       case isa::Opcode::EXPERTS:
       case isa::Opcode::CONV3X3:
-        multiply(i, weights, entries, routed, wide, narrow, even, odd, sums0, sums1);
+        multiply(i, weights, entries, routed, wide, narrow, even, odd, sums0, sums1, finished0, finished1);
         break;
       case isa::Opcode::UPSAMPLE2X:
         upsample_rows(i, even, odd);

@@ -4,7 +4,8 @@
 //   weight FIFO ─► next tile ─► tile ─┐                        ┌─► accumulators
 //   K, V ─► stage ───┘                ▼                        │
 //   scratch ─► pair of rows ─► compute_unit ─► sum ─► requantise ─► GELU ─► requantise ─► scratch
-//                  ▲                                   └─► softmax ─► numerators ┐
+//                  ▲                                   ├─► finished int16 rows
+//                  │                                   └─► softmax ─► numerators ┐
 //                  └─────────────────────────────────────────────────────────────┘
 //
 // Every product of the model passes here, a pair of rows against a tile of 32 x 32 weights each cycle. So the
@@ -161,10 +162,11 @@ inline Target target_of(const Job& job, const Cursor& at, const Rows& rows) {
   return result;
 }
 
-// One job. Sums of SUMS and INT16 are left in the accumulators, entry tile * pairs + pair.
+// One job. Results SUMS are left in the accumulators, INT16 in `finished`, entry tile * pairs + pair.
 inline void compute(const Job& job, WeightChannel& weights, Word& multipliers, const WideParameters wide,
                     const NarrowParameters narrow, const QueueTokens even_tokens,
-                    const QueueTokens odd_tokens, ScratchHalf even, ScratchHalf odd, Sums sums0, Sums sums1) {
+                    const QueueTokens odd_tokens, ScratchHalf even, ScratchHalf odd, Sums sums0, Sums sums1,
+                    Finished finished0, Finished finished1) {
   HLS_NO_INLINE
   WeightTile tile = {};
   HLS_REGISTERS(tile.weight)
@@ -174,6 +176,8 @@ inline void compute(const Job& job, WeightChannel& weights, Word& multipliers, c
   HLS_LANES(bias)
   Beat32 next_bias = fill(0);
   HLS_LANES(next_bias)
+  Word present_multipliers = multipliers;
+  HLS_REGISTERS(present_multipliers.byte)
   Word next_multipliers = multipliers;
   HLS_REGISTERS(next_multipliers.byte)
   Beat16 multiplier = fill(static_cast<int16_t>(0));
@@ -228,8 +232,8 @@ COMPUTE:
     if (!at.idle && at.step < job.pairs) {
       const Pass pass = !attends ? Pass::LINEAR : at.average ? Pass::VALUES : Pass::KEYS;
       const Place place = place_of(job, trips, at);
-      Side side0 = {attends ? fill(0) : bias, query_start(), rows.row[0], rows.row[0]};
-      Side side1 = {attends ? fill(0) : bias, query_start(), rows.row[1], rows.row[1]};
+      Side side0 = {attends ? fill(0) : bias, query_start(), {}, rows.row[0], rows.row[0]};
+      Side side1 = {attends ? fill(0) : bias, query_start(), {}, rows.row[1], rows.row[1]};
       if (!place.first) {
         side0.sum = unpack32(sums0[place.at]);
         side1.sum = unpack32(sums1[place.at]);
@@ -255,9 +259,12 @@ COMPUTE:
         finish_sum(job, clip, pass, real_keys, multiplier, multiplier2, side0);
         finish_sum(job, clip, pass, real_keys, multiplier, multiplier2, side1);
       }
-      if (!finished || (pass == Pass::LINEAR && job.result == Result::INT16)) {
+      if (!finished) {
         sums0[place.at] = pack(side0.sum);
         sums1[place.at] = pack(side1.sum);
+      } else if (pass == Pass::LINEAR && job.result == Result::INT16) {
+        finished0[place.at] = pack(side0.value);
+        finished1[place.at] = pack(side1.value);
       } else if (pass == Pass::KEYS) {
         numerators0[at.step] = pack(side0.numerator);
         numerators1[at.step] = pack(side1.numerator);
@@ -282,11 +289,12 @@ COMPUTE:
         multiplier2 = word_to_int16(unpack_word(narrow[known / 2]), known % 2);
       } else if (at.in == 0) {
         bias = next_bias;
-        multipliers = next_multipliers;
-        multiplier = word_to_int16(multipliers, at.out_odd ? 1 : 0);
+        present_multipliers = next_multipliers;
+        multiplier = word_to_int16(present_multipliers, at.out_odd ? 1 : 0);
       }
     }
   }
+  multipliers = present_multipliers;
   tap::add(steps, tap::COMPUTE_DEPTH);
 }
 

@@ -19,7 +19,8 @@ struct Cursor {
   int out;        // tile of outputs, from first_out on
   bool out_last;  // of the job
   bool out_odd;   // its number among all of the layer is odd
-  int tap;        // MAP: 3 dy + dx
+  int tap_row;     // MAP: dy
+  int tap_column;  // MAP: dx
   int channel;    // MAP: tile of the tap's channels
   int line;       // MAP: of the pair's first pixel
   int column;     // MAP
@@ -59,7 +60,9 @@ inline void next_linear_pass(const Job& job, const Trips& trips, Cursor& at) {
   const bool out_last = at.idle ? job.out_tiles == 1 : at.in_last ? at.out == job.out_tiles - 2 : at.out_last;
   const bool out_odd = at.idle ? job.first_out % 2 != 0 : at.in_last ? !at.out_odd : at.out_odd;
   const bool tap_done = at.channel == job.channel_tiles - 1;
-  at.tap = starts ? 0 : at.tap + (tap_done ? 1 : 0);
+  const bool row_done = tap_done && at.tap_column == TAP_SIDE - 1;
+  at.tap_row = starts ? 0 : at.tap_row + (row_done ? 1 : 0);
+  at.tap_column = starts || row_done ? 0 : at.tap_column + (tap_done ? 1 : 0);
   at.channel = starts || tap_done ? 0 : at.channel + 1;
   at.out += !at.idle && at.in_last ? 1 : 0;
   at.in = starts ? 0 : at.in + 1;
@@ -103,7 +106,7 @@ inline void next_pixels(const Job& job, Cursor& at) {
 // The next step. True when a pass is done: the tile that was loaded is then the one that stands.
 inline bool advance(const Job& job, const Trips& trips, Cursor& at) {
   HLS_INLINE
-  const bool done = at.step == at.trip.steps - 1;
+  const bool done = at.step == at.trip.last;
   if (!done) {
     ++at.step;
     next_pixels(job, at);
@@ -144,14 +147,13 @@ inline Fetch fetch_neighbours(const Job& job, int row, int tile) {
 // A tap's pixels.
 inline Fetch fetch_map(const Job& job, const Cursor& at) {
   HLS_INLINE
-  const int dy = at.tap / 3;
-  const int moved = (dy - 1) * job.width + (at.tap - 3 * dy) - 1;
+  const int moved = (at.tap_row - 1) * job.width + at.tap_column - 1;
   Fetch result = fetch_neighbours(job, job.first_pixel + 2 * at.step + moved, at.channel);
   const bool wraps = at.column == job.width - 1;
   const int line1 = wraps ? at.line + 1 : at.line;
   const int column1 = wraps ? 0 : at.column + 1;
-  result.valid0 = conv3x3_source(at.line, at.column, at.tap, job.height, job.width).inside;
-  result.valid1 = conv3x3_source(line1, column1, at.tap, job.height, job.width).inside;
+  result.valid0 = conv3x3_source(at.line, at.column, at.tap_row, at.tap_column, job.height, job.width).inside;
+  result.valid1 = conv3x3_source(line1, column1, at.tap_row, at.tap_column, job.height, job.width).inside;
   result.blank = static_cast<int8_t>(job.pad);
   return result;
 }

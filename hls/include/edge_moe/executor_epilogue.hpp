@@ -22,6 +22,7 @@ struct QueryState {
   Inverse inverse;       // exponent at most 27
 };
 static_assert(SUM_BITS == 27, "the sum's place in the word");
+static_assert(isa::shift_limit == MAX_SHIFT, "every shift that is let pass can be made");
 
 inline QueryState query_start() {
   HLS_INLINE
@@ -88,18 +89,6 @@ NARROW_BEAT:
   return result;
 }
 
-inline Beat32 widen_beat(const Beat16& x) {
-  HLS_INLINE
-  Beat32 result;
-  HLS_LANES(result)
-WIDEN_BEAT:
-  for (int j = 0; j < LANES; ++j) {
-    HLS_UNROLL
-    result.lane[j] = x.lane[j];
-  }
-  return result;
-}
-
 // Limits, zero point and shift that a job's finished sums are requantised with.
 struct Clip {
   int32_t low;
@@ -123,8 +112,9 @@ enum class Pass : uint8_t { LINEAR, KEYS, VALUES };
 
 // One row of the pair on its way.
 struct Side {
-  Beat32 sum;        // so far; what SUMS and INT16 keep
+  Beat32 sum;        // so far; what SUMS keeps
   QueryState state;  // of a query
+  Beat16 value;      // the finished sum, requantised; what INT16 keeps
   Beat8 numerator;   // KEYS: for the passes of V
   Beat8 out;         // what goes to the scratch memory
 };
@@ -143,20 +133,18 @@ inline void finish_sum(const Job& job, const Clip& clip, Pass pass, int keys, co
   const bool averages = pass == Pass::VALUES;
   const Beat16 m = averages ? fill(side.state.inverse.value) : multiplier;
   const int n = averages ? side.state.inverse.exponent + 1 : clip.shift;
-  const Beat16 value = requantise_sum(side.sum, m, n, clip.low, clip.high, clip.zero_point);
+  side.value = requantise_sum(side.sum, m, n, clip.low, clip.high, clip.zero_point);
   if (pass == Pass::KEYS) {
-    const SoftmaxBlock block = softmax_block(value, keys, side.state.softmax);
+    const SoftmaxBlock block = softmax_block(side.value, keys, side.state.softmax);
     side.numerator = block.numerator;
     side.state.rescale = block.rescale;
     side.state.inverse = softmax_inverse(side.state.softmax);
-  } else if (job.result == Result::INT16) {
-    side.sum = widen_beat(value);
   } else if (averages || job.result == Result::GELU) {
     const int32_t low = averages ? -INT8_MAX : INT8_MIN;
     const int32_t z = averages ? 0 : job.zero_point;
-    side.out = requantise_value(averages ? value : gelu(value), multiplier2, job.shift2, low, z);
+    side.out = requantise_value(averages ? side.value : gelu(side.value), multiplier2, job.shift2, low, z);
   } else {
-    side.out = narrow_beat(value);
+    side.out = narrow_beat(side.value);
   }
 }
 

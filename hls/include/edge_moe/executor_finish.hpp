@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What follows a job whose int16 results are left in the accumulators: they become rows of the scratch
-// memory, are added to the residual stream, or are weighted by their scores and added. SPEC.md, section 4.
+// What follows a job with int16 results: they become rows of the scratch memory, are added to the residual
+// stream, or are weighted by their scores and added. SPEC.md, section 4.
 #ifndef EDGE_MOE_EXECUTOR_FINISH_HPP
 #define EDGE_MOE_EXECUTOR_FINISH_HPP
 
@@ -10,28 +10,14 @@
 
 namespace edge_moe {
 
-// The low 16 bits of each accumulator.
-inline Beat16 accumulated_int16(const WideWord& word) {
-  HLS_INLINE
-  const Beat32 wide = unpack32(word);
-  Beat16 result;
-  HLS_LANES(result)
-ACCUMULATED_INT16:
-  for (int j = 0; j < LANES; ++j) {
-    HLS_UNROLL
-    result.lane[j] = static_cast<int16_t>(wide.lane[j]);
-  }
-  return result;
-}
-
 // LINEAR with an int16 result: one row and tile a cycle, added to what is there or not.
 inline int rows_steps(int rows, const Job& job) {
   HLS_INLINE
   return rows * job.out_tiles;
 }
 
-inline void write_rows(const Job& job, int rows, bool add, const Sums sums0,
-                       const Sums sums1, ScratchHalf even, ScratchHalf odd) {
+inline void write_rows(const Job& job, int rows, bool add, const Finished finished0,
+                       const Finished finished1, ScratchHalf even, ScratchHalf odd) {
   HLS_NO_INLINE
   const int steps = rows_steps(rows, job);
   int row = 0;
@@ -44,7 +30,7 @@ WRITE_ROWS:
     HLS_INDEPENDENT(odd)
     HLS_TRIPS(1, edge_moe::SCRATCH_WORDS)
     const int from = tile * job.pairs + row / 2;
-    const Beat16 update = accumulated_int16(row % 2 == 0 ? sums0[from] : sums1[from]);
+    const Beat16 update = unpack16(row % 2 == 0 ? finished0[from] : finished1[from]);
     const int to = job.to + row * job.to_tiles + job.first_out + tile;
     const Beat16 residual = join_halves(even[to], odd[to]);
     Half first;
@@ -60,8 +46,7 @@ WRITE_ROWS:
 }
 
 // Between a token's experts its sum, a residual and up to max_top_k products of 16 bits, is kept with the low
-// 16 bits in place of the residual and the others in a memory beside it. The instruction's workspace `carry`
-// is not used.
+// 16 bits in place of the residual and the others in a memory beside it.
 constexpr int WIDTH_TILES = (config::max_width + LANES - 1) / LANES;
 constexpr int HIGH_WORDS = config::max_tokens * WIDTH_TILES;
 constexpr int HIGH_BITS = 1 + bits_of((1ull + config::max_top_k) * 32768) - 16;
@@ -109,8 +94,8 @@ inline int experts_steps(const Job& job) {
 inline void add_expert(const Job& job, int top_k, const QueueTokens even_tokens,
                        const QueueTokens odd_tokens, const QueueScores even_scores,
                        const QueueScores odd_scores, uint8_t seen[config::max_tokens],
-                       HighWord high[HIGH_WORDS], const Sums sums0,
-                       const Sums sums1, ScratchHalf even, ScratchHalf odd) {
+                       HighWord high[HIGH_WORDS], const Finished finished0,
+                       const Finished finished1, ScratchHalf even, ScratchHalf odd) {
   HLS_NO_INLINE
   const int steps = experts_steps(job);
   const bool last_group = job.first_out + job.out_tiles == job.to_tiles;
@@ -131,14 +116,14 @@ ADD_EXPERT:
     const int place = token * job.to_tiles + job.first_out + tile;  // within the rows
     const int from = tile * job.pairs + seat.pair;
     const int before = seen[token];
-    const bool finished = before == top_k - 1;
+    const bool last = before == top_k - 1;
     const Beat16 low = join_halves(even[job.to + place], odd[job.to + place]);
     const Beat32 sum = before == 0 ? experts_start(low) : experts_join(low, unpack_high(high[place]));
-    const Beat16 result = accumulated_int16(seat.side == 0 ? sums0[from] : sums1[from]);
+    const Beat16 result = unpack16(seat.side == 0 ? finished0[from] : finished1[from]);
     const Beat32 total = accumulate(sum, experts_weighted(result, score));
     Half first;
     Half second;
-    split_halves(finished ? experts_finish(total) : experts_low(total), first, second);
+    split_halves(last ? experts_finish(total) : experts_low(total), first, second);
     even[job.to + place] = first;
     odd[job.to + place] = second;
     high[place] = pack_high(experts_high(total));

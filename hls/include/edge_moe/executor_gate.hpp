@@ -98,8 +98,9 @@ inline void route_rows(const isa::Instruction& i, const Sums sums0,
 ROUTE_ROWS:
   for (int step = 0; step < steps; ++step) {
     // carried: a comparison and a selection for the choice, an addition for the numerators; a scaled logit is
-    // read before that of the next group takes its place
+    // read a group later, and a group has at least one expert and its sums to fetch
     HLS_PIPELINE
+    HLS_DISTANCE(scaled, edge_moe::ROUTE_PAIRS + 1)
     HLS_TRIPS(1, 100000)
     if (waiting > 0) {
       const int place = ROUTE_PAIRS - waiting;

@@ -25,7 +25,7 @@ enum class Source : uint8_t {
 // What becomes of a finished sum.
 enum class Result : uint8_t {
   SUMS,   // it stays in the accumulators as it is
-  INT16,  // requantised to int16, it stays there
+  INT16,  // requantised to int16, for write_rows or add_expert
   INT8,   // int8 in [-127, 127] into the scratch memory
   GELU,   // int16, GELU, int8
   RELU    // int8, -128 for 0
@@ -76,8 +76,8 @@ struct Job {
   int keys;
 };
 
-// Iterations after which a pass may come back to the same accumulators: reading, adding and writing them
-// takes fewer cycles.
+// Iterations after which a pass may come back to the same accumulators: reading, shifting, adding and writing
+// them takes fewer cycles. Requantising would not, which is why finished sums have a memory of their own.
 constexpr int ACCUMULATOR_LAG = 8;
 // Iterations between a query's logits and the use of its numerators.
 constexpr int SOFTMAX_LAG = config::pipeline_cycles;
@@ -104,6 +104,7 @@ inline int parameters_of(int out_tile) {
 struct Trip {
   int words;
   int steps;
+  int last;  // step
 };
 
 // Trips of a job's passes, by what follows. Found once, so that the compute loop has but to choose.
@@ -116,20 +117,25 @@ struct Trips {
   int blocks;  // ATTENTION: of keys
 };
 
+inline Trip trip_of_steps(int words, int steps) {
+  HLS_INLINE
+  const Trip result = {words, steps, steps - 1};
+  return result;
+}
+
 inline Trip linear_trip(const Job& job, int words) {
   HLS_INLINE
-  const Trip result = {words, greater(greater(job.pairs, words), ACCUMULATOR_LAG)};
-  return result;
+  return trip_of_steps(words, greater(greater(job.pairs, words), ACCUMULATOR_LAG));
 }
 
 inline Trips trips_of(const Job& job) {
   HLS_INLINE
   const int lead = parameters_of(job.first_out) + job.bits;
-  Trips trips = {{lead, lead}, linear_trip(job, job.bits), linear_trip(job, job.bits + 2),
+  Trips trips = {trip_of_steps(lead, lead), linear_trip(job, job.bits), linear_trip(job, job.bits + 2),
                  linear_trip(job, job.bits + 1), linear_trip(job, 0), 0};
   if (job.source == Source::ATTENTION) {
-    trips.first.steps = SOFTMAX_LAG;
-    trips.inner.steps = greater(job.pairs, SOFTMAX_LAG);
+    trips.first = trip_of_steps(0, SOFTMAX_LAG);
+    trips.inner = trip_of_steps(0, greater(job.pairs, SOFTMAX_LAG));
     trips.blocks = (job.keys + config::key_block - 1) / config::key_block;
   }
   return trips;

@@ -163,7 +163,8 @@ DROP_WORDS:
 
 inline void multiply(const isa::Instruction& i, WeightChannel& weights, EntryChannel& entries,
                      RoutedChannel& routed, const WideParameters wide, const NarrowParameters narrow,
-                     ScratchHalf even, ScratchHalf odd, Sums sums0, Sums sums1) {
+                     ScratchHalf even, ScratchHalf odd, Sums sums0, Sums sums1, Finished finished0,
+                     Finished finished1) {
   HLS_NO_INLINE
   const isa::Opcode opcode = static_cast<isa::Opcode>(i.opcode);
   const isa::Epilogue epilogue = static_cast<isa::Epilogue>(i.epilogue);
@@ -224,16 +225,17 @@ JOBS:
     if (skipped) {
       drop_words(dropped, weights);
     } else {
-      compute(job, weights, multipliers, wide, narrow, even_tokens, odd_tokens, even, odd, sums0, sums1);
+      compute(job, weights, multipliers, wide, narrow, even_tokens, odd_tokens, even, odd, sums0, sums1,
+              finished0, finished1);
     }
     if (opcode == isa::Opcode::GATE) {
       route_rows(i, sums0, sums1, even, odd);
     } else if (!skipped && job.result == Result::INT16) {
       if (routes) {
-        add_expert(job, i.top_k, even_tokens, odd_tokens, even_scores, odd_scores, seen, high, sums0, sums1,
-                   even, odd);
+        add_expert(job, i.top_k, even_tokens, odd_tokens, even_scores, odd_scores, seen, high, finished0,
+                   finished1, even, odd);
       } else {
-        write_rows(job, i.rows, epilogue == isa::Epilogue::RESIDUAL, sums0, sums1, even, odd);
+        write_rows(job, i.rows, epilogue == isa::Epilogue::RESIDUAL, finished0, finished1, even, odd);
       }
     }
   }

@@ -156,8 +156,10 @@ PATCH_BANDS:
     HLS_REGISTERS(word)
   PATCH_STEPS:
     for (int step = 0; step < steps; ++step) {
-      // carried: the word that is being filled and counters; one band is written, the other read
+      // carried: the word that is being filled and counters; one band is written, the other read, and the
+      // pipeline drains before they change places
       HLS_PIPELINE
+      HLS_NO_FLATTEN
       HLS_INDEPENDENT(bands)
       HLS_TRIPS(1, edge_moe::BAND_BEATS)
       if (step < beats) {

@@ -88,6 +88,7 @@ LOAD_ROWS:
 
 // LAYERNORM: a row's beats pass once for its moments; NORM_LAG iterations after the last of them, when
 // the row's scale is known, the same beats pass again, from a ring, while later rows are read.
+static_assert(isa::norm_shift_limit == LAYERNORM_SHIFT, "every shift that is let pass can be made");
 constexpr int NORM_LAG = 24;
 constexpr int NORM_RING = 64;  // beats: those of a row and NORM_LAG more
 constexpr int NORM_ROWS = 32;  // rows whose scale is known and not used up yet, one word each

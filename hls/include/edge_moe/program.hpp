@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Proof that an instruction can run: every field, address and length before anything uses it. SPEC.md,
-// sections 8 to 10; host/edge_moe_host/program.py has the same rules in the same order.
+// sections 8 to 10. host/edge_moe_host/program.py has the same rules in the same order, and the ranges of single
+// fields, from which those of edge_moe_isa.hpp are made.
 //
 // Sizes in scratch are words of 64 bytes; in weights, words of 128 bytes, the width of the weight FIFO.
 #ifndef EDGE_MOE_PROGRAM_HPP
@@ -37,24 +38,10 @@ struct Buffers {
 
 constexpr int ACCUMULATOR_PAIRS = config::accumulator_rows / 2;
 typedef WideWord Sums[ACCUMULATOR_PAIRS];  // accumulators of the first or the second rows of all pairs
+typedef NarrowWord Finished[ACCUMULATOR_PAIRS];  // what became of them where a linear's result is int16
 static_assert(config::accumulator_rows % 2 == 0, "rows go by pairs");
 static_assert((config::max_tokens + 1) / 2 <= ACCUMULATOR_PAIRS, "one expert may get all tokens");
 constexpr int BEATS_PER_WORD = isa::word_bytes / isa::beat_bytes;
-
-inline bool within(uint32_t value, uint32_t low, uint32_t high) {
-  HLS_INLINE
-  return value >= low && value <= high;
-}
-
-inline bool is_shift(uint32_t value) {
-  HLS_INLINE
-  return within(value, 1, isa::shift_limit);
-}
-
-inline bool is_bits(uint32_t value) {
-  HLS_INLINE
-  return within(value, 2, 8);
-}
 
 // Words of the parameters of so many tiles: a word of 32-bit values for each, one of 16-bit values for two.
 inline uint32_t parameter_words(uint32_t tile_count) {
@@ -106,54 +93,6 @@ inline uint32_t expert_words(const isa::Instruction& i, const isa::ExpertEntry& 
   return linear_words(width, hidden, entry.bits1) + linear_words(hidden, width, entry.bits2);
 }
 
-// Each field within its range and the accelerator's limits.
-inline bool ranges_hold(const isa::Instruction& i) {
-  HLS_INLINE
-  switch (static_cast<isa::Opcode>(i.opcode)) {
-    case isa::Opcode::END:
-      return true;
-    case isa::Opcode::LOAD:
-      return within(i.rows, 1, config::max_tokens) && within(i.out_channels, 1, config::max_width);
-    case isa::Opcode::PATCHES:
-      return within(i.rows, 1, config::max_tokens) && within(i.out_channels, 1, config::max_channels) &&
-             within(i.patch, 1, config::max_patch_size) && within(i.height, 1, config::max_image_height) &&
-             within(i.width, 1, config::max_image_width);
-    case isa::Opcode::LINEAR:
-      return within(i.rows, 1, config::accumulator_rows) && within(i.in_channels, 1, config::max_channels) &&
-             within(i.out_channels, 1, config::max_channels) && is_bits(i.weight_bits) && is_shift(i.shift) &&
-             (static_cast<isa::Epilogue>(i.epilogue) != isa::Epilogue::GELU ||
-              (is_shift(i.shift2) && i.multiplier <= isa::multiplier_limit));
-    case isa::Opcode::LAYERNORM:
-      return within(i.rows, 1, config::max_tokens) && within(i.in_channels, 1, config::max_width) &&
-             is_shift(i.shift) && i.epsilon >= 1;
-    case isa::Opcode::ATTENTION:
-      return within(i.rows, 1, config::max_tokens) && within(i.keys, 1, config::max_tokens) &&
-             within(i.heads, 1, config::max_heads) && within(i.in_channels, 1, config::max_channels) &&
-             is_shift(i.shift) && is_shift(i.shift2);
-    case isa::Opcode::GATE:
-      return within(i.rows, 1, config::max_tokens) && within(i.in_channels, 1, config::max_width) &&
-             within(i.experts, 1, config::max_experts) && within(i.top_k, 1, config::max_top_k) &&
-             i.multiplier <= isa::multiplier_limit && is_shift(i.shift);
-    case isa::Opcode::EXPERTS:
-      return within(i.rows, 1, config::max_tokens) && within(i.in_channels, 1, config::max_width) &&
-             within(i.out_channels, 1, config::max_width) &&
-             within(i.hidden_channels, 1, config::max_channels) &&
-             within(i.experts, 1, config::max_experts) && within(i.top_k, 1, config::max_top_k);
-    case isa::Opcode::CONV3X3:
-      return within(i.rows, 1, config::accumulator_rows) &&
-             within(i.in_channels, 1, config::max_conv_channels) &&
-             within(i.out_channels, 1, config::max_conv_channels) &&
-             within(i.height, 1, config::max_map_rows) && within(i.width, 1, config::accumulator_rows) &&
-             is_bits(i.weight_bits) && is_shift(i.shift);
-    case isa::Opcode::UPSAMPLE2X:
-      return within(i.rows, 1, config::max_map_rows) && within(i.in_channels, 1, config::max_conv_channels) &&
-             within(i.height, 1, config::max_map_rows) && within(i.width, 1, config::max_map_rows);
-    case isa::Opcode::STORE:
-      return within(i.rows, 1, config::max_map_rows) && within(i.in_channels, 1, config::max_channels);
-  }
-  return false;
-}
-
 // Relations between fields, once each is in its range.
 inline bool shape_holds(const isa::Instruction& i) {
   HLS_INLINE
@@ -191,7 +130,7 @@ struct Region {
   uint32_t words;
 };
 
-constexpr int MAX_REGIONS = 5;
+constexpr int MAX_REGIONS = 4;
 
 struct Regions {
   Region region[MAX_REGIONS];
@@ -249,7 +188,6 @@ inline Regions regions_of(const isa::Instruction& i) {
       r.region[1] = int8_region(i.routing, i.rows, LANES);
       r.region[2] = int16_region(i.dst, i.rows, i.out_channels);
       r.region[3] = int8_region(i.hidden, i.rows, i.hidden_channels);
-      r.region[4] = int8_region(i.carry, i.rows, i.out_channels);
       break;
     case isa::Opcode::CONV3X3:
       r.region[0] = int8_region(i.src, pixels, i.in_channels);
@@ -337,7 +275,7 @@ inline Error check_words(const Record& record) {
 
 inline Error check_instruction(const isa::Instruction& i, const Buffers& buffers) {
   HLS_INLINE
-  if (!ranges_hold(i)) {
+  if (!isa::ranges_hold(i)) {
     return Error::RANGE;
   }
   if (!shape_holds(i)) {
@@ -368,8 +306,7 @@ inline bool entry_holds(const Record& record, const isa::Instruction& i, const B
     return false;
   }
   const isa::ExpertEntry entry = isa::decode_expert_entry(record.word);
-  return is_shift(entry.shift1) && is_shift(entry.shift2) && is_shift(entry.gelu_shift) &&
-         is_bits(entry.bits1) && is_bits(entry.bits2) && entry.gelu_multiplier <= isa::multiplier_limit &&
+  return isa::ranges_hold(entry) &&
          block_holds(entry.weight_offset, entry.weight_beats, expert_words(i, entry), buffers);
 }
 

@@ -104,6 +104,7 @@ inline void fetch_program(const PortBeat* program, const PortBeat* tables, uint3
                           BlockChannel& blocks, RoutedChannel& routed, CountChannel& image_beats,
                           CountChannel& output_beats, uint64_t* config_id, uint32_t* version,
                           uint32_t* status, uint32_t* error, uint32_t* position) {
+  HLS_NO_INLINE
   const Buffers buffers = {weight_beats, image_bytes, output_bytes};
   const isa::Instruction end = {};  // opcode 0: execute stops
   Progress progress = {false, false};

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// FIFO between two parts of the design. In synthesis hls::stream; otherwise a ring of the same depth
-// that says by name what would hang or be lost on the chip:
+// FIFO between two parts of the design in C simulation: a ring of the depth that it has on the chip, which says
+// by name what would hang or be lost there:
 //   overflow    write to a full stream: its reader does not keep up, or it is not deep enough;
 //   deadlock    read from an empty one: nobody will ever write what its reader waits for;
 //   leftovers   finish() with something in it: writer and reader disagree about how much passes.
@@ -8,22 +8,12 @@
 #ifndef EDGE_MOE_STREAM_HPP
 #define EDGE_MOE_STREAM_HPP
 
-#include "edge_moe/vendor.hpp"
-
-#ifndef __SYNTHESIS__
 #include <array>
+#include <cstddef>
 #include <stdexcept>
 #include <string>
-#endif
 
 namespace edge_moe {
-
-#ifdef __SYNTHESIS__
-
-template <typename T, int DEPTH>
-using Stream = hls::stream<T, DEPTH>;
-
-#else
 
 // A stream was used in a way that the chip could not follow.
 class StreamError : public std::runtime_error {
@@ -43,7 +33,6 @@ class Stream {
 
   bool empty() const { return count_ == 0; }
   bool full() const { return count_ == DEPTH; }
-  int size() const { return count_; }
 
   void write(const T& value) {
     if (full()) {
@@ -78,8 +67,6 @@ class Stream {
   int count_ = 0;
   long long passed_ = 0;
 };
-
-#endif
 
 }  // namespace edge_moe
 

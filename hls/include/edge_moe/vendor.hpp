@@ -1,46 +1,142 @@
 // SPDX-License-Identifier: Apache-2.0
-// All that belongs to Vitis HLS alone: its pragmas by name, its streams. Nothing elsewhere says
-// `#pragma HLS`. Where __SYNTHESIS__ is not defined every macro is empty, so that g++ and other HLS
-// compilers see plain C++.
+// All that belongs to Vitis HLS alone: its pragmas by name, its streams, its ports. Nothing elsewhere says
+// `#pragma HLS` or `hls::`. Where __SYNTHESIS__ is not defined every macro is empty, so that g++ and other
+// HLS compilers see plain C++.
 //
-// What each relies on (UG1399, from 2022.2 on):
-// HLS_INLINE            the function has no hierarchy of its own: its loops and operators are scheduled
-//                       with the caller's.
-// HLS_UNROLL            all iterations of a loop of constant bound exist side by side.
-// HLS_PIPELINE          a new iteration starts every cycle (II = 1); loops inside are unrolled. Where the
-//                       tool cannot reach it, it says so in the report: II is a wish, so each use says why
-//                       nothing stands against it.
-// HLS_NO_FLATTEN        the loop's pipeline drains before the surrounding loop goes on.
-// HLS_LANES(x)          the array `lane` of the structure x becomes registers.
-// HLS_REGISTERS(x)      the array x becomes registers in all its dimensions.
-// HLS_PARTITION(x, d)   dimension d of x becomes separate memories or registers.
-// HLS_RESHAPE(x, n)     n neighbouring elements of x become one word of memory.
-// HLS_RESHAPE_DIM(x, d) dimension d of x becomes one word of memory.
-// HLS_INDEPENDENT(x)    no iteration of this loop reads from x what another one writes.
-// HLS_TRIPS(least, most) for reports alone: iterations of a loop whose bound is an argument.
+// Beside each macro stands the behaviour that it relies on, documented in UG1399 from 2022.2 on ("HLS
+// Pragmas", unless another chapter is named). A pragma's numbers may be constant expressions and its
+// variables members of structures; both are looked up where the macro stands, so constants carry their
+// namespace.
 //
 // Nothing is asked for tables: a constant array that many lanes read becomes as many memories with two read
 // ports as they need (rom_np).
 #ifndef EDGE_MOE_VENDOR_HPP
 #define EDGE_MOE_VENDOR_HPP
 
+// Ports of the tool's type: in synthesis, and with EDGE_MOE_VENDOR_PORTS where the tool compiles a test
+// bench.
+#if defined(__SYNTHESIS__) && !defined(EDGE_MOE_VENDOR_PORTS)
+#define EDGE_MOE_VENDOR_PORTS 1
+#endif
+#ifdef EDGE_MOE_VENDOR_PORTS
+#include <hls_burst_maxi.h>
+
+namespace edge_moe {
+
+// "Using Manual Burst": passed by value; requests queue up, data come in their order.
+template <typename T>
+using VendorBurstPort = hls::burst_maxi<T>;
+
+}  // namespace edge_moe
+#endif
+
 #ifdef __SYNTHESIS__
 #include <hls_stream.h>
+
+namespace edge_moe {
+
+// "HLS Stream Library": a FIFO of the depth that its type states; reads and writes wait; empty() does not.
+// Elements that are structures are aggregated into one word.
+template <typename T, int DEPTH>
+using Channel = hls::stream<T, DEPTH>;
+
+}  // namespace edge_moe
+
+// What the pragma says after macros in its arguments have been replaced.
 #define HLS_PRAGMA(text) _Pragma(#text)
 #else
 #define HLS_PRAGMA(text)
 #endif
 
+// ------------------------------------------------------------------ functions and loops
+
+// inline: the function has no hierarchy of its own; its loops and operators are scheduled with the caller's.
 #define HLS_INLINE HLS_PRAGMA(HLS inline)
+// inline off: the function stays one module; calls that do not overlap share it.
+#define HLS_NO_INLINE HLS_PRAGMA(HLS inline off)
+// unroll: all iterations of a loop of constant bound exist side by side.
 #define HLS_UNROLL HLS_PRAGMA(HLS unroll)
+// pipeline: a new iteration starts every II cycles, loops inside are unrolled. II = 1 is a wish, whose
+// failure the tool reports; so each use says what is carried from one iteration to the next.
 #define HLS_PIPELINE HLS_PRAGMA(HLS pipeline II = 1)
+// style = flp: iterations that have begun go on while the next one waits for data. By default they stand
+// still with it, and the last element before a pause stays inside.
+#define HLS_PIPELINE_FLUSHING HLS_PRAGMA(HLS pipeline II = 1 style = flp)
+// loop_flatten off: the loop's pipeline drains before the surrounding loop goes on.
 #define HLS_NO_FLATTEN HLS_PRAGMA(HLS loop_flatten off)
+// loop_tripcount: for reports alone, iterations of a loop whose bound is an argument.
+#define HLS_TRIPS(least, most) HLS_PRAGMA(HLS loop_tripcount min = least max = most)
+// dataflow ("Control-driven Task-level Parallelism"): the functions called run concurrently, each with a
+// state machine of its own, tied by streams: one writer and one reader each, no call is conditional. A
+// stream may lead back to an earlier one ("Modeling Feedback in Dataflow Regions").
+#define HLS_DATAFLOW HLS_PRAGMA(HLS dataflow)
+
+// ------------------------------------------------------------------ dependences
+
+// dependence, dependent = false: no iteration of this loop reads from x what another one writes. Said
+// wrongly it gives wrong hardware.
+#define HLS_INDEPENDENT(x) HLS_PRAGMA(HLS dependence variable = x type = inter dependent = false)
+// dependence with a distance: what an iteration reads from x was written at least n iterations before; up to
+// n cycles may lie between read and write of one iteration, and where more are needed the tool reports a
+// greater II. Too great an n gives wrong hardware, so each is the least length of a pass, stated where the
+// pass is planned.
+#define HLS_DISTANCE(x, n) \
+  HLS_PRAGMA(HLS dependence variable = x type = inter direction = RAW distance = n dependent = true)
+
+// ------------------------------------------------------------------ arrays
+
+// array_partition, complete: registers or memories of their own for the array `lane` of the structure x, for
+// x in all its dimensions (dim = 0), for dimension d of x.
 #define HLS_LANES(x) HLS_PRAGMA(HLS array_partition variable = x.lane type = complete)
 #define HLS_REGISTERS(x) HLS_PRAGMA(HLS array_partition variable = x type = complete dim = 0)
 #define HLS_PARTITION(x, d) HLS_PRAGMA(HLS array_partition variable = x type = complete dim = d)
+// array_reshape: n neighbouring elements of x, or dimension d of x, become one word of memory.
 #define HLS_RESHAPE(x, n) HLS_PRAGMA(HLS array_reshape variable = x type = cyclic factor = n)
 #define HLS_RESHAPE_DIM(x, d) HLS_PRAGMA(HLS array_reshape variable = x type = complete dim = d)
-#define HLS_INDEPENDENT(x) HLS_PRAGMA(HLS dependence variable = x type = inter dependent = false)
-#define HLS_TRIPS(least, most) HLS_PRAGMA(HLS loop_tripcount min = least max = most)
+// bind_storage, ram_s2p: one port that reads and one that writes; every loop asks for one of each at most.
+// Nothing is in UltraRAM at the start, and programs write before they read.
+#define HLS_STORED_IN(x, memory) HLS_PRAGMA(HLS bind_storage variable = x type = ram_s2p impl = memory)
+#define HLS_URAM(x) HLS_STORED_IN(x, uram)
+#define HLS_BRAM(x) HLS_STORED_IN(x, bram)
+#define HLS_LUTRAM(x) HLS_STORED_IN(x, lutram)
+// bind_storage, fifo: the stream x stands in the kind of memory that is named; the weight FIFO in UltraRAM, or in
+// what -DEDGE_MOE_FIFO_MEMORY=bram says for an accelerator whose scratch memory leaves no UltraRAM.
+#ifndef EDGE_MOE_FIFO_MEMORY
+#define EDGE_MOE_FIFO_MEMORY uram
+#endif
+#define HLS_FIFO_IN(x, memory) HLS_PRAGMA(HLS bind_storage variable = x type = fifo impl = memory)
+#define HLS_FIFO_AS_SAID(x, memory) HLS_FIFO_IN(x, memory)
+#define HLS_WEIGHT_FIFO(x) HLS_FIFO_AS_SAID(x, EDGE_MOE_FIFO_MEMORY)
+#define HLS_TEXT(x) #x
+#define HLS_TEXT_OF(x) HLS_TEXT(x)
+
+// ------------------------------------------------------------------ ports of the top
+
+// interface, m_axi with offset = slave: a 64-bit base address in the register map and an AXI4 master `group`
+// whose data are as wide as the type that x points to ("AXI4 Master Interface"); `requests` may be open at a
+// time, of `length` beats each. Loops over consecutive addresses become bursts. `elements` is for
+// cosimulation alone: how many the test bench provides.
+#define HLS_READS(x, group, requests, length, elements)                                         \
+  HLS_PRAGMA(HLS interface mode = m_axi port = x offset = slave bundle = group depth = elements \
+                 latency = edge_moe::config::memory_latency num_read_outstanding = requests     \
+                     max_read_burst_length = length num_write_outstanding = 1                   \
+                         max_write_burst_length = 2)                                            \
+  HLS_REGISTER(x)
+#define HLS_WRITES(x, group, requests, length, elements)                                        \
+  HLS_PRAGMA(HLS interface mode = m_axi port = x offset = slave bundle = group depth = elements \
+                 latency = edge_moe::config::memory_latency num_write_outstanding = requests    \
+                     max_write_burst_length = length num_read_outstanding = 1                   \
+                         max_read_burst_length = 2)                                             \
+  HLS_REGISTER(x)
+// The same for a port of the weight reader.
+#define HLS_STREAMS(x, group) \
+  HLS_READS(x, group, edge_moe::BURSTS_AHEAD, edge_moe::BURST_BEATS, edge_moe::WEIGHT_IMAGE_BEATS)
+// interface, s_axilite: a scalar in the AXI4-Lite register map ("AXI4-Lite Interface"): written by the host
+// where it is an argument by value, read by it with an ap_vld flag where it is a pointer.
+#define HLS_REGISTER(x) HLS_PRAGMA(HLS interface mode = s_axilite port = x bundle = control)
+// interface, ap_ctrl_hs: start, done, idle, ready and interrupt in the same register map.
+#define HLS_CONTROL                                                         \
+  HLS_PRAGMA(HLS interface mode = s_axilite port = return bundle = control) \
+  HLS_PRAGMA(HLS interface mode = ap_ctrl_hs port = return)
 
 #endif

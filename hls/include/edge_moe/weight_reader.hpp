@@ -18,13 +18,14 @@ namespace edge_moe {
 // Blocks into bursts; burst n goes to port n mod 3.
 inline void plan_bursts(BlockChannel& blocks, BlockChannel& bursts0, BlockChannel& bursts1,
                         BlockChannel& bursts2, LengthChannel& lengths) {
+  HLS_NO_INLINE
   int port = 0;
   Block left = {0, 0};
   bool more = true;
 PLAN_BURSTS:
   while (more) {
-    // carried: an address, a count and the port
-    HLS_PIPELINE
+    // carried: an address, a count and the port; a burst goes on its way though no other block is known
+    HLS_PIPELINE_FLUSHING
     if (left.words == 0) {
       left = blocks.read();
       more = left.words != 0;
@@ -50,6 +51,7 @@ PLAN_BURSTS:
 // One port: up to BURSTS_AHEAD bursts are asked for before the oldest one's data are taken. While a burst's
 // data are outstanding it never waits for another burst to be planned.
 inline void read_bursts(BurstPort memory, BlockChannel& bursts, PortChannel& words) {
+  HLS_NO_INLINE
   uint32_t lengths[BURSTS_AHEAD] = {};
   HLS_REGISTERS(lengths)
   int open = 0;
@@ -64,7 +66,8 @@ READ_BURSTS:
       if (more) {
         memory.read_request(static_cast<std::size_t>(burst.first) * BEATS_OF_WORD,
                             burst.words * BEATS_OF_WORD);
-        lengths[(oldest + open) % BURSTS_AHEAD] = burst.words;
+        const int place = oldest + open;
+        lengths[place < BURSTS_AHEAD ? place : place - BURSTS_AHEAD] = burst.words;
         ++open;
       }
     } else {
@@ -87,7 +90,7 @@ READ_BURSTS:
           words.write(word);
         }
       }
-      oldest = (oldest + 1) % BURSTS_AHEAD;
+      oldest = oldest == BURSTS_AHEAD - 1 ? 0 : oldest + 1;
       --open;
     }
   }
@@ -96,13 +99,14 @@ READ_BURSTS:
 // The ports' words in the order of the blocks.
 inline void merge_words(LengthChannel& lengths, PortChannel& words0, PortChannel& words1, PortChannel& words2,
                         WeightChannel& weights) {
+  HLS_NO_INLINE
   int port = 0;
   uint32_t left = 0;
   bool more = true;
 MERGE_WORDS:
   while (more) {
-    // carried: a count and the port
-    HLS_PIPELINE
+    // carried: a count and the port; a word goes on its way though no other burst is planned
+    HLS_PIPELINE_FLUSHING
     if (left == 0) {
       left = lengths.read();
       more = left != 0;

@@ -9,7 +9,7 @@ NATIVE_WIDTHS = (8, 16, 32, 64)
 _COLUMNS = 100
 
 
-def header(guard: str, doc: str, namespace: str, body: Iterable[str]) -> str:
+def header(guard: str, doc: str, namespace: str, body: Iterable[str], includes: Iterable[str] = ()) -> str:
     """A whole header: ``doc`` says what it is, ``body`` are the lines within edge_moe::``namespace``."""
     return "\n".join(
         [
@@ -20,6 +20,7 @@ def header(guard: str, doc: str, namespace: str, body: Iterable[str]) -> str:
             "",
             "#include <cstdint>",
             "",
+            *(f'#include "{name}"\n' for name in includes),
             "namespace edge_moe {",
             f"namespace {namespace} {{",
             "",

@@ -5,10 +5,11 @@ SPEC.md, sections 8 to 10. Everything follows from the declarations in edge_moe_
 """
 
 import enum
+import textwrap
 from collections.abc import Iterable
 
 from edge_moe.codegen.cpp import constant, header, native_type
-from edge_moe_host import isa, layout
+from edge_moe_host import isa, layout, program
 
 _LAYOUT = {
     "beat_bytes": layout.BEAT,
@@ -21,7 +22,7 @@ _LAYOUT = {
     "gate_experts": layout.GATE_EXPERTS,
     "output_alignment": layout.OUTPUT_ALIGNMENT,
     "shift_limit": layout.SHIFT_LIMIT,
-    "multiplier_limit": layout.MULTIPLIER_LIMIT,
+    "norm_shift_limit": layout.NORM_SHIFT_LIMIT,
 }
 
 _CHECKSUM = """\
@@ -75,8 +76,16 @@ def isa_header() -> str:
         *_masks(),
         "",
         _USES_ONLY,
+        "",
+        *_ranges(),
     ]
-    return header("EDGE_MOE_ISA_HPP", "Instructions. SPEC.md, sections 8 and 9.", "isa", body)
+    return header(
+        "EDGE_MOE_ISA_HPP",
+        "Instructions. SPEC.md, sections 8 to 10.",
+        "isa",
+        body,
+        includes=("edge_moe_config.hpp",),
+    )
 
 
 def _enumeration(members: type[enum.IntEnum]) -> list[str]:
@@ -144,3 +153,51 @@ def _masks() -> list[str]:
         "// Bits that an expert's entry may set.",
         f"constexpr uint32_t expert_entry_bits[checksum_word] = {_allowed(entry, (f.name for f in entry))};",
     ]
+
+
+def _holds(fields: Iterable[isa.Field], ranges: Iterable[program.Range]) -> str:
+    """C++ expression: every field is in its range. What a field's bits cannot exceed is not asked."""
+    known = {field.name: field for field in fields}
+    terms = []
+    for name, low, high in ranges:
+        if low > known[name].minimum:
+            terms.append(f"i.{name} >= {low}")
+        if isinstance(high, str):
+            terms.append(f"i.{name} <= config::{high}")
+        elif high < known[name].maximum:
+            terms.append(f"i.{name} <= {high}")
+    return " && ".join(terms) or "true"
+
+
+def _ranges() -> list[str]:
+    fields = isa.fields(isa.Instruction)
+    lines = [
+        "// Each field within its range and the accelerator's limits.",
+        "inline bool ranges_hold(const Instruction& i) {",
+        "  const bool gelu = static_cast<Epilogue>(i.epilogue) == Epilogue::GELU;",
+        "  switch (static_cast<Opcode>(i.opcode)) {",
+    ]
+    for opcode, ranges in program.RANGES.items():
+        text = _holds(fields, ranges)
+        if opcode is isa.Opcode.LINEAR:
+            text += f" && (!gelu || ({_holds(fields, program.GELU_RANGES)}))"
+        lines += [f"    case Opcode::{opcode.name}:", *_wrapped(f"      return {text};")]
+    return [
+        *lines,
+        "  }",
+        "  return false;",
+        "}",
+        "",
+        "// The same of an expert's entry.",
+        "inline bool ranges_hold(const ExpertEntry& i) {",
+        *_wrapped(f"  return {_holds(isa.fields(isa.ExpertEntry), program.ENTRY_RANGES)};"),
+        "}",
+    ]
+
+
+def _wrapped(text: str) -> list[str]:
+    """The statement in lines that end behind ``&&``."""
+    indent = " " * (len(text) - len(text.lstrip()))
+    terms = text.strip().replace(" ", "\0").replace("&&\0", "&& ")
+    lines = textwrap.wrap(terms, 108, initial_indent=indent, subsequent_indent=f"{indent}       ")
+    return [line.replace("\0", " ") for line in lines]

@@ -6,14 +6,14 @@ bits, because not every tool reads unpacked parameters.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from edge_moe.codegen.tables_header import CONSTANTS, TABLES
 from edge_moe.compiler.accelerator import AcceleratorConfig
 from edge_moe_host.isa import ISA_VERSION
-from edge_moe_host.registers import REGISTERS
+from edge_moe_host.registers import CONTROL, REGISTERS, SIZE, WORD_BYTES, Register
 
 _PER_LINE = 8
 
@@ -22,6 +22,7 @@ def sv_package(config: AcceleratorConfig) -> str:
     """Text of edge_moe_pkg.sv."""
     sizes = {spec.name: getattr(config, spec.name) for spec in dataclasses.fields(config)}
     constants = {**CONSTANTS, **sizes}  # both name key_block, to the same value
+    arguments = [register for register in REGISTERS.values() if register not in CONTROL]
     body = [_constant(name, value) for name, value in constants.items()]
     for name, (values, doc) in TABLES.items():
         body += ["", *_table(name, values, doc)]
@@ -36,6 +37,10 @@ def sv_package(config: AcceleratorConfig) -> str:
             f"  localparam int REG_{register.name.upper()} = 'h{register.offset:02X};"
             for register in REGISTERS.values()
         ),
+        "  // Words of that map: how many, which hold an argument, which a result's flag.",
+        _constant("REG_WORDS", SIZE // WORD_BYTES),
+        _words("REG_ARGUMENT_WORDS", [r for r in arguments if r.access == "rw"]),
+        _words("REG_FLAG_WORDS", [r for r in arguments if r.name.endswith("_ctrl")]),
     ]
     return "\n".join(
         [
@@ -51,6 +56,16 @@ def sv_package(config: AcceleratorConfig) -> str:
 
 def _constant(name: str, value: int) -> str:
     return f"  localparam int {name.upper()} = {value};"
+
+
+def _words(name: str, registers: Iterable[Register]) -> str:
+    """A mask: bit n for word n of the map."""
+    bits = sum(
+        1 << register.offset // WORD_BYTES + word
+        for register in registers
+        for word in range(register.bits // (8 * WORD_BYTES))
+    )
+    return f"  localparam logic [REG_WORDS-1:0] {name} = {SIZE // WORD_BYTES}'h{bits:X};"
 
 
 def _table(name: str, values: np.ndarray | Sequence[int], doc: str) -> list[str]:

@@ -73,6 +73,8 @@ class AcceleratorConfig:
         _rule(self.scratch_bytes % 64 == 0, "scratch_bytes", self.scratch_bytes, "a multiple of 64")
         _rule(self.fifo_bytes % WORD == 0, "fifo_bytes", self.fifo_bytes, f"a multiple of {WORD}")
         _rule(self.fifo_bytes >= 16 * WORD, "fifo_bytes", self.fifo_bytes, f"at least {16 * WORD}")
+        rows = self.accumulator_rows
+        _rule(rows % PAIR == 0, "accumulator_rows", rows, "a whole number of pairs")
         _rule(self.max_top_k <= MAX_TOP_K, "max_top_k", self.max_top_k, f"at most {MAX_TOP_K}")
         _rule(self.max_width <= 1024, "max_width", self.max_width, "LayerNorm is exact up to 1024 channels")
         _rule(self.max_tokens <= 4096, "max_tokens", self.max_tokens, "attention is exact up to 4096 tokens")

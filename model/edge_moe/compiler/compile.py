@@ -64,6 +64,7 @@ def compile_bundle(
     """
     graphs = [read_path(Path(path)) for path in paths]
     _check_together(graphs)
+    hashes = [manifest.file_hash(Path(path).read_bytes()) for path in paths]
     image = WeightImage()
     codes = {graph.task: lower(graph, accelerator, image) for graph in graphs}
     files: dict[str, bytes] = {WEIGHTS_FILE: b"".join(image.blocks())}
@@ -78,7 +79,10 @@ def compile_bundle(
             accelerator=Configuration(to_dict(accelerator), accelerator.hash()),
             weights=_entry(WEIGHTS_FILE, files),
             sections=image.sections,
-            tasks={graph.task: _task_entry(graph, codes[graph.task], files) for graph in graphs},
+            tasks={
+                graph.task: _task_entry(graph, digest, codes[graph.task], files)
+                for graph, digest in zip(graphs, hashes, strict=True)
+            },
         )
     )
     files[MANIFEST_FILE] = manifest.seal(data).encode()
@@ -120,10 +124,11 @@ def _entry(name: str, files: Mapping[str, bytes]) -> FileEntry:
     return FileEntry(name, len(files[name]), zlib.crc32(files[name]))
 
 
-def _task_entry(graph: PathGraph, code: TaskCode, files: Mapping[str, bytes]) -> TaskEntry:
+def _task_entry(graph: PathGraph, digest: str, code: TaskCode, files: Mapping[str, bytes]) -> TaskEntry:
     metadata = graph.metadata
     return TaskEntry(
         program=_entry(graph.task + PROGRAM_SUFFIX, files),
+        graph=digest,
         image=[*graph.config.image_size, 3],
         output=code.output,
         classes=[ClassStyle(name, list(colour)) for name, colour in metadata.get("classes", ())],

@@ -11,7 +11,7 @@ from edge_moe_host.isa import OPERANDS, Instruction, Opcode
 from edge_moe_host.layout import BEAT
 
 _HIDDEN = ("epilogue", "weight_offset", "weight_beats")  # shown in columns of their own
-_ADDRESSES = ("src", "dst", "routing", "hidden", "carry")
+_ADDRESSES = ("src", "dst", "routing", "hidden")
 
 
 def inspect_bundle(path: Path, task: str | None = None) -> str:

@@ -135,7 +135,7 @@ class _Machine:
     def unpacked(self, i: Instruction, unpack: Callable[[Instruction, np.ndarray], T]) -> T:
         """The instruction's weights, unpacked at the first call for this bundle."""
         # instructions that differ in rows and addresses alone have the same layer
-        key = replace(i, rows=0, row_start=0, src=0, dst=0, routing=0, hidden=0, carry=0)
+        key = replace(i, rows=0, row_start=0, src=0, dst=0, routing=0, hidden=0)
         if key not in self.layers:
             self.layers[key] = unpack(i, self.bundle.beats(i.weight_offset, i.weight_beats))
         layer: T = self.layers[key]  # type: ignore[assignment]

@@ -216,7 +216,7 @@ def route(low: Lowering, node: Node) -> None:
     out = low.make(f"{node.name}.routing", "routing", x.rows, gate.top_k)
     low.routed[out.buffer.name] = experts
     block = low.block("gate", source.name, weights.gate_block(gate))
-    limit = low.limits["accumulator_rows"] // layout.gate_tiles(experts)
+    limit = low.limits["accumulator_rows"] // layout.PAIR // layout.gate_tiles(experts) * layout.PAIR
     for start, count in low.chunks(x.rows, limit):
         places = {
             "src": (x.buffer, start * layout.int8_row(x.channels)),
@@ -255,11 +255,12 @@ def experts(low: Lowering, node: Node) -> None:
     )
     hidden = len(ffns[0].fc1.weight)
     table = _expert_table(low, node, ffns)
-    work = {
+    places = {
+        "src": (x.buffer, 0),
+        "dst": (out.buffer, 0),
+        "routing": (routing.buffer, 0),
         "hidden": (low.make(f"{node.name}.hidden", "int8", x.rows, hidden).buffer, 0),
-        "carry": (low.make(f"{node.name}.carry", "int8", x.rows, out.channels).buffer, 0),
     }
-    places = {"src": (x.buffer, 0), "dst": (out.buffer, 0), "routing": (routing.buffer, 0), **work}
     low.emit(
         Opcode.EXPERTS,
         node,
