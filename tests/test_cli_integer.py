@@ -2,6 +2,7 @@
 """The integer flow from the command line: quantize, export, compile, inspect, estimate, run."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from PIL import Image
 
 from edge_moe.cli import main
+from edge_moe.compiler import packaged
 from edge_moe.config import Preset, load_preset, to_dict
 from edge_moe.nn import build_model
 from edge_moe.train.checkpoint import save_checkpoint
@@ -73,9 +75,94 @@ def test_run_draws_each_task(inside, capsys):
     picture = np.random.default_rng(0).integers(0, 256, (48, 80, 3)).astype(np.uint8)
     Image.fromarray(picture).save("photo.png")
     assert main(["run", "bundle", "photo.png", "--out", "maps"]) == 0
-    names = [Path(line).name for line in capsys.readouterr().out.split()]
+    names = [Path(line).name for line in capsys.readouterr().out.splitlines()[:2]]
     assert sorted(names) == ["photo.depth.png", "photo.semseg.png"]
-    assert all(Image.open(Path("maps") / name).mode == "RGB" for name in names)
+    for name in names:
+        drawn = Image.open(Path("maps") / name)
+        assert (drawn.mode, drawn.size) == ("RGB", (80, 48))
+
+
+def test_run_on_other_backends(inside, capsys):
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (48, 80, 3)).astype(np.uint8)).save("photo.png")
+    for backend, option in (
+        ("golden", ()),
+        ("onnx", ("graphs=export", "threads=2")),
+        ("torch", ("checkpoint=model.pt",)),
+    ):
+        options = [part for text in option for part in ("--option", text)]
+        command = [
+            "run",
+            "bundle",
+            "photo.png",
+            "--task",
+            "depth",
+            "--backend",
+            backend,
+            "--out",
+            f"maps_{backend}",
+        ]
+        assert main([*command, *options]) == 0
+        assert f"depth on {backend}: 1 frames, mean" in capsys.readouterr().out
+    drawn = {
+        name: np.asarray(Image.open(f"maps_{name}/photo.depth.png")) for name in ("golden", "onnx", "torch")
+    }
+    np.testing.assert_array_equal(drawn["golden"], drawn["onnx"])
+    assert drawn["torch"].shape == drawn["golden"].shape
+
+
+def test_the_packaged_model_is_made_once(flow, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("EDGE_MOE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(packaged, "pretrained_checkpoint", lambda: flow / "model.pt")
+    monkeypatch.chdir(tmp_path)
+    Image.fromarray(np.zeros((20, 30, 3), np.uint8)).save("photo.png")
+    made, make = [], packaged._make
+    monkeypatch.setattr(packaged, "_make", lambda source, folder: (made.append(folder), make(source, folder)))
+    for number, backend in enumerate(("golden", "onnx")):
+        command = [
+            "run",
+            "--pretrained",
+            "photo.png",
+            "--task",
+            "depth",
+            "--backend",
+            backend,
+            "--out",
+            str(number),
+        ]
+        assert main(command) == 0
+        assert Path(f"{number}/photo.depth.png").is_file()
+        assert len(made) == 1
+    [folder] = (tmp_path / "cache").glob("bundle-*")
+    assert sorted(path.name for path in (tmp_path / "cache").iterdir() if "bundle" in path.name) == [
+        folder.name
+    ]
+    shutil.copytree(folder, tmp_path / "copy")
+    monkeypatch.setattr(
+        packaged,
+        "_make",
+        lambda _, out: made.append(shutil.copytree(tmp_path / "copy", out, dirs_exist_ok=True)),
+    )
+    (folder / "bundle" / "weights.bin").write_bytes(b"damaged")
+    with packaged.packaged_model() as model:
+        assert next(iter(model.bundle.tasks)) == "depth"
+    assert len(made) == 2
+    monkeypatch.setattr(packaged, "FORMAT_VERSION", 99)  # part of the name
+    with packaged.packaged_model():
+        assert len(made) == 3
+    monkeypatch.setenv("EDGE_MOE_CACHE", "off")
+    with packaged.packaged_model() as model:
+        assert model.bundle.path.is_dir()
+    assert not model.bundle.path.exists()
+    assert len(made) == 4
+
+
+def test_a_packaged_model_that_cannot_be_made_leaves_nothing(flow, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("EDGE_MOE_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "cut.pt").write_bytes((flow / "model.pt").read_bytes()[:1000])
+    monkeypatch.setattr(packaged, "pretrained_checkpoint", lambda: tmp_path / "cut.pt")
+    assert main(["run", "--pretrained", "photo.png"]) == 2
+    assert "is cut short" in capsys.readouterr().err
+    assert list((tmp_path / "cache").iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -95,6 +182,13 @@ def test_run_draws_each_task(inside, capsys):
         ("estimate bundle --task normals", "normals"),
         ("estimate bundle --plot plot.txt", "plot.txt"),
         ("run bundle nowhere.png", "nowhere.png"),
+        ("run bundle", "name pictures behind the bundle"),
+        ("run nowhere model.pt", "bundle 'nowhere' is not a folder"),
+        ("run bundle model.pt --task normals", "task 'normals' is not in 'bundle'"),
+        ("run bundle model.pt --backend fpga", "known here are csim, golden"),
+        ("run bundle model.pt --option graphs", "option 'graphs' has no value: write KEY=VALUE"),
+        ("run bundle model.pt --backend onnx --option graph=export", "it takes graphs, provider, threads"),
+        ("run bundle model.pt --backend onnx --option graphs=none", "cannot read 'none/depth/path.onnx'"),
         ("train mini --quantized model.int.npz --out x", "give --init"),
     ],
 )

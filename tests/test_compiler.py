@@ -135,7 +135,7 @@ def test_tasks_that_dropped_other_experts_share_the_rest(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("rows", "image_size"), [(16, (16, 32)), (17, (16, 32)), (40, (16, 32)), (26, (40, 40)), (30, (24, 40))]
+    ("rows", "image_size"), [(16, (16, 32)), (18, (16, 32)), (40, (16, 32)), (26, (40, 40)), (30, (24, 40))]
 )
 def test_instructions_are_split_to_fit_the_accumulators(
     rows: int, image_size: tuple[int, int], tmp_path: Path

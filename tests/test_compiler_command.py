@@ -15,13 +15,14 @@ from edge_moe.compiler.command import (
     inspect_command,
     read_pictures,
     run_command,
-    task_values,
 )
 from edge_moe.compiler.opening import open_bundle
 from edge_moe.compiler.verify import random_pictures, verify_bundle
 from edge_moe.errors import EdgeMoEError
 from edge_moe.export.path import build_path_model
 from edge_moe.golden import IntegerNetwork, run_network
+from edge_moe_host.errors import ImageError
+from edge_moe_host.result import class_map
 from networks import random_network
 
 CLASSES = {"semseg": [(f"class {i}", (40 * i, 10, 200)) for i in range(5)]}
@@ -101,29 +102,35 @@ def test_verification_counts_and_refuses(
         verify_bundle(bundle, [same])
 
 
-def test_values_are_the_float_meaning_of_the_integers(bundle: Path, network: IntegerNetwork) -> None:
-    images = random_pictures(16, 32, 1)
-    golden = run_network(network, images, "depth")
-    scale = network.heads["depth"].scale / (2 * 2) ** 2
-    expected = (golden.output[0].transpose(2, 0, 1) * scale).astype(np.float32)
-    actual = task_values(open_bundle(bundle), "depth", golden.raw[0])
-    assert actual.shape == (1, 16, 32)
-    np.testing.assert_array_equal(actual, expected)
-
-
 def test_run_draws_every_task(bundle: Path, network: IntegerNetwork, pictures: Path, tmp_path: Path) -> None:
-    text = run_command(bundle, [pictures], tmp_path)
+    lines = list(run_command(bundle, [pictures], tmp_path))
     files = sorted(path.name for path in tmp_path.iterdir())
     assert files == sorted(f"p{i}.{task}.png" for i in range(3) for task in ("depth", "semseg"))
-    assert len(text.splitlines()) == 6
+    assert sorted(lines[:6]) == sorted(str(tmp_path / name) for name in files)
+    assert [line.split(" on golden: 3 frames")[0] for line in lines[6:]] == ["depth", "semseg"]
     drawn = np.asarray(Image.open(tmp_path / "p1.semseg.png"))
     image = read_pictures(open_bundle(bundle), "semseg", [pictures / "p1.png"])
-    classes = run_network(network, image, "semseg").output[0]
+    raw = run_network(network, image, "semseg").raw[0]
+    classes = class_map(raw.reshape(4 * 2, 8 * 2, -1), (40, 60))
     palette = np.array([colour for _, colour in CLASSES["semseg"]], np.uint8)
     np.testing.assert_array_equal(drawn, palette[classes])
-    assert len(run_command(bundle, [pictures / "p0.png"], tmp_path, "depth").splitlines()) == 1
-    with pytest.raises(EdgeMoEError, match="does not exist"):
-        run_command(bundle, [pictures / "none.png"], tmp_path)
+    assert len(list(run_command(bundle, [pictures / "p0.png"], tmp_path, "depth"))) == 2
+    with pytest.raises(ImageError, match="does not exist"):
+        list(run_command(bundle, [pictures / "none.png"], tmp_path))
+
+
+def test_run_keeps_the_pictures_size_and_can_lie_over_it(bundle: Path, tmp_path: Path) -> None:
+    for folder, shade in (("a", 0), ("b", 200)):
+        (tmp_path / folder).mkdir()
+        Image.fromarray(np.full((50, 30, 3), shade, np.uint8)).save(tmp_path / folder / "same.png")
+    sources = [tmp_path / "a" / "same.png", tmp_path / "b"]
+    plain, over = tmp_path / "plain", tmp_path / "over"
+    list(run_command(bundle, sources, plain, "semseg"))
+    list(run_command(bundle, sources, over, "semseg", overlay=True))
+    assert sorted(path.name for path in plain.iterdir()) == ["b_0_same.semseg.png", "same.semseg.png"]
+    drawn, mixed = (np.asarray(Image.open(folder / "b_0_same.semseg.png"), int) for folder in (plain, over))
+    assert drawn.shape == (50, 30, 3)
+    np.testing.assert_allclose(mixed, 0.6 * drawn + 0.4 * 200, atol=1.5)
 
 
 def test_estimates_and_inspection(bundle: Path, pictures: Path, tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ def refuse(model: onnx.ModelProto, tmp_path: Path, message: str) -> None:
 def test_every_limit_is_kept(name: str, network: IntegerNetwork, tmp_path: Path) -> None:
     changes = {name: 64 if name == "scratch_bytes" else 1}
     if name == "accumulator_rows":
-        changes = {"accumulator_rows": 9, "max_tokens": 9}
+        changes = {"accumulator_rows": 10, "max_tokens": 9}
     paths = write_paths(network, tmp_path)
     with pytest.raises(EdgeMoEError, match=name) as caught:
         compile_bundle(paths, small_accelerator(**changes), tmp_path / "bundle")
@@ -76,7 +76,8 @@ def test_limits_are_reached_exactly(network: IntegerNetwork, tmp_path: Path) -> 
             tmp_path / "less",
         )
     for name, value in exact.items():
-        less = {**exact, name: value - (64 if name == "scratch_bytes" else 1)}
+        step = {"scratch_bytes": 64, "accumulator_rows": 2}.get(name, 1)
+        less = {**exact, name: value - step}
         with pytest.raises(EdgeMoEError, match=name):
             compile_bundle(paths, small_accelerator(**less), tmp_path / "less")
 
@@ -109,6 +110,7 @@ def test_presets_hold_the_models_that_they_are_for() -> None:
         ({"max_tokens": 5000}, "max_tokens = 5000"),
         ({"accumulator_rows": 100}, "accumulator_rows = 100 .* one expert may get all max_tokens"),
         ({"scratch_bytes": 100}, "scratch_bytes = 100 .* multiple of 64"),
+        ({"accumulator_rows": 2049}, "accumulator_rows = 2049 .* whole number of pairs"),
         ({"fifo_bytes": 128}, "fifo_bytes = 128"),
         ({"max_top_k": 9}, "max_top_k = 9"),
         ({"max_width": 2048}, "max_width = 2048"),

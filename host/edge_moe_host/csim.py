@@ -136,8 +136,9 @@ class Csim:
         streams between its parts deadlock, overflow or keep leftovers.
         """
         image_bytes = image.nbytes
-        image = np.concatenate([image.reshape(-1), np.zeros(-image_bytes % 16, np.uint8)])
-        program, weights = (np.ascontiguousarray(array) for array in (program, weights))
+        if image_bytes % 16:
+            image = np.concatenate([image.reshape(-1), np.zeros(-image_bytes % 16, np.uint8)])
+        program, weights, image = (np.ascontiguousarray(array) for array in (program, weights, image))
         buffers = _Buffers(
             *(array.ctypes.data for array in (program, weights, image, output)),
             offset,

@@ -1,6 +1,66 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The one exception type of the host runtime whose message is meant for its user."""
+"""Exceptions of the host runtime: each message is one sentence meant for its user.
+
+Everything that the public functions raise on bad input or bad devices derives from
+:class:`EdgeMoEHostError`.
+"""
 
 
-class BundleError(ValueError):
-    """A bundle that cannot be used: one sentence that says which, what is wrong, and what to do."""
+class EdgeMoEHostError(Exception):
+    """One sentence: what is wrong, where, and what to do."""
+
+
+class BundleError(EdgeMoEHostError, ValueError):
+    """A bundle that cannot be used."""
+
+
+class BackendError(EdgeMoEHostError):
+    """A backend that is unknown, lacks what it needs here, or was given options that it does not take."""
+
+
+class TaskError(EdgeMoEHostError, ValueError):
+    """A task that the bundle does not have."""
+
+
+class ImageError(EdgeMoEHostError, ValueError):
+    """A picture, a video or an array that is no image."""
+
+
+class SourceError(EdgeMoEHostError):
+    """A stream's source failed with an exception of its own, which is this one's ``__cause__``."""
+
+
+class ClosedError(EdgeMoEHostError):
+    """An accelerator was used after it was closed."""
+
+
+class DeviceError(EdgeMoEHostError):
+    """The device behind a backend failed; after it the next frame works, or says why it cannot."""
+
+
+class DeviceTimeoutError(DeviceError):
+    """The device did not finish in time."""
+
+
+class DeviceStoppedError(DeviceError):
+    """The device stopped a program: its registers ``status``, ``error`` and ``position``."""
+
+    def __init__(self, message: str, status: int, error: int, position: int) -> None:
+        super().__init__(message)
+        self.status, self.error, self.position = status, error, position
+
+
+class ConfigurationError(DeviceError):
+    """The device is not the one that the bundle was compiled for."""
+
+
+class AllocationError(DeviceError):
+    """Memory that the device shares with the host could not be allocated."""
+
+
+class BusError(DeviceError):
+    """An access to the device's registers or memory failed."""
+
+
+class DeviceBusyError(DeviceError):
+    """Another process, or another accelerator of this one, has the device."""

@@ -15,7 +15,7 @@ from edge_moe_host.errors import BundleError
 from edge_moe_host.isa import ISA_VERSION
 
 FORMAT = "edge-moe bundle"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 CHECKSUM = "checksum"
 SECTION_KINDS = ("rows", "linear", "norm", "attention", "gate", "table", "expert", "conv")
 TENSOR_KINDS = ("int8", "int16", "expert", "score", "logits")
@@ -98,6 +98,7 @@ class TaskEntry:
     """One task: its program and all that is known of it."""
 
     program: FileEntry
+    graph: str  # hash of the path.onnx that it was compiled from: file_hash
     image: list[int]  # height, width, 3
     output: Output
     classes: list[ClassStyle]  # empty where the bundle's maker did not know them
@@ -125,6 +126,11 @@ def config_hash(config: Mapping[str, Any]) -> str:
     """First 16 hexadecimal digits of the SHA-256 of the canonical JSON form."""
     text = json.dumps(config, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def file_hash(content: bytes) -> str:
+    """First 16 hexadecimal digits of the SHA-256 of a file's bytes."""
+    return hashlib.sha256(content).hexdigest()[:16]
 
 
 def _dump(data: Mapping[str, Any]) -> str:

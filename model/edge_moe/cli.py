@@ -6,13 +6,13 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
-from importlib import resources
 from pathlib import Path
 
 from edge_moe import __version__
+from edge_moe.backends import PRETRAINED, pretrained_checkpoint
 from edge_moe.cli_integer import DATA_HELP, add_commands
 from edge_moe.errors import EdgeMoEError
-from edge_moe_host.errors import BundleError
+from edge_moe_host.errors import EdgeMoEHostError
 
 # Commands import what they need when they run: `edge-moe info` starts without torch.
 
@@ -98,6 +98,7 @@ def _ablate(args: argparse.Namespace) -> None:
 def _bench(args: argparse.Namespace) -> None:
     from edge_moe.experiments.csim import benchmark_csim_models, csim_table
     from edge_moe.experiments.dispatch import benchmark_dispatch, dispatch_table
+    from edge_moe.experiments.host import benchmark_host, host_table
     from edge_moe.experiments.reference import benchmark_checkpoint, reference_table
     from edge_moe.experiments.rendering import benchmark_rendering, rendering_table
 
@@ -105,16 +106,22 @@ def _bench(args: argparse.Namespace) -> None:
     print()
     print(csim_table(benchmark_csim_models(_checkpoint("pretrained"))))
     print()
+    print(host_table(benchmark_host()))
+    print()
     print(dispatch_table(benchmark_dispatch()))
     print()
     print(rendering_table(benchmark_rendering()))
 
 
+def _demo(args: argparse.Namespace) -> None:
+    from edge_moe.experiments.demo import DemoOptions, run_demo
+
+    print(run_demo(args.out, DemoOptions(args.checkpoint, args.count, args.board_python)))
+
+
 def _checkpoint(text: str) -> Path:
     """A path, or the packaged weights by the name ``pretrained``."""
-    if text == "pretrained":
-        return Path(str(resources.files("edge_moe") / "pretrained" / "m3vit_tiny_cityscapes.pt"))
-    return Path(text)
+    return pretrained_checkpoint() if text == PRETRAINED else Path(text)
 
 
 def _list(text: str) -> list[str]:
@@ -211,7 +218,23 @@ def build_parser() -> argparse.ArgumentParser:
 
     add_commands(command, _checkpoint, _list)
 
-    command("bench", _bench, "Speed as ratios in one run: CPU references, C simulation, experts, renderer.")
+    sub = command(
+        "demo", _demo, "Train, quantise, compile, run every backend, and report; goes on if stopped."
+    )
+    sub.add_argument(
+        "checkpoint",
+        nargs="?",
+        type=_checkpoint,
+        help="of a trained model, or 'pretrained' (default: train mini)",
+    )
+    sub.add_argument("--out", type=Path, default=Path("demo"), help="folder for report and all it is made of")
+    sub.add_argument("--count", type=int, default=6, help="validation pictures that every backend runs")
+    sub.add_argument(
+        "--board-python", type=Path, default=Path(".venv-board/bin/python"),
+        help="Python of the environment with pynq, for the simulated board",
+    )  # fmt: skip
+
+    command("bench", _bench, "Speed in one run: CPU references, C simulation, host, experts, renderer.")
     return parser
 
 
@@ -223,7 +246,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
         args.run(args)
-    except (EdgeMoEError, BundleError) as error:
+    except (EdgeMoEError, EdgeMoEHostError) as error:
         print(f"edge-moe: {error}", file=sys.stderr)
         return int(getattr(error, "exit_code", 2))
     except KeyboardInterrupt:

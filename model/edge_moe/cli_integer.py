@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Commands of the integer flow: quantize, export, compile, inspect, estimate, run."""
+"""Commands of the integer flow: quantize, export, compile, inspect, estimate, resources, run."""
 
 import argparse
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -50,12 +51,31 @@ def add_commands(
     )
     sub.add_argument("--plot", type=Path, help="write a plot to this SVG or PNG file")
 
-    sub = command("run", _run, "Run pictures through a bundle, by its interpreter or the C simulation.")
-    _bundle_options(sub)
-    sub.add_argument("images", nargs="+", type=Path, help="pictures, folders or videos")
-    sub.add_argument(
-        "--backend", choices=("interpreter", "csim"), default="interpreter", help="csim: make -C hls csim"
+    sub = command(
+        "resources", _resources, "DSP, block RAM and UltraRAM that an accelerator is expected to take."
     )
+    sub.add_argument("--accelerator", default="zcu104", help="preset name, or a .toml file")
+    sub.add_argument("--json", type=Path, help="write the totals to this file")
+
+    sub = command("run", _run, "Run pictures through a bundle, on any backend.")
+    sub.add_argument(
+        "paths", nargs="+", type=Path, metavar="BUNDLE PICTURE",
+        help="folder that compile wrote, then pictures, folders or videos; with --pretrained these alone",
+    )  # fmt: skip
+    sub.add_argument(
+        "--pretrained",
+        action="store_true",
+        help="the packaged tiny model; compiled at its first use, and kept",
+    )
+    sub.add_argument("--task", help="one task; default: all of the bundle")
+    sub.add_argument(
+        "--backend", default="golden", help="golden (default), csim (make -C hls csim), onnx, pynq or torch"
+    )
+    sub.add_argument(
+        "--option", action="append", default=[], metavar="KEY=VALUE",
+        help="of the backend, such as graphs=export for onnx, checkpoint=FILE for torch (may be repeated)",
+    )  # fmt: skip
+    sub.add_argument("--overlay", action="store_true", help="draw results over the picture")
     sub.add_argument("--out", type=Path, default=Path("pictures"), help="folder for the results")
 
 
@@ -143,7 +163,38 @@ def _estimate(args: argparse.Namespace) -> None:
     print(estimate_command(args.bundle, args.task, args.images, args.plot))
 
 
+def _resources(args: argparse.Namespace) -> None:
+    from edge_moe.codegen.inventory import inventory
+    from edge_moe.codegen.resources import require_fit, table, write_totals
+    from edge_moe.compiler.accelerator import load_accelerator
+
+    listed = inventory(load_accelerator(args.accelerator))
+    print(table(listed, args.accelerator))
+    if args.json:
+        write_totals(listed, args.json)
+    require_fit(listed, args.accelerator)
+
+
 def _run(args: argparse.Namespace) -> None:
     from edge_moe.compiler.command import run_command
+    from edge_moe.compiler.packaged import packaged_model
 
-    print(run_command(args.bundle, args.images, args.out, args.task, args.backend))
+    with contextlib.ExitStack() as stack:
+        bundle, images, options = args.paths[0], args.paths[1:], {}
+        if args.pretrained:
+            model = stack.enter_context(packaged_model())
+            bundle, images, options = model.bundle, args.paths, model.options(args.backend)
+        if not images:
+            raise EdgeMoEError("there is no picture to run: name pictures behind the bundle.")
+        options |= dict(map(_option, args.option))
+        for line in run_command(
+            bundle, images, args.out, args.task, args.backend, overlay=args.overlay, options=options
+        ):
+            print(line, flush=True)
+
+
+def _option(text: str) -> tuple[str, str | int]:
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise EdgeMoEError(f"option '{text}' has no value: write KEY=VALUE.")
+    return key.strip(), int(value) if value.isdecimal() else value

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files that are there whole or not at all."""
+"""Files that are there whole or not at all, and the folder of what can be made again."""
 
 import contextlib
 import os
@@ -45,3 +45,14 @@ def write_text(path: Path, text: str) -> None:
     """Write ``text`` as UTF-8, atomically."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def cache_folder() -> Path | None:
+    """Folder of what is made once and kept: rendered scenes (0.3 MB each at 128x256), the packaged bundle.
+
+    ``$EDGE_MOE_CACHE``, by default ``edge-moe`` in the user's cache folder; ``off`` keeps nothing.
+    """
+    named = os.environ.get("EDGE_MOE_CACHE", "")
+    if named:
+        return None if named == "off" else Path(named).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edge-moe"

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """``edge-moe compile``, ``inspect``, ``estimate`` and ``run``: what the command line prints."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -10,14 +11,13 @@ from edge_moe.compiler.accelerator import load_accelerator
 from edge_moe.compiler.compile import CompileReport, compile_bundle
 from edge_moe.compiler.estimate import Estimate, estimate_images, estimate_table, estimate_task
 from edge_moe.compiler.inspect import inspect_bundle
-from edge_moe.compiler.interpreter import run_program, task_output
 from edge_moe.compiler.opening import open_bundle, task_of
 from edge_moe.config import ModelConfig, from_dict
 from edge_moe.errors import EdgeMoEError
 from edge_moe.files import replacing
-from edge_moe.golden.operators import upsample_sums
+from edge_moe_host.accelerator import Accelerator, TaskCounters
 from edge_moe_host.bundle import Bundle
-from edge_moe_host.csim import open_csim
+from edge_moe_host.images import frames, resize_image
 
 # Pictures, onnxruntime and matplotlib are imported by the functions that need them.
 
@@ -115,67 +115,53 @@ def _spread(estimates: Sequence[Estimate]) -> str:
 
 
 def run_command(
-    bundle: Path, images: Sequence[Path], out: Path, task: str | None = None, backend: str = "interpreter"
-) -> str:
-    """Run pictures through a bundle and draw each task's map; the files written.
+    bundle: str | Path | Bundle,
+    images: Sequence[Path],
+    out: Path,
+    task: str | None = None,
+    backend: str = "golden",
+    *,
+    overlay: bool = False,
+    options: Mapping[str, Any] | None = None,
+) -> Iterator[str]:
+    """Run pictures through a bundle and draw each task's map at the picture's size; yields each file written.
 
-    ``backend``: ``interpreter``, or ``csim``, the C simulation that ``make -C hls csim`` builds.
+    ``overlay`` draws it over the picture. ``options`` are the backend's. The last lines say what the device
+    took. Raises EdgeMoEHostError for bad input.
     """
-    from edge_moe.data.images import iter_frames
-    from edge_moe.data.sample import resize_image
-
-    opened = open_bundle(bundle)
-    execute = _executor(opened, backend)
-    names = [task] if task else list(opened.tasks)
-    lines = []
-    for source in images:
-        for frame_name, frame in iter_frames(source):
-            for name in names:
-                height, width, _ = task_of(opened, name).entry.image
-                raw = execute(name, resize_image(frame, (height, width)))
-                path = out / f"{Path(frame_name).stem}.{name}.png"
-                _draw(opened, name, raw, path)
-                lines.append(str(path))
-    return "\n".join(lines)
-
-
-def _executor(bundle: Bundle, backend: str) -> Callable[[str, np.ndarray], np.ndarray]:
-    """(task, uint8 [H, W, 3]) -> int16 [h*w, C]."""
-    if backend == "interpreter":
-        return lambda task, image: run_program(bundle, task, image)
-    csim = open_csim(bundle)  # its errors are BundleErrors, each one sentence too
-    return lambda task, image: csim.run(bundle, task, image).raw
-
-
-def task_values(bundle: Bundle, task: str, raw: np.ndarray) -> np.ndarray:
-    """What a raw result [h*w, C] means: float32 [C, H, W], the model's output at the image's size."""
-    out = task_of(bundle, task).entry.output
-    sums = upsample_sums(raw[None], out.height, out.width, out.factor)[0]
-    return (sums * (out.scale / (2 * out.factor) ** 2)).transpose(2, 0, 1).astype(np.float32)
-
-
-def _draw(bundle: Bundle, task: str, raw: np.ndarray, path: Path) -> None:
     from PIL import Image
 
-    from edge_moe.eval.visualize import decode, draw
+    with Accelerator.open(backend, bundle, **(options or {})) as accelerator:
+        names = accelerator.tasks if task is None else (task,)
+        for name in names:
+            accelerator.image_size(name)  # an unknown task is an error before any picture is read
+        written: set[str] = set()
+        for source in images:
+            for number, frame in enumerate(frames(source)):
+                stem = frame.name
+                if stem in written:  # the same name in another folder
+                    stem = f"{source.stem}_{number}_{stem}"
+                written.add(stem)
+                for name, result in accelerator.run_tasks(frame.image, names).items():
+                    path = out / f"{stem}.{name}.png"
+                    with replacing(path) as temporary:
+                        Image.fromarray(result.draw(frame.image if overlay else None)).save(temporary)
+                    yield str(path)
+        yield from _device_lines(backend, accelerator.counters())
 
-    entry = task_of(bundle, task).entry
-    if entry.output.kind == "classes":
-        values = task_output(bundle, task, raw[None])[0]
-    else:
-        values = decode(task, task_values(bundle, task, raw))
-    palette = np.array([style.colour for style in entry.classes], np.uint8) if entry.classes else None
-    with replacing(path) as temporary:
-        Image.fromarray(draw(task, values, palette=palette)).save(temporary)
+
+def _device_lines(backend: str, counters: Mapping[str, TaskCounters]) -> Iterator[str]:
+    for task, total in counters.items():
+        if total.frames:
+            cycles = f", {total.cycles / total.frames:,.0f} cycles" if total.cycles else ""
+            mean = total.milliseconds / total.frames
+            yield f"{task} on {backend}: {total.frames} frames, mean {mean:.1f} ms{cycles}"
 
 
 def read_pictures(bundle: Bundle, task: str, paths: Sequence[Path]) -> np.ndarray:
     """uint8 [n, H, W, 3]: pictures, folders of them, or frames of videos, at the size that the task takes."""
-    from edge_moe.data.images import iter_frames
-    from edge_moe.data.sample import resize_image
-
     height, width, _ = task_of(bundle, task).entry.image
-    pictures = [resize_image(frame, (height, width)) for path in paths for _, frame in iter_frames(path)]
+    pictures = [resize_image(frame.image, (height, width)) for path in paths for frame in frames(path)]
     if not pictures:
         raise EdgeMoEError("there are no pictures: give at least one.")
     return np.stack(pictures)

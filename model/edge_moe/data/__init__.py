@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Data sets: the embedded ``scenes`` renderer and the real data sets, opened by a specification."""
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
 from edge_moe.data.base import TaskDataset, check_split
 from edge_moe.errors import EdgeMoEError
+from edge_moe.files import cache_folder
 
 __all__ = ["TaskDataset", "open_dataset"]
 
@@ -27,7 +27,7 @@ def open_dataset(
     ``spec`` is ``scenes`` or ``NAME:DIR``; the layout inside DIR is detected. ``tasks`` maps each
     wanted task to its output channels. ``image_size`` (height, width), ``train_images``,
     ``val_images`` and ``seed`` matter for ``scenes`` only: real data keeps its own size and count.
-    Rendered scenes are kept in :func:`scenes_cache`.
+    Rendered scenes are kept in :func:`edge_moe.files.cache_folder`.
 
     Raises :class:`EdgeMoEError` for an unknown specification, a missing folder, an unknown
     layout, an empty split, or a task without labels.
@@ -38,7 +38,7 @@ def open_dataset(
         from edge_moe.data.scenes import ScenesDataset
 
         count = train_images if checked == "train" else val_images
-        return ScenesDataset(checked, tasks, image_size, count, seed, cache=scenes_cache())
+        return ScenesDataset(checked, tasks, image_size, count, seed, cache=cache_folder())
     if name not in ("cityscapes", "nyud", "pascal") or not folder:
         raise EdgeMoEError(f"unknown data specification '{spec}': known are {SPECS}.")
     root = Path(folder).expanduser()
@@ -55,14 +55,3 @@ def open_dataset(
     from edge_moe.data.pascal import PascalDataset
 
     return PascalDataset(root, checked, tasks)
-
-
-def scenes_cache() -> Path | None:
-    """Folder that keeps rendered scenes (0.3 MB each at 128x256) for the next epoch and the next run.
-
-    ``$EDGE_MOE_CACHE``, by default ``edge-moe`` in the user's cache folder; ``off`` keeps nothing.
-    """
-    named = os.environ.get("EDGE_MOE_CACHE", "")
-    if named:
-        return None if named == "off" else Path(named).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edge-moe"

@@ -13,12 +13,10 @@ from edge_moe.data.images import read_image
 from edge_moe.data.sample import IMAGE, Sample
 from edge_moe.errors import EdgeMoEError
 from edge_moe.tasks import TASKS
+from edge_moe_host.drawing import DepthKind
 
 Split = Literal["train", "val"]
 SPLITS: tuple[Split, ...] = ("train", "val")
-
-DepthKind = Literal["metric", "inverse"]
-"""``metric``: metres, divided when the picture is zoomed; ``inverse``: disparity, multiplied."""
 
 
 class TaskDataset(Dataset[Sample]):
@@ -31,7 +29,7 @@ class TaskDataset(Dataset[Sample]):
     ``tasks``       tasks that this object delivers labels for, with their output channels
     ``class_names`` per task with classes, one name per class (binary tasks have no entry)
     ``palette``     per task with classes, uint8 C x 3 RGB
-    ``depth_kind``  what the depth array holds; see :data:`DepthKind`
+    ``depth_kind``  what the depth array holds; see :data:`edge_moe_host.drawing.DepthKind`
     """
 
     name: str
@@ -218,19 +216,3 @@ def check_tasks(
                 f"but data set '{dataset}' labels it with {allowed}."
             )
     return dict(wanted)
-
-
-def distinct_palette(count: int) -> np.ndarray:
-    """``count`` well separated colours, uint8 C x 3 RGB; class 0 is black.
-
-    Bit-reversal colours: three bits of the class index choose the highest bit of R, G and B, the
-    next three the second highest, and so on, as PASCAL VOC colours its label maps.
-    """
-    palette = np.zeros((count, 3), dtype=np.uint8)
-    for index in range(count):
-        value, bit = index, 7
-        while value:
-            for channel in range(3):
-                palette[index, channel] |= ((value >> channel) & 1) << bit
-            value, bit = value >> 3, bit - 1
-    return palette

@@ -1,74 +1,32 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reading pictures, label maps, arrays and video frames; a bad file is an error that names it."""
 
-import struct
-import zlib
-from collections import Counter
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import scipy.io
-from PIL import Image, ImageOps, UnidentifiedImageError
 
 from edge_moe.errors import EdgeMoEError
-
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
-
-# What Pillow's decoders raise on damaged files, beside its own classes (which derive from OSError).
-_DECODE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error)
+from edge_moe_host import images
+from edge_moe_host.errors import ImageError
 
 
-def _open(path: Path) -> Image.Image:
-    """Open and decode a whole picture, so that a truncated one fails here."""
-    if not path.is_file():
-        raise EdgeMoEError(f"image '{path}' does not exist or is not a file.")
+@contextlib.contextmanager
+def _own_errors() -> Iterator[None]:
+    """The host runtime's errors as this package's."""
     try:
-        image = Image.open(path)
-        image.load()
-    except UnidentifiedImageError:
-        raise EdgeMoEError(f"'{path}' is not a picture that can be read (PNG, JPEG, ...).") from None
-    except Image.DecompressionBombError as error:
-        raise EdgeMoEError(f"image '{path}' is too large: {error}") from None
-    except _DECODE_ERRORS as error:
-        raise EdgeMoEError(f"image '{path}' is damaged or truncated: {error}.") from None
-    return image
-
-
-def _to_8_bit(image: Image.Image) -> Image.Image:
-    """Bring Pillow's wide single-channel modes (16-bit, 32-bit, float) to 8 bits."""
-    values = np.asarray(image)
-    if values.dtype.kind == "f":
-        scaled = np.nan_to_num(values) * (255.0 if np.nanmax(values, initial=0.0) <= 1.0 else 1.0)
-        return Image.fromarray(np.rint(scaled.clip(0, 255)).astype(np.uint8))
-    # Mode "I" also carries 16-bit data; 65535 / 257 = 255.
-    wide = image.mode.startswith("I;16") or int(values.max(initial=0)) > 255
-    scaled = np.rint(values.astype(np.float64) / 257.0) if wide else values
-    return Image.fromarray(scaled.clip(0, 255).astype(np.uint8))
+        yield
+    except ImageError as error:
+        raise EdgeMoEError(str(error)) from None
 
 
 def read_image(path: Path | str, *, upright: bool = True) -> np.ndarray:
-    """Read a picture as uint8 H x W x 3 RGB.
-
-    Grey, palette, 16-bit and CMYK pictures are converted; transparency is dropped. ``upright``
-    applies the EXIF orientation: right for photographs, wrong for data sets whose label maps were
-    drawn on the stored pixels. Raises :class:`EdgeMoEError` for a missing, damaged or truncated
-    file.
-    """
-    path = Path(path)
-    image = _open(path)
-    try:
-        if upright:
-            image = ImageOps.exif_transpose(image)
-        if image.mode.startswith("I") or image.mode == "F":
-            image = _to_8_bit(image)
-        if image.mode == "P" and "transparency" in image.info:
-            image = image.convert("RGBA")
-        return np.array(image.convert("RGB"))
-    except _DECODE_ERRORS as error:
-        raise EdgeMoEError(f"image '{path}' cannot be converted to RGB: {error}.") from None
+    """:func:`edge_moe_host.images.read_image`, whose errors are :class:`EdgeMoEError` here."""
+    with _own_errors():
+        return images.read_image(path, upright=upright)
 
 
 def read_label(path: Path | str) -> np.ndarray:
@@ -78,7 +36,8 @@ def read_label(path: Path | str) -> np.ndarray:
     :class:`EdgeMoEError` for a missing or damaged file and for one with several channels.
     """
     path = Path(path)
-    image = _open(path)
+    with _own_errors():
+        image = images.open_picture(path)
     if len(image.getbands()) != 1 or image.mode == "F":
         raise EdgeMoEError(
             f"label map '{path}' has {len(image.getbands())} channels ({image.mode}), "
@@ -134,47 +93,16 @@ def read_mat_array(path: Path | str, key: str) -> np.ndarray:
 
 
 def iter_frames(path: Path | str) -> Iterator[tuple[str, np.ndarray]]:
-    """Pictures at ``path`` as (name, uint8 H x W x 3 RGB).
+    """Pictures at ``path`` as (name, uint8 H x W x 3 RGB): a picture, a folder of them, or a video.
 
-    ``path`` is a picture, a folder of pictures (in order of name, not searched recursively), or a
-    video file. Names are unique and usable as file names: the stem of a picture (the whole name
-    where two stems are equal), or STEM_NNNNNN for frame N of a video. Raises
-    :class:`EdgeMoEError` at once for a missing path, an empty folder, or an undecodable video.
+    :func:`edge_moe_host.images.frames` says in what order and under which names. Raises EdgeMoEError at
+    once for a missing path, an empty folder, or an undecodable video.
     """
-    path = Path(path)
-    if path.is_dir():
-        files = sorted(p for p in path.iterdir() if p.is_file() and p.suffix.lower() in IMAGE_SUFFIXES)
-        if not files:
-            raise EdgeMoEError(f"folder '{path}' has no pictures ({', '.join(IMAGE_SUFFIXES)}).")
-        return _iter_pictures(files)
-    if not path.is_file():
-        raise EdgeMoEError(f"'{path}' does not exist: give a picture, a folder of pictures or a video file.")
-    if path.suffix.lower() in IMAGE_SUFFIXES:
-        return _iter_pictures([path])
-    return _iter_video(path, *_open_video(path))
+    with _own_errors():
+        return _named(images.frames(Path(path)))
 
 
-def _iter_pictures(files: list[Path]) -> Iterator[tuple[str, np.ndarray]]:
-    stems = Counter(file.stem for file in files)
-    for file in files:
-        yield file.stem if stems[file.stem] == 1 else file.name.replace(".", "_"), read_image(file)
-
-
-def _open_video(path: Path) -> tuple[cv2.VideoCapture, np.ndarray]:
-    capture = cv2.VideoCapture(str(path))
-    decoded, frame = capture.read() if capture.isOpened() else (False, None)
-    if not decoded or frame is None:
-        capture.release()
-        raise EdgeMoEError(f"'{path}' is neither a picture nor a video that can be decoded.")
-    return capture, frame
-
-
-def _iter_video(path: Path, capture: cv2.VideoCapture, first: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
-    try:
-        index, decoded, frame = 0, True, first
-        while decoded:
-            yield f"{path.stem}_{index:06d}", cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
-            decoded, frame = capture.read()
-            index += 1
-    finally:
-        capture.release()
+def _named(frames: Iterator[images.Frame]) -> Iterator[tuple[str, np.ndarray]]:
+    with _own_errors():
+        for frame in frames:
+            yield frame.name, frame.image

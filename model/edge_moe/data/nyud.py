@@ -26,7 +26,6 @@ from edge_moe.data.base import (
     IndexMap,
     Split,
     check_tasks,
-    distinct_palette,
     first_existing,
     folder_content,
     read_split,
@@ -35,6 +34,7 @@ from edge_moe.data.images import read_array, read_image, read_label, read_mat_ar
 from edge_moe.data.sample import unit_normals
 from edge_moe.errors import EdgeMoEError
 from edge_moe.tasks import IGNORE_LABEL
+from edge_moe_host.drawing import distinct_palette
 
 CLASS_NAMES = (
     "wall", "floor", "cabinet", "bed", "chair", "sofa", "table", "door", "window", "bookshelf",

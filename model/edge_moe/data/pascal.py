@@ -29,7 +29,6 @@ from edge_moe.data.base import (
     IndexMap,
     Split,
     check_tasks,
-    distinct_palette,
     folder_content,
     read_split,
 )
@@ -37,6 +36,7 @@ from edge_moe.data.images import read_label, read_mat, read_mat_array
 from edge_moe.data.nyud import decode_normals
 from edge_moe.errors import EdgeMoEError
 from edge_moe.tasks import IGNORE_LABEL
+from edge_moe_host.drawing import distinct_palette
 
 CLASS_NAMES = (
     "background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair",

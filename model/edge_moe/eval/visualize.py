@@ -8,19 +8,21 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from matplotlib import colormaps
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from scipy.special import expit
 
-from edge_moe.data.base import DepthKind, distinct_palette
 from edge_moe.errors import EdgeMoEError
 from edge_moe.files import replacing
 from edge_moe.tasks import IGNORE_LABEL, TASKS
-
-IGNORED_CLASS = (255, 255, 255)
-IGNORED_GREY = 128  # binary labels
-DEPTH_PERCENTILE = 98  # of the valid depths: end of the colour range, so that few far pixels do not fill it
+from edge_moe_host import result
+from edge_moe_host.drawing import (
+    UNKNOWN_COLOUR,
+    DepthKind,
+    depth_colours,
+    depth_limit,
+    distinct_palette,
+    draw_values,
+)
 
 _DPI = 100
 _CELL = 512  # pixels; pictures are scaled to fit a square of this size, whole factors when enlarging
@@ -35,21 +37,7 @@ def decode(task: str, prediction: np.ndarray) -> np.ndarray:
 
     Classes: uint8 H x W. Binary: float probability H x W. Normals: unit float H x W x 3. Depth: H x W.
     """
-    kind = TASKS[task].kind
-    if kind == "classes":
-        return prediction.argmax(axis=0).astype(np.uint8)
-    if kind == "binary":
-        return expit(prediction[0])
-    if kind == "vector":
-        vectors = prediction.transpose(1, 2, 0)
-        return vectors / np.maximum(np.linalg.norm(vectors, axis=2, keepdims=True), 1e-12)
-    return prediction[0]
-
-
-def depth_limit(depth: np.ndarray) -> float:
-    """End of the colour range 0 .. limit: the 98th percentile of the valid (finite, positive) depths."""
-    valid = depth[np.isfinite(depth) & (depth > 0)]
-    return float(np.percentile(valid, DEPTH_PERCENTILE)) if len(valid) else 1.0
+    return result.decode(TASKS[task].kind, prediction.transpose(1, 2, 0))
 
 
 def draw(
@@ -62,37 +50,9 @@ def draw(
 ) -> np.ndarray:
     """Draw a label, or a prediction in the form of a label (:func:`decode`), as uint8 H x W x 3 RGB.
 
-    Classes in the colours of ``palette`` (uint8 C x 3; default
-    :func:`edge_moe.data.base.distinct_palette`), ignored pixels white. Binary tasks in grey,
-    ignored pixels at 128. Normals as 127.5 (n + 1), ignored pixels black. Depth from 0 to ``limit``
-    (default :func:`depth_limit`) in the colours "plasma", near bright and far dark, invalid black.
+    The rules are those of :func:`edge_moe_host.drawing.draw_values`.
     """
-    kind = TASKS[task].kind
-    if kind == "classes":
-        colours = np.full((256, 3), IGNORED_CLASS, dtype=np.uint8)
-        known = distinct_palette(IGNORE_LABEL) if palette is None else palette
-        colours[: len(known)] = known
-        return colours[values]
-    if kind == "binary":
-        grey = np.round(np.clip(np.asarray(values, np.float32), 0, 1) * 255).astype(np.uint8)
-        if np.issubdtype(values.dtype, np.integer):
-            grey[values == IGNORE_LABEL] = IGNORED_GREY
-        return np.repeat(grey[..., None], 3, axis=2)
-    if kind == "vector":
-        drawn = np.round(np.clip(127.5 * (values + 1), 0, 255)).astype(np.uint8)
-        drawn[~values.any(axis=2)] = 0
-        return drawn
-    valid = np.isfinite(values) & (values > 0)
-    scaled = np.where(valid, values, 0) / (depth_limit(values) if limit is None else limit)
-    drawn = _depth_colours(scaled, depth_kind)
-    drawn[~valid] = 0
-    return drawn
-
-
-def _depth_colours(fraction: np.ndarray, depth_kind: DepthKind) -> np.ndarray:
-    """RGB of fractions of the depth range; the bright end is the near one."""
-    name = "plasma_r" if depth_kind == "metric" else "plasma"
-    return np.round(colormaps[name](np.clip(fraction, 0, 1))[..., :3] * 255).astype(np.uint8)
+    return draw_values(TASKS[task].kind, values, palette=palette, limit=limit, depth_kind=depth_kind)
 
 
 @dataclass(frozen=True)
@@ -213,7 +173,7 @@ def _legend(
         if index < len(colours)
     ]
     if IGNORE_LABEL in present:
-        entries.append(("ignored", np.array(IGNORED_CLASS, dtype=np.uint8)))
+        entries.append(("ignored", np.array(UNKNOWN_COLOUR, dtype=np.uint8)))
     return _Legend(task, entries)
 
 
@@ -259,7 +219,7 @@ def _arrange(
 
 def _paint_bar(canvas: _Canvas, y: int, x: int, width: int, limit: float, depth_kind: DepthKind) -> None:
     """Colour bar from 0 to ``limit`` with five ticks."""
-    gradient = _depth_colours(np.linspace(0, 1, width), depth_kind)
+    gradient = depth_colours(np.linspace(0, 1, width), depth_kind)
     canvas.paint(y + 10, x, np.repeat(gradient[None], 16, axis=0))
     unit = " m" if depth_kind == "metric" else ""
     for part in range(5):

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The backend ``onnx``: each task's ``path.onnx`` in stock onnxruntime, on a CPU or a GPU.
+
+The graphs are those that the bundle was compiled from; the bundle's manifest has their hashes.
+"""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edge_moe_host import manifest
+from edge_moe_host.accelerator import Accelerator
+from edge_moe_host.errors import BackendError, DeviceError
+from edge_moe_host.result import Raw
+
+PATH_FILE = "path.onnx"
+PROVIDERS = {
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
+}
+_QUIET = 4  # onnxruntime's log level for what ends the program
+
+
+class OnnxAccelerator(Accelerator):
+    """``graphs``: the folder that ``edge-moe export`` wrote, with TASK/path.onnx. ``provider``: cpu, cuda or
+    tensorrt; what a GPU's provider cannot do runs on the CPU. ``threads``: of the CPU, for one operator."""
+
+    def _open(self, graphs: str | Path | None = None, provider: str = "cpu", threads: int = 1) -> None:
+        self._sessions: dict[str, Any] = {}
+        if graphs is None:
+            raise BackendError(
+                "backend 'onnx' needs the graphs that the bundle was compiled from: give graphs=, the folder "
+                "that edge-moe export wrote."
+            )
+        providers = available_providers()
+        if provider not in providers:
+            raise BackendError(
+                f"onnxruntime has no provider '{provider}' here: it has {', '.join(providers)}."
+            )
+        for task in self.bundle.tasks.values():
+            path = Path(graphs) / task.name / PATH_FILE
+            content = _read(path)
+            if manifest.file_hash(content) != task.entry.graph:
+                raise BackendError(
+                    f"'{path}' is not the graph that task '{task.name}' of bundle '{self.bundle.path}' was "
+                    "compiled from: compile it again, or give the folder that it was exported to."
+                )
+            self._sessions[task.name] = _session(content, str(path), provider, threads)
+
+    def _run_raw(self, task: str, image: np.ndarray) -> Raw:
+        start = time.perf_counter()
+        try:
+            (raw,) = self._sessions[task].run(["head.out"], {"image": image[None]})
+        except Exception as error:  # onnxruntime's exceptions share no class of their own
+            raise DeviceError(f"onnxruntime cannot run task '{task}': {_reason(error)}.") from None
+        return Raw(raw[0], None, time.perf_counter() - start)
+
+    def _close(self) -> None:
+        self._sessions = {}
+
+
+def available_providers() -> tuple[str, ...]:
+    """Which of cpu, cuda and tensorrt the installed onnxruntime has."""
+    present = _onnxruntime().get_available_providers()
+    return tuple(name for name, provider in PROVIDERS.items() if provider in present)
+
+
+def _onnxruntime() -> Any:
+    try:
+        import onnxruntime
+    except ImportError:
+        raise BackendError(
+            "backend 'onnx' needs onnxruntime: install onnxruntime or onnxruntime-gpu."
+        ) from None
+    return onnxruntime
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise BackendError(f"cannot read '{path}': {error.strerror or error}.") from None
+
+
+def _session(content: bytes, name: str, provider: str, threads: int) -> Any:
+    onnxruntime = _onnxruntime()
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = _QUIET
+    wanted = list(dict.fromkeys([PROVIDERS[provider], PROVIDERS["cpu"]]))
+    try:
+        session = onnxruntime.InferenceSession(content, options, providers=wanted)
+    except Exception as error:
+        raise BackendError(f"onnxruntime cannot load '{name}': {_reason(error)}.") from None
+    if PROVIDERS[provider] not in session.get_providers():  # it falls back without an error
+        raise BackendError(f"onnxruntime could not start its provider '{provider}': it would run on the CPU.")
+    return session
+
+
+def _reason(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__
