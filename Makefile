@@ -4,14 +4,22 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+BOARD_VENV := .venv-board
+BOARD_READY := $(BOARD_VENV)/.ready
+BOARD_BIN := $(BOARD_VENV)/bin
 MIN_TESTS := 2800
+MIN_BOARD_TESTS := 205
 
-.PHONY: help setup demo test test-slow lint bench ablation pretrained clean
+.PHONY: help setup demo test test-unit test-board test-rtl test-slow board-bundles soak lint bench ablation pretrained clean
 
 help:
-	@echo "make demo        train the mini model on rendered street scenes and look at its predictions"
-	@echo "make test        lint, types and the test suite"
+	@echo "make demo        train the mini model, run it on every backend, and write demo/report.html"
+	@echo "make test        all that follow, then lint and types:"
+	@echo "  make test-unit   pytest on the packages and the C simulation"
+	@echo "  make test-board  driver, demo and notebook on the simulated board"
+	@echo "  make test-rtl    every operator in SystemVerilog with Verilator, and the proofs"
 	@echo "make test-slow   the tests marked slow"
+	@echo "make soak        10,000 frames on the simulated board, with faults"
 	@echo "make bench       speed, as ratios within one run"
 	@echo "make ablation    routing modes against single-task and dense models (about an hour)"
 	@echo "make pretrained  train the model under model/edge_moe/pretrained again (75 minutes)"
@@ -25,8 +33,34 @@ $(READY): pyproject.toml requirements.lock requirements-headers.txt
 	$(BIN)/pip install --quiet --no-deps --requirement requirements-headers.txt
 	@touch $@
 
-test: lint
+# pynq in an environment of its own, for the simulated board.
+$(BOARD_READY): requirements-board.txt host/pyproject.toml | $(READY)
+	$(PYTHON) -m venv $(BOARD_VENV)
+	$(BOARD_VENV)/bin/pip install --quiet --requirement requirements-board.txt
+	$(BOARD_VENV)/bin/pip install --quiet --no-deps --editable host
+	@touch $@
+
+test: lint test-unit test-board test-rtl
+
+test-unit: $(READY)
 	$(BIN)/pytest -m "not slow" --min-passed $(MIN_TESTS)
+
+# Bundles for the board are made where the compiler is; they cost seconds.
+board-bundles: $(READY) $(BOARD_READY)
+	@$(MAKE) --no-print-directory -C hls csim
+	$(BIN)/python tests/board/make_bundles.py
+
+test-board: board-bundles
+	$(BOARD_BIN)/pytest tests/board --min-passed $(MIN_BOARD_TESTS)
+
+# The kernels as Verilog are stand-ins for what an HLS tool writes.
+test-rtl: $(READY)
+	$(MAKE) --no-print-directory -C sim
+	$(MAKE) --no-print-directory -C sim DUT=hls RTL=../tests/hls_verilog
+	$(MAKE) --no-print-directory -C rtl formal
+
+soak: board-bundles
+	$(BOARD_BIN)/python board/zcu104/soak.py --frames 10000
 
 test-slow: $(READY)
 	$(BIN)/pytest -m slow
@@ -42,15 +76,11 @@ clean:
 # One thread to train and one process to render: the same numbers and about the same time everywhere.
 DEMO_ENV := OMP_NUM_THREADS=1
 
-# Stops and continues: a run that was interrupted resumes, one that is done is kept until `make clean`.
+# Stops and continues: a step that was interrupted resumes, one that is done is kept until `make clean`.
+# The simulated board has an environment of its own; where that cannot be made the demo goes on without.
 demo: $(READY)
-	@test -f demo/run/done || { \
-	  if [ -f demo/run/last.pt ]; then resume=--resume; fi; \
-	  $(DEMO_ENV) $(BIN)/edge-moe train mini --data scenes --out demo/run --set train.workers=1 $$resume \
-	    && touch demo/run/done; }
-	$(DEMO_ENV) $(BIN)/edge-moe eval demo/run/best.pt --json demo/metrics.json --usage demo/expert_usage.png
-	$(DEMO_ENV) $(BIN)/edge-moe show demo/run/best.pt --data scenes --count 6 --out demo/pictures
-	@echo "Pictures: demo/pictures/  expert usage: demo/expert_usage.png  metrics: demo/metrics.json"
+	@$(MAKE) --no-print-directory $(BOARD_READY) || echo "$(BOARD_VENV) could not be set up (see above)."
+	$(DEMO_ENV) $(BIN)/edge-moe demo --out demo
 
 bench: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/edge-moe bench

@@ -154,7 +154,7 @@ class Accelerator(ABC):
     def run_tasks(
         self, image: np.ndarray | str | Path, tasks: Sequence[str] | None = None
     ) -> dict[str, Result]:
-        """The same picture through several tasks, by default all of the bundle."""
+        """Task -> result of :meth:`run` of the same picture, by default for all tasks of the bundle."""
         picture = as_image(image)
         names = [self._program(task).name for task in (self.tasks if tasks is None else tasks)]
         return {task: self.run(picture, task) for task in names}
@@ -191,7 +191,10 @@ class Accelerator(ABC):
     # What run and stream are made of
 
     def launch(self, name: str, picture: np.ndarray, image: np.ndarray, task: str) -> Launch:
-        """Submit ``image``, which is ``picture`` at the task's size; waits for a slot."""
+        """Submit ``image``, uint8 [H, W, 3], which is ``picture`` at the task's size; waits for a slot.
+
+        ClosedError, or DeviceError where the device refuses the frame.
+        """
         with self._lock:
             self._check_open()
             while len(self._flights) >= self.slots:

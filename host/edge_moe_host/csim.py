@@ -132,7 +132,8 @@ class Csim:
     ) -> Registers:
         """Start the accelerator on uint8 buffers; ``output`` is written in place.
 
-        ``program``: instructions up to the end of the buffer, from the ``offset``-th on. CsimError when the
+        ``program`` [bytes]: instructions up to the end of the buffer, from the ``offset``-th on. ``weights``
+        [bytes]: the weight image. ``image`` [H, W, 3]. ``output`` [h*w, row bytes]. CsimError when the
         streams between its parts deadlock, overflow or keep leftovers.
         """
         image_bytes = image.nbytes
@@ -204,7 +205,7 @@ def open_csim(bundle: Bundle, library: Path | None = None) -> Csim:
 
 
 def program_bytes(program: TaskProgram) -> np.ndarray:
-    """uint8: the program as it stands in memory."""
+    """uint8 [bytes]: the program as it stands in memory."""
     return np.frombuffer(b"".join(map(encode, program.instructions)), dtype=np.uint8)
 
 

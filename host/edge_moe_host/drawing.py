@@ -33,7 +33,7 @@ _DARK_TO_BRIGHT = _shades()
 
 
 def distinct_palette(count: int) -> np.ndarray:
-    """``count`` well separated colours, uint8 C x 3 RGB; class 0 is black.
+    """``count`` well separated colours, uint8 [count, 3] RGB; class 0 is black.
 
     Bit-reversal colours: three bits of the class index choose the highest bit of R, G and B, the
     next three the second highest, and so on, as PASCAL VOC colours its label maps.
@@ -49,7 +49,8 @@ def distinct_palette(count: int) -> np.ndarray:
 
 
 def depth_limit(depth: np.ndarray) -> float:
-    """End of the colour range 0 .. limit: the 98th percentile of the valid (finite, positive) depths."""
+    """End of the colour range 0 .. limit, in the unit of ``depth`` [h, w]: the 98th percentile of the valid
+    (finite, positive) depths; 1 when there are none."""
     valid = depth[np.isfinite(depth) & (depth > 0)]
     return float(np.percentile(valid, DEPTH_PERCENTILE)) if len(valid) else 1.0
 
@@ -62,9 +63,9 @@ def draw_values(
     limit: float | None = None,
     depth_kind: DepthKind = "metric",
 ) -> np.ndarray:
-    """Draw a label, or a prediction in the form of a label, as uint8 H x W x 3 RGB.
+    """Draw a label, or a prediction in the form of a label, as uint8 RGB [h, w, 3].
 
-    ``kind`` is that of the task: ``classes`` in the colours of ``palette`` (uint8 C x 3; default
+    ``kind`` is that of the task: ``classes`` in the colours of ``palette`` (uint8 [C, 3]; default
     :func:`distinct_palette`), unknown pixels white; ``binary`` in grey, unknown pixels at 128; ``vector`` as
     127.5 (n + 1), unknown (zero) pixels black; ``scalar`` from 0 to ``limit`` (default :func:`depth_limit`),
     near bright and far dark, invalid black.

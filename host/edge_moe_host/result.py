@@ -104,7 +104,7 @@ def decode(kind: str, values: np.ndarray) -> np.ndarray:
 
 
 def probability(logit: np.ndarray) -> np.ndarray:
-    """The logistic function, without overflow."""
+    """The logistic function of every entry, [...], without overflow."""
     small = np.exp(-np.abs(logit))
     return np.where(logit >= 0, 1, small) / (1 + small)
 

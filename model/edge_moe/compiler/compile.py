@@ -58,9 +58,9 @@ def compile_bundle(
 ) -> CompileReport:
     """Compile the tasks of one model into the folder ``out``, which appears whole or not at all.
 
-    ``check`` sees the finished bundle under a
-    temporary name and may raise EdgeMoEError to stop it. Raises EdgeMoEError when the files do not
-    belong together, a node is not supported, or something does not fit the accelerator.
+    ``paths``: one path.onnx for each task. A bundle or an empty folder at ``out`` is replaced. ``check`` sees
+    the finished bundle under a temporary name and may raise EdgeMoEError to stop it. Raises EdgeMoEError when
+    the files do not belong together, a node is not supported, or something does not fit the accelerator.
     """
     graphs = [read_path(Path(path)) for path in paths]
     _check_together(graphs)

@@ -107,7 +107,10 @@ class Estimate:
 
 
 def estimate_task(bundle: Bundle, task: str, routing: Routing | None = None) -> Estimate:
-    """Model one frame of a task on the bundle's accelerator; ``routing`` defaults to an even one."""
+    """Model one frame of a task on the bundle's accelerator; ``routing`` defaults to an even one.
+
+    EdgeMoEError for a task that the bundle does not have.
+    """
     program = task_of(bundle, task)
     accelerator: AcceleratorConfig = from_dict(AcceleratorConfig, bundle.manifest.accelerator.config)
     routing = uniform_routing(program) if routing is None else routing
@@ -188,7 +191,7 @@ def measured_routing(bundle: Bundle, task: str, images: np.ndarray) -> list[dict
 
 
 def estimate_images(bundle: Bundle, task: str, images: np.ndarray) -> list[Estimate]:
-    """One estimate per image, with its own routing. EdgeMoEError when there are none."""
+    """One estimate per image, uint8 [B, H, W, 3], with its own routing. EdgeMoEError when there are none."""
     if not len(images):
         raise EdgeMoEError("there are no images to take the routing from: give at least one.")
     return [estimate_task(bundle, task, routing) for routing in measured_routing(bundle, task, images)]

@@ -56,7 +56,10 @@ def run_program(bundle: Bundle, task: str, images: np.ndarray, trace: Trace | No
 
 
 def task_output(bundle: Bundle, task: str, raw: np.ndarray) -> np.ndarray:
-    """The task's map at the image's size from :func:`run_program`'s batch: golden's task_output."""
+    """The task's map at the image's size, of int16 [B, h*w, C] of :func:`run_program`: golden's task_output.
+
+    uint8 [B, H, W] of classes, int32 [B, H, W, C] sums else. EdgeMoEError for an unknown task.
+    """
     out = task_of(bundle, task).entry.output
     return op.task_output(raw, out.height, out.width, out.factor, out.kind == "classes")
 
@@ -236,32 +239,35 @@ class _Machine:
 
 
 def unpack_linear(i: Instruction, block: np.ndarray) -> Linear:
-    """Weights of LINEAR."""
+    """Weights int8 [out, in], biases and multipliers of LINEAR from its block, uint8 [bytes]."""
     return Linear(
         *weights.read_linear(block, i.out_channels, i.in_channels, i.weight_bits), i.shift, i.weight_bits
     )
 
 
 def unpack_norm(i: Instruction, block: np.ndarray) -> LayerNorm:
-    """Parameters of LAYERNORM."""
+    """gamma int16 [D] and beta int32 [D] of LAYERNORM from its block, uint8 [bytes]."""
     beta, gamma = weights.read_parameters(block, i.in_channels)
     return LayerNorm(gamma, beta, i.shift, i.epsilon)
 
 
 def unpack_attention(i: Instruction, block: np.ndarray) -> Attention:
-    """Parameters of ATTENTION; its heads are as wide as they are stored."""
+    """Multipliers of ATTENTION, of logits [heads] and result [channels], from its block, uint8 [bytes].
+
+    Its heads are as wide as they are stored.
+    """
     logit, out = weights.read_parameters(block, i.out_channels)
     per_head = logit.reshape(i.heads, -1)[:, 0]
     return Attention(i.heads, _NO_LINEAR, per_head, i.shift, out, i.shift2, _NO_LINEAR)
 
 
 def unpack_gate(i: Instruction, block: np.ndarray) -> Gate:
-    """Weights of GATE."""
+    """Weights int16 [experts, in] and biases of GATE from its block, uint8 [bytes]."""
     return Gate(*weights.read_gate(block, i.experts, i.in_channels), i.multiplier, i.shift, i.top_k)
 
 
 def unpack_conv(i: Instruction, block: np.ndarray) -> Linear:
-    """Weights of CONV3X3: int8 [out, 3, 3, in]."""
+    """Weights of CONV3X3, int8 [out, 3, 3, in], from its block, uint8 [bytes]."""
     padded = TILE * tiles(i.in_channels)
     flat, bias, multiplier = weights.read_linear(block, i.out_channels, 9 * padded, i.weight_bits)
     weight = np.ascontiguousarray(flat.reshape(-1, 3, 3, padded)[..., : i.in_channels])

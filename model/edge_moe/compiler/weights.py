@@ -17,7 +17,7 @@ LOW_BITS = 7  # of a gate weight's low half: [-64, 63]
 
 
 def weight_bits(weight: np.ndarray) -> int:
-    """Fewest bits, 2 to 8, whose symmetric range +-(2**(bits-1) - 1) holds every weight."""
+    """Fewest bits, 2 to 8, whose symmetric range +-(2**(bits-1) - 1) holds every weight, int8 [...]."""
     return max(2, int(np.abs(weight.astype(np.int64)).max(initial=0)).bit_length() + 1)
 
 
@@ -65,7 +65,7 @@ def _parameters(first: np.ndarray, second: np.ndarray) -> list[np.ndarray]:
 
 
 def parameter_block(first: np.ndarray, second: np.ndarray) -> bytes:
-    """A block of parameters alone: 32-bit and 16-bit values per channel."""
+    """A block of parameters alone: 32-bit ``first`` [C] and 16-bit ``second`` [C]."""
     return np.concatenate(_parameters(first, second)).tobytes()
 
 

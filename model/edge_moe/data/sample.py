@@ -17,7 +17,7 @@ from torch import Tensor
 from edge_moe.errors import EdgeMoEError
 from edge_moe.tasks import IGNORE_LABEL, TASKS
 
-Sample = dict[str, np.ndarray]
+Sample = dict[str, np.ndarray]  # "image" and the arrays of the tasks
 
 IMAGE = "image"
 

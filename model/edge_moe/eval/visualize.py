@@ -253,7 +253,7 @@ def _paint_legends(
 def usage_heatmap(usage: Mapping[str, np.ndarray], path: Path, blocks: Sequence[int] | None = None) -> None:
     """Write a PNG with one heat map per task: MoE blocks down, experts across.
 
-    ``usage``: task -> counts [blocks, experts] (:class:`EvaluationResult.usage`). A cell is the
+    ``usage``: task -> counts [blocks, experts] (``EvaluationResult.usage``). A cell is the
     share of the block's token-to-expert assignments (tokens times top-k), so that each row sums to
     100 %. ``blocks`` are the indices of the blocks (default 0, 1, ...). The file appears whole or
     not at all.

@@ -1,0 +1,225 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pictures, a video or a camera through the accelerator, which changes its task with every frame.
+
+    python demo.py BUNDLE photo.jpg pictures/ clip.mp4 --out overlays   # overlays and a table
+    python demo.py BUNDLE --camera 0 --serve 8080                       # a live page for browsers
+    python demo.py BUNDLE photo.jpg --simulated                         # without a board
+
+Pictures go through every task, one after the other; the frames of a video or a camera take turns. With
+``--serve`` everything starts again at its end until Ctrl-C.
+"""
+
+import argparse
+import contextlib
+import itertools
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+try:
+    from demo_figures import Stretch, table
+    from demo_web import DemoServer, Live, encode
+
+    from edge_moe_host.accelerator import Accelerator
+    from edge_moe_host.errors import EdgeMoEHostError, ImageError, TaskError
+    from edge_moe_host.images import IMAGE_SUFFIXES, Frame, frames, is_camera
+    from edge_moe_host.result import Result
+except ImportError as missing:
+    print(f"demo: {missing}: run install.sh, then this with the Python that it names.", file=sys.stderr)
+    sys.exit(2)
+
+STRETCH_SECONDS, LONGEST_STRETCH = 1.0, 10.0  # figures are of stretches with a frame of every task
+OUT = Path("overlays")
+INTERRUPTED = 130
+
+
+def is_still(source: Any) -> bool:
+    """Whether a source is a picture or a folder of pictures, in whose frames no time passes."""
+    path = Path(str(source))
+    return not is_camera(source) and (path.is_dir() or path.suffix.lower() in IMAGE_SUFFIXES)
+
+
+def open_sources(sources: Sequence[Any]) -> list[Iterator[Frame]]:
+    """The frames of each; ImageError at once for one that cannot be used."""
+    return [frames(source) for source in sources]
+
+
+def in_turn(
+    opened: list[Iterator[Frame]], sources: Sequence[Any], tasks: Sequence[str], endless: bool
+) -> Iterator[Frame]:
+    """The frames of all sources, those of still ones once for each task. Names are unique in a round."""
+    while True:
+        for number, (source, pictures) in enumerate(zip(sources, opened, strict=True), 1):
+            times = len(tasks) if is_still(source) else 1
+            for frame in pictures:
+                name = frame.name if len(sources) == 1 else f"{number}_{frame.name}"
+                yield from itertools.repeat(Frame(name, frame.image), times)
+        if not endless:
+            return
+        opened = open_sources(sources)
+
+
+def run(
+    accelerator: Any,
+    results: Iterator[Result],
+    total: Stretch,
+    seen: Callable[[Result], None],
+    measured: Callable[[Stretch], None],
+) -> None:
+    """Take all results; ``total`` is right even when Ctrl-C ends this."""
+    more = True
+    while more:
+        stretch, energy = Stretch(list(total.frames)), None
+        try:
+            with accelerator.power.measure() as energy:
+                more = _for_a_while(results, stretch, seen)
+        finally:
+            if energy is not None:
+                stretch.end(energy)
+                total.add(stretch)
+        measured(stretch)
+
+
+def _for_a_while(results: Iterator[Result], stretch: Stretch, seen: Callable[[Result], None]) -> bool:
+    """Whether there may be more."""
+    begin = time.monotonic()
+    for result in results:
+        stretch.count(result)
+        seen(result)
+        passed = time.monotonic() - begin
+        if passed > (STRETCH_SECONDS if all(stretch.frames.values()) else LONGEST_STRETCH):
+            return True
+    return False
+
+
+class Overlays:
+    """Writes an overlay of each result into a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise EdgeMoEHostError(f"cannot make folder '{folder}': {error.strerror or error}.") from None
+        self.folder = folder
+
+    def __call__(self, result: Result) -> None:
+        path = self.folder / f"{result.name}_{result.task}.png"
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            temporary.write_bytes(encode(result.draw(result.image), "PNG"))
+            os.replace(temporary, path)
+        except OSError as error:
+            raise EdgeMoEHostError(f"cannot write '{path}': {error.strerror or error}.") from None
+        finally:
+            temporary.unlink(missing_ok=True)
+        print(f"{path}  {result.task}  {1e3 * result.seconds:.3f} ms", flush=True)
+
+
+@contextlib.contextmanager
+def open_board(args: argparse.Namespace) -> Iterator[Any]:
+    """The bundle on the board that the arguments name."""
+    options = {"bitstream": args.bitfile, "address": args.address}
+    with contextlib.ExitStack() as stack:
+        if args.simulated:
+            from simulated import simulated_board
+
+            options["device"] = stack.enter_context(simulated_board(args.bundle))
+        yield stack.enter_context(Accelerator.open("pynq", args.bundle, **options))
+
+
+def demo(args: argparse.Namespace) -> bool:
+    """Everything that the command does; False when Ctrl-C ended it. EdgeMoEHostError for what is wrong."""
+    sources = args.sources if args.camera is None else [args.camera]
+    if not sources:
+        raise ImageError("there is nothing to show: name pictures, folders or videos, or give --camera.")
+    opened = open_sources(sources)
+    with open_board(args) as accelerator:
+        tasks = args.task.split(",") if args.task else list(accelerator.tasks)
+        if len(set(tasks)) < len(tasks):
+            raise TaskError(f"--task {args.task} names a task twice.")
+        name, simulated = getattr(accelerator.device, "name", "board"), accelerator.power.simulated
+        source = in_turn(opened, sources, tasks, args.serve is not None)
+        policy = "latest" if all(map(is_camera, sources)) else "block"
+        stream = accelerator.stream(source, tasks, policy=policy)
+        total = Stretch(tasks)
+        print(f"{name}: {args.bundle}, {', '.join(tasks)}", flush=True)
+        whole = True
+        with contextlib.closing(stream):
+            results = itertools.islice(stream, args.frames)
+            try:
+                if args.serve is None:
+                    run(accelerator, results, total, Overlays(args.out), lambda _: None)
+                else:
+                    live = Live(tasks, board=name, simulated=simulated, bundle=args.bundle.name)
+                    with DemoServer(live, *args.serve) as server:
+                        print(f"{server.url}  (Ctrl-C ends)", flush=True)
+                        run(accelerator, results, total, live.show, live.measured)
+            except KeyboardInterrupt:
+                print("stopped", flush=True)
+                whole = False
+        print(table(total, simulated))
+    return whole
+
+
+def _port(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    if not port.isdecimal() or int(port) > 65535:
+        raise argparse.ArgumentTypeError(f"'{text}' is no port: give [ADDRESS:]PORT, such as 8080")
+    return host, int(port)
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"'{text}' is no number of frames: give 1 or more")
+    return int(text)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """One sentence, without the usage."""
+        self.exit(2, f"{self.prog}: {message}; see --help.\n")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command's arguments."""
+    assert __doc__
+    parser = _Parser(prog="demo", description=__doc__.partition("\n")[0])
+    parser.add_argument("bundle", type=Path, metavar="BUNDLE")
+    parser.add_argument("sources", nargs="*", type=Path, metavar="SOURCE", help="picture, folder or video")
+    parser.add_argument("--camera", type=int, metavar="N", help="USB camera /dev/videoN in place of sources")
+    parser.add_argument("--task", metavar="A,B", help="tasks that take turns (all of the bundle)")
+    parser.add_argument("--bitfile", type=Path, metavar="FILE", help="overlay, with its .hwh beside it")
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--simulated", action="store_true", help="run on the simulated board")
+    where.add_argument("--address", metavar="HOST", help="a board that runs PYNQ.remote")
+    out = parser.add_mutually_exclusive_group()
+    out.add_argument("--out", type=Path, default=OUT, metavar="DIR", help=f"overlay pictures ({OUT})")
+    out.add_argument("--serve", type=_port, metavar="[ADDRESS:]PORT", help="a live web page instead")
+    parser.add_argument("--frames", type=_count, metavar="N", help="stop after so many")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; 2 for bad input or a board that fails, 130 where Ctrl-C left pictures undone."""
+    args = parser().parse_args(argv)
+    if args.sources and args.camera is not None:
+        parser().error("give sources or --camera, not both")
+    try:
+        whole = demo(args)
+    except EdgeMoEHostError as error:
+        print(f"demo: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped", flush=True)
+        return INTERRUPTED
+    endless = args.serve is not None or args.camera is not None
+    return 0 if whole or endless else INTERRUPTED
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: the board is given back
+    sys.exit(main())

@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A ``.bit`` and ``.hwh`` pair for the simulated board, as the block design in ``vivado/`` gives it.
+
+The hardware handoff describes the same cells, addresses, registers and interrupt; pynq's own parser reads it.
+The bitstream has a real header, and for a configuration the hash of the accelerator's configuration: the
+simulated board loads the C simulation of that accelerator when it is downloaded.
+"""
+
+import struct
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from xml.etree import ElementTree
+from xml.etree.ElementTree import Element, SubElement
+
+from edge_moe_host.driver import VLNV
+from edge_moe_host.registers import CONTROL, MASTERS, REGISTERS, Register
+
+CELL = "accelerator"
+CONTROL_ADDRESS, CONTROL_RANGE = 0xA0000000, 0x10000
+PART, BOARD = "xczu7ev-ffvc1156-2-e", "xilinx.com:zcu104:part0:1.1"
+MARK = b"edge-moe simulated "  # what a configuration begins with here
+_SYNC = bytes.fromhex("ffffffffaa995566")
+_AXI = "xilinx.com:interface:aximm:1.0"
+# Vitis HLS's names where they are not an argument's own, and bits of the control registers.
+_RENAMED = {"ap_ctrl": "CTRL", "gie": "GIER", "ier": "IP_IER", "isr": "IP_ISR", "output": "output_r"}
+_FIELDS = {
+    "ap_ctrl": (("AP_START", 0, 1), ("AP_DONE", 1, 1), ("AP_IDLE", 2, 1), ("AP_READY", 3, 1),
+                ("AUTO_RESTART", 7, 1), ("INTERRUPT", 9, 1)),
+    "gie": (("Enable", 0, 1),),
+    "ier": (("CHAN0_INT_EN", 0, 1), ("CHAN1_INT_EN", 1, 1)),
+    "isr": (("CHAN0_INT_ST", 0, 1), ("CHAN1_INT_ST", 1, 1)),
+}  # fmt: skip
+_PS_WIDTHS = {"C_MAXIGP0_DATA_WIDTH": "32", **{f"C_SAXIGP{port}_DATA_WIDTH": "128" for port in range(2, 6)}}
+
+
+def write_design(folder: Path, config_hash: str, registers: Mapping[str, Register] = REGISTERS) -> Path:
+    """``edge_moe_HASH.bit`` and ``.hwh`` in ``folder``; the path of the first."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"edge_moe_{config_hash}.bit"
+    path.write_bytes(bitstream(config_hash))
+    tree = ElementTree.ElementTree(handoff(registers))
+    ElementTree.indent(tree)
+    tree.write(path.with_suffix(".hwh"), encoding="UTF-8", xml_declaration=True)
+    return path
+
+
+def bitstream(config_hash: str) -> bytes:
+    """A .bit file: its header, and a configuration that names the accelerator."""
+
+    def text(key: bytes, value: str) -> bytes:
+        data = value.encode() + b"\0"
+        return key + struct.pack(">H", len(data)) + data
+
+    header = struct.pack(">H", 9) + bytes.fromhex("0ff00ff00ff00ff000") + struct.pack(">H", 1)
+    header += text(b"a", "edge_moe_wrapper;UserID=0XFFFFFFFF;Version=simulated") + text(b"b", PART)
+    header += text(b"c", "2000/01/01") + text(b"d", "00:00:00")
+    data = _SYNC + MARK + config_hash.encode()
+    data += bytes(-len(data) % 4)
+    return header + b"e" + struct.pack(">I", len(data)) + data
+
+
+def configured_hash(data: bytes) -> str:
+    """The accelerator that a configuration holds; RuntimeError for the configuration of something else."""
+    _, mark, rest = data.partition(MARK)
+    if not mark:
+        raise RuntimeError("the simulated board takes only bitstreams that were made for it")
+    return rest[:16].decode("ascii")
+
+
+def handoff(registers: Mapping[str, Register]) -> Element:
+    """The .hwh as an element tree."""
+    root = Element("EDKSYSTEM", EDWVERSION="1.2", VIVADOVERSION="2022.2")
+    SubElement(root, "SYSTEMINFO", ARCH="zynquplus", BOARD=BOARD, DEVICE="xczu7ev", NAME="edge_moe")
+    SubElement(root, "EXTERNALPORTS")
+    SubElement(root, "EXTERNALINTERFACES")
+    modules = SubElement(root, "MODULES")
+    _accelerator(modules, registers)
+    _interconnect(modules)
+    _processor(modules)
+    return root
+
+
+def _module(parent: Element, cell: str, vlnv: str, **attributes: str) -> Element:
+    name, version = vlnv.split(":")[2:]
+    return SubElement(parent, "MODULE", FULLNAME=f"/{cell}", INSTANCE=cell, MODTYPE=name, VLNV=vlnv,
+                      HWVERSION=version, IPTYPE="PERIPHERAL", **attributes)  # fmt: skip
+
+
+def _connect(ports: Element, name: str, direction: str, net: str, others: Sequence[tuple[str, str]],
+             kind: str = "undef") -> None:  # fmt: skip
+    port = SubElement(ports, "PORT", DIR=direction, NAME=name, SIGIS=kind, SIGNAME=net)
+    connections = SubElement(port, "CONNECTIONS")
+    for instance, pin in others:
+        SubElement(connections, "CONNECTION", INSTANCE=instance, PORT=pin)
+
+
+def _accelerator(modules: Element, registers: Mapping[str, Register]) -> None:
+    module = _module(modules, CELL, VLNV)
+    blocks = SubElement(module, "ADDRESSBLOCKS")
+    block = SubElement(blocks, "ADDRESSBLOCK", ACCESS="read-write", INTERFACE="s_axi_control", NAME="Reg",
+                       RANGE=str(CONTROL_RANGE), USAGE="register")  # fmt: skip
+    listing = SubElement(block, "REGISTERS")
+    for register in registers.values():
+        _register(listing, register)
+    SubElement(module, "PARAMETERS")
+    ports = SubElement(module, "PORTS")
+    _connect(ports, "ap_clk", "I", "ps_pl_clk0", [("ps", "pl_clk0")], "clk")
+    _connect(ports, "ap_rst_n", "I", "ps_pl_resetn0", [("ps", "pl_resetn0")], "rst")
+    _connect(ports, "interrupt", "O", "accelerator_interrupt", [("ps", "pl_ps_irq0")], "INTERRUPT")
+    buses = SubElement(module, "BUSINTERFACES")
+    SubElement(buses, "BUSINTERFACE", BUSNAME="control_M00_AXI", DATAWIDTH="32", NAME="s_axi_control",
+               TYPE="SLAVE", VLNV=_AXI)  # fmt: skip
+    for master in MASTERS:
+        SubElement(buses, "BUSINTERFACE", BUSNAME=f"{CELL}_m_axi_gmem_{master}", DATAWIDTH="128",
+                   NAME=f"m_axi_gmem_{master}", TYPE="MASTER", VLNV=_AXI)  # fmt: skip
+
+
+def _register(listing: Element, register: Register) -> None:
+    """One 32-bit register, or two for 64 bits, with the names that Vitis HLS gives them."""
+    name = _RENAMED.get(register.name, register.name)
+    words = register.bits // 32
+    for word in range(words):
+        entry = SubElement(listing, "REGISTER", NAME=f"{name}_{word + 1}" if words > 1 else name)
+        control = register in CONTROL
+        access = "read-write" if control else "write-only" if register.access == "rw" else "read-only"
+        offset = str(register.offset + 4 * word)
+        _properties(entry, DESCRIPTION=register.doc, ADDRESS_OFFSET=offset, SIZE="32",
+                    ACCESS=access, IS_ENABLED="true", RESET_VALUE="0")  # fmt: skip
+        fields = SubElement(entry, "FIELDS")
+        for field, first, bits in _FIELDS.get(register.name, ((name, 0, 32),)):
+            place = SubElement(fields, "FIELD", NAME=field)
+            _properties(place, DESCRIPTION=register.doc, ADDRESS_OFFSET=str(first), ACCESS=access,
+                        BIT_OFFSET=str(first), BIT_WIDTH=str(bits))  # fmt: skip
+
+
+def _properties(parent: Element, **values: str) -> None:
+    for name, value in values.items():
+        SubElement(parent, "PROPERTY", NAME=name, VALUE=value)
+
+
+def _interconnect(modules: Element) -> None:
+    """The SmartConnect between the processor and the registers; pynq walks past it by addresses."""
+    module = _module(modules, "control", "xilinx.com:ip:smartconnect:1.0")
+    SubElement(module, "PARAMETERS")
+    SubElement(module, "PORTS")
+    SubElement(module, "BUSINTERFACES")
+
+
+def _processor(modules: Element) -> None:
+    module = _module(modules, "ps", "xilinx.com:ip:zynq_ultra_ps_e:3.4", IS_PL="FALSE")
+    parameters = SubElement(module, "PARAMETERS")
+    values = dict(_PS_WIDTHS)
+    for clock in range(4):
+        prefix = f"PSU__CRL_APB__PL{clock}_REF_CTRL__"
+        values |= {f"PSU__FPGA_PL{clock}_ENABLE": str(int(clock == 0)), f"{prefix}DIVISOR0": "15",
+                   f"{prefix}DIVISOR1": "1", f"{prefix}SRCSEL": "IOPLL",
+                   f"{prefix}ACT_FREQMHZ": "99.999001"}  # fmt: skip
+    for name, value in values.items():
+        SubElement(parameters, "PARAMETER", NAME=name, VALUE=value)
+    ports = SubElement(module, "PORTS")
+    _connect(ports, "pl_clk0", "O", "ps_pl_clk0", [(CELL, "ap_clk")], "clk")
+    _connect(ports, "pl_resetn0", "O", "ps_pl_resetn0", [(CELL, "ap_rst_n")], "rst")
+    _connect(ports, "pl_ps_irq0", "I", "accelerator_interrupt", [(CELL, "interrupt")], "INTERRUPT")
+    buses = SubElement(module, "BUSINTERFACES")
+    SubElement(buses, "BUSINTERFACE", BUSNAME="ps_M_AXI_HPM0_FPD", DATAWIDTH="32", NAME="M_AXI_HPM0_FPD",
+               TYPE="MASTER", VLNV=_AXI)  # fmt: skip
+    ranges = SubElement(module, "MEMORYMAP")
+    last = CONTROL_ADDRESS + CONTROL_RANGE - 1
+    SubElement(ranges, "MEMRANGE", ADDRESSBLOCK="Reg", BASEVALUE=f"{CONTROL_ADDRESS:#010X}",
+               HIGHVALUE=f"{last:#010X}", INSTANCE=CELL, MASTERBUSINTERFACE="M_AXI_HPM0_FPD",
+               MEMTYPE="REGISTER", SLAVEBUSINTERFACE="s_axi_control")  # fmt: skip

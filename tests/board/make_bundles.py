@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Bundles, pictures and golden results for the tests of the board, which run where edge_moe is not installed.
+
+    .venv/bin/python tests/board/make_bundles.py
+
+writes into build/board_bundles/ for each network a bundle and ``golden.npz``: ``images`` and each task's raw
+``values``; and ``interface.json``, what the block design connects.
+"""
+
+import dataclasses
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "tests"))
+
+from bundles import compile_network, small_config  # noqa: E402
+from edge_moe.codegen.interface import (  # noqa: E402
+    CONTROL_ADDRESS,
+    CONTROL_RANGE,
+    accelerator_interface,
+)
+from edge_moe.compiler.accelerator import load_accelerator  # noqa: E402
+from edge_moe.config import load_preset  # noqa: E402
+from edge_moe.files import write_text  # noqa: E402
+from edge_moe.golden import run_network  # noqa: E402
+from networks import random_images, random_network  # noqa: E402
+
+OUT = ROOT / "build" / "board_bundles"
+IMAGES = 4
+
+
+def main() -> None:
+    """Make everything that is not there yet, or is older than what it is made of."""
+    OUT.mkdir(parents=True, exist_ok=True)
+    accelerator = load_accelerator("zcu104")
+    other = dataclasses.replace(accelerator, max_tokens=280)
+    write_bundle("small", small_config(), accelerator)
+    write_bundle("other", small_config(), other)
+    write_bundle("mini", load_preset("mini").model, accelerator)
+    shown = accelerator_interface(accelerator)
+    plain = {
+        "vlnv": shown.vlnv,
+        "hash": accelerator.hash(),
+        "control_address": CONTROL_ADDRESS,
+        "control_range": CONTROL_RANGE,
+        "masters": [master.bundle for master in shown.masters],
+    }
+    write_text(OUT / "interface.json", json.dumps(plain, indent=1) + "\n")
+    print(OUT)
+
+
+def write_bundle(name, config, accelerator) -> None:
+    """A random network's bundle, pictures, and what golden makes of them."""
+    folder = OUT / name
+    shutil.rmtree(folder, ignore_errors=True)
+    network = random_network(config, seed=6)
+    compile_network(network, folder, accelerator=accelerator)
+    images = random_images(config, IMAGES, seed=7)
+    values = {task: run_network(network, images, task).raw for task in network.tasks}
+    np.savez(folder / "golden.npz", images=images, **values)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,314 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The demo's page over HTTP and, where chromium is installed, in a browser."""
+
+import http.client
+import io
+import json
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from board_fixtures import ROOT, Sample
+from demo_figures import Stretch
+from demo_web import DemoServer, Live, encode
+from PIL import Image
+
+from edge_moe_host.accelerator import Accelerator
+from edge_moe_host.drawing import depth_colours, depth_limit
+from edge_moe_host.power import Energy
+from edge_moe_host.result import Result
+
+SCRIPT = ROOT / "board" / "zcu104" / "demo.py"
+SECONDS = 100
+CHROMIUM = shutil.which("chromium")
+needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not on PATH")
+SCREEN = (1000, 900)
+
+
+class Page:
+    """A demo that serves one picture again and again, in a process of its own."""
+
+    def __init__(self, sample: Sample, picture: Path) -> None:
+        command = [sys.executable, str(SCRIPT), str(sample.path), str(picture), "--simulated"]
+        self.process = subprocess.Popen(
+            [*command, "--serve", "127.0.0.1:0"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        assert self.process.stdout is not None
+        lines = [self.process.stdout.readline() for _ in range(2)]
+        match = re.match(r"http://127\.0\.0\.1:(\d+)/", lines[1])
+        assert match, (lines, self.process.stderr.read())
+        self.port = int(match[1])
+
+    def get(self, path: str) -> Any:
+        return urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=SECONDS)
+
+    def state(self) -> dict[str, Any]:
+        return json.load(self.get("/state"))
+
+    def measured(self) -> dict[str, Any]:
+        """The state once its figures are there."""
+        deadline = time.monotonic() + SECONDS
+        while not (state := self.state())["measured"]:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        return state
+
+    def end(self) -> tuple[str, str]:
+        self.process.send_signal(signal.SIGINT)
+        return self.process.communicate(timeout=SECONDS)
+
+
+@pytest.fixture(scope="module")
+def results(small: Sample) -> dict[str, Result]:
+    """What the page shows."""
+    with Accelerator.open("csim", small.path) as csim:
+        return csim.run_tasks(np.full((60, 80, 3), 90, np.uint8))
+
+
+@pytest.fixture(scope="module")
+def page(small: Sample, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    picture = tmp_path_factory.mktemp("page") / "plain.png"
+    Image.fromarray(np.full((60, 80, 3), 90, np.uint8)).save(picture)
+    served = Page(small, picture)
+    yield served
+    try:
+        printed, errors = served.end()
+    finally:
+        served.process.kill()
+    assert (errors, served.process.returncode) == ("", 0)  # whatever browsers did
+    assert "\nall " in printed
+
+
+def test_the_page_needs_nothing_else(page: Page) -> None:
+    with page.get("/") as answer:
+        text = answer.read().decode()
+        assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
+        assert answer.headers["Cache-Control"] == "no-store"
+    assert text.startswith("<!DOCTYPE html>")
+    assert re.findall(r"(?:https?:)?//[a-z]", text.replace("// milliseconds", "")) == []
+    assert re.findall(r"<(?:script|link|img)[^>]*(?:src|href)=\"([^\"]*)\"", text) == ["data:,"]
+
+
+def test_state(page: Page, small: Sample, results: dict[str, Result]) -> None:
+    state = page.measured()
+    assert (state["board"], state["simulated"], state["bundle"]) == ("ZCU104 (simulated)", True, "bundle")
+    assert state["watts"] == 1.0
+    assert state["switches"] == state["frames"] - 1
+    assert [task["task"] for task in state["tasks"]] == small.tasks
+    for task in state["tasks"]:
+        result = results[task["task"]]
+        assert task["milliseconds"] == pytest.approx(result.cycles / 300e3)
+        assert (task["name"], task["size"]) == ("plain", [60, 80])
+        assert 0 < task["number"] <= state["frames"]
+    shared = sum(task["joules"] * task["per_second"] for task in state["tasks"])
+    assert shared == pytest.approx(state["watts"])  # joules of a second
+    assert sum(task["per_second"] for task in state["tasks"]) == pytest.approx(state["per_second"])
+    time.sleep(0.3)
+    assert page.state()["frames"] > state["frames"]
+
+
+def test_legends(page: Page, results: dict[str, Result]) -> None:
+    legends = {task["task"]: task["legend"] for task in page.measured()["tasks"]}
+    semseg, near_and_far = results["semseg"], depth_colours(np.array([0.0, 1.0]))
+    named = zip(semseg.class_names, semseg.palette, strict=True)
+    assert legends["semseg"] == {"classes": [[name, f"#{bytes(colour).hex()}"] for name, colour in named]}
+    assert len(legends["semseg"]["classes"]) == 5
+    assert legends["depth"]["far"] == depth_limit(results["depth"].values)
+    ends = [legends["depth"]["scale"][place] for place in (0, -1)]
+    assert ends == [f"#{bytes(colour).hex()}" for colour in near_and_far]
+
+
+def test_pictures(page: Page, results: dict[str, Result]) -> None:
+    """Byte for byte the overlay of what the C simulation gives."""
+    page.measured()
+    for task, result in results.items():
+        with page.get(f"/{task}.jpg?7") as answer:
+            assert answer.headers["Content-Type"] == "image/jpeg"
+            content = answer.read()
+        assert content == encode(result.draw(result.image), "JPEG")
+        assert Image.open(io.BytesIO(content)).size == (80, 60)
+
+
+def test_nothing_else_is_served(page: Page) -> None:
+    for path in (
+        "/none.jpg",
+        "/.jpg",
+        "/demo.py",
+        "/../demo.py",
+        "/%2e%2e/demo.py",
+        "/state/",
+        "//etc/passwd",
+    ):
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            page.get(path)
+        assert refused.value.code == 404
+
+
+def test_several_browsers(page: Page, results: dict[str, Result]) -> None:
+    page.measured()
+    right = {task: encode(result.draw(result.image), "JPEG") for task, result in results.items()}
+    seen: list[bool] = []
+
+    def browse() -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", page.port, timeout=SECONDS)
+        for _ in range(5):
+            for path in ("/", "/state", *(f"/{task}.jpg" for task in right)):
+                connection.request("GET", path)  # of one connection, kept alive
+                answer = connection.getresponse()
+                body = answer.read()
+                seen.append(answer.status == 200 and body == right.get(path[1:-4], body))
+        connection.close()
+
+    threads = [threading.Thread(target=browse) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(SECONDS)
+    assert seen == [True] * (6 * 5 * 4)
+
+
+def test_browsers_that_go_away(page: Page) -> None:
+    for sent in (
+        b"",
+        b"GET /sta",
+        b"GET /semseg.jpg HTTP/1.1\r\n\r\n",
+        b"\0\xff\r\n\r\n",
+        b"POST / HTTP/1.1\r\n\r\n",
+    ):
+        with socket.create_connection(("127.0.0.1", page.port)) as connection:
+            connection.sendall(sent)
+    assert page.state()["frames"] > 0
+
+
+def test_ctrl_c_with_a_browser_connected(small: Sample, tmp_path: Path) -> None:
+    picture = tmp_path / "a.png"
+    Image.fromarray(small.images[0]).save(picture)
+    served = Page(small, picture)
+    try:
+        with socket.create_connection(("127.0.0.1", served.port)) as idle:
+            idle.sendall(b"GET /state HTTP/1.1\r\n\r\n")
+            assert idle.recv(12) == b"HTTP/1.1 200"
+            printed, errors = served.end()
+        assert (errors, served.process.returncode) == ("", 0)
+        assert printed.startswith("stopped\n")
+        socket.create_server(("127.0.0.1", served.port)).close()  # the port is free again
+    finally:
+        served.process.kill()
+
+
+def live_of(results: dict[str, Result], **facts: Any) -> Live:
+    """One frame of each task on a board without a sensor."""
+    live, stretch = Live(list(results), **facts), Stretch(list(results))
+    for result in results.values():
+        live.show(result)
+        stretch.count(result)
+    stretch.end(Energy(seconds=0.5))
+    live.measured(stretch)
+    return live
+
+
+def test_no_sensor_no_number(results: dict[str, Result]) -> None:
+    live = live_of(results, simulated=False)
+    state = json.loads(json.dumps(live.state()))
+    assert (state["measured"], state["watts"], state["per_second"]) == (True, None, 4.0)
+    assert [task["joules"] for task in state["tasks"]] == [None, None]
+    before = Live(["depth"]).state()
+    assert (before["measured"], before["tasks"][0]["number"]) == (False, 0)
+    assert Live(["depth"]).picture("depth") is None
+
+
+def test_a_picture_is_drawn_once(results: dict[str, Result], monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn, draw = [], Result.draw
+    monkeypatch.setattr(Result, "draw", lambda self, image: (drawn.append(self.task), draw(self, image))[1])
+    live = live_of(results)
+    assert drawn == []
+    for _ in range(3):
+        for task in results:
+            assert live.picture(task) is live.picture(task)
+    assert drawn == list(results)
+    live.show(results["depth"])
+    live.picture("depth")
+    assert drawn == [*results, "depth"]
+
+
+# In a browser
+
+
+def browse(folder: Path, url: str, *options: str) -> str:
+    """What chromium prints."""
+    command = [
+        CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking",
+        "--hide-scrollbars", f"--user-data-dir={folder}", "--virtual-time-budget=5000", *options, url,
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def shown(dom: str, task: str, name: str) -> str:
+    """A figure of a task's card, as text."""
+    card = dom[dom.index(f'id="task-{task}"') :]
+    return re.sub("<[^>]*>", "", re.search(rf'<dd class="{name}">(.*?)</dd>', card)[1]).strip()
+
+
+@pytest.mark.browser
+@needs_browser
+def test_both_tasks_and_their_numbers(page: Page, results: dict[str, Result], tmp_path: Path) -> None:
+    page.measured()
+    dom = browse(tmp_path, f"http://127.0.0.1:{page.port}/", "--dump-dom")
+    assert re.search(r'<p class="notice" id="simulated"><strong>Simulated board\.', dom)
+    assert re.search(r'<p class="notice" id="gone" role="status" hidden="">', dom)
+    assert '<dt id="watts-label">simulated power</dt><dd id="watts">1.00 <small>W</small></dd>' in dom
+    assert int(re.search(r'id="switches">(\d+)<', dom)[1]) > 0
+    for task, title in (("semseg", "Semantic segmentation"), ("depth", "Depth")):
+        assert f"<h2>{title}</h2>" in dom
+        assert f'<img alt="{title} of plain"' in dom
+        assert re.search(rf'src="/{task}\.jpg\?\d+"', dom)
+        assert shown(dom, task, "milliseconds") == f"{results[task].cycles / 300e3:.2f} ms"
+        assert float(shown(dom, task, "per-second")) > 0
+        assert re.fullmatch(r"\d+\.\d{3} J", shown(dom, task, "joules"))
+    assert f"{depth_limit(results['depth'].values):.1f} m</span>" in dom
+
+
+@pytest.mark.browser
+@needs_browser
+@pytest.mark.parametrize("width", [1000, 400])
+def test_both_pictures_are_seen(width: int, page: Page, results: dict[str, Result], tmp_path: Path) -> None:
+    """The commonest colour of each overlay covers a part of the screen that only the picture can."""
+    page.measured()
+    file = tmp_path / "screen.png"
+    browse(tmp_path, f"http://127.0.0.1:{page.port}/", f"--window-size={width},1500", f"--screenshot={file}")
+    screen = np.asarray(Image.open(file).convert("RGB")).astype(int)
+    assert screen.shape[1] == width
+    for result in results.values():
+        overlay = np.asarray(Image.open(io.BytesIO(encode(result.draw(result.image), "JPEG")))).reshape(-1, 3)
+        colours, counts = np.unique(overlay, axis=0, return_counts=True)
+        common = colours[counts.argmax()].astype(int)
+        near = (np.abs(screen - common).max(axis=2) <= 6).mean()
+        assert near > 0.005, (result.task, common, near)
+
+
+@pytest.mark.browser
+@needs_browser
+def test_no_sensor_is_said(results: dict[str, Result], tmp_path: Path) -> None:
+    named = {task: Result(**{**vars(result), "name": "<b>bold</b>"}) for task, result in results.items()}
+    live = live_of(named, board="ZCU104", simulated=False, bundle="x")
+    with DemoServer(live, "127.0.0.1", 0) as server:
+        dom = browse(tmp_path, server.url, "--dump-dom")
+    assert re.search(r'<p class="notice" id="simulated" hidden="">', dom)
+    assert '<dt id="watts-label">board power</dt><dd id="watts">no sensor</dd>' in dom
+    assert [shown(dom, task, "joules") for task in results] == ["no sensor"] * 2
+    assert dom.count("&lt;b&gt;bold&lt;/b&gt;") >= 2
+    assert "<b>" not in dom

@@ -1,0 +1,403 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``edge-moe demo`` on a small model with drawn weights: its steps, what stops it, and its report."""
+
+import json
+import re
+import shutil
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from edge_moe.cli import main
+from edge_moe.config import load_preset, to_dict
+from edge_moe.errors import EdgeMoEError
+from edge_moe.experiments import demo_flow
+from edge_moe.experiments.demo import BOARD_PYTHON, DemoOptions, run_demo
+from edge_moe.experiments.demo_backends import NAMES, compare, device_times, has_pynq, run_board
+from edge_moe.experiments.demo_cycles import PUBLISHED
+from edge_moe.experiments.demo_flow import Folder
+from edge_moe.experiments.demo_report import CONTENTS
+from edge_moe.experiments.demo_steps import Steps
+from edge_moe.nn import build_model
+from edge_moe.tasks import TASKS
+from edge_moe.train.checkpoint import save_checkpoint
+from edge_moe.train.engine import TrainingInterrupted
+from edge_moe_host.errors import EdgeMoEHostError
+from edge_moe_host.record import UNCOUNTED, Record, load_images, load_record, save_record
+from edge_moe_host.record import main as record_main
+
+PICTURES = 2
+PRESET = load_preset(
+    "mini",
+    ["model.image_size=[32,64]", "model.embed_dim=32", "model.depth=2", "model.head_channels=16",
+     "model.num_experts=4", "train.train_images=8", "train.val_images=3"],
+)  # fmt: skip
+NO_PYTHON = Path("nowhere/bin/python")
+PLAIN = ("rmse", "log_rmse", "absErr", "absRel")  # metrics that are no ratio
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory) -> Path:
+    torch.manual_seed(0)
+    model = build_model(PRESET.model)
+    with torch.no_grad():
+        for head in model.heads.values():
+            head.out.weight.mul_(30)  # else every pixel has the same class
+            head.out.bias.zero_()
+    path = tmp_path_factory.mktemp("model") / "model.pt"
+    save_checkpoint(path, {"preset": to_dict(PRESET), "data": "scenes", "model": model.state_dict()})
+    return path
+
+
+@pytest.fixture(scope="module")
+def options(checkpoint) -> DemoOptions:
+    return DemoOptions(checkpoint, PICTURES, NO_PYTHON, compared=checkpoint)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, options) -> Path:
+    """The folder of a demo without board."""
+    folder = tmp_path_factory.mktemp("demo")
+    assert run_demo(folder, options) == folder / "report.html"
+    return folder
+
+
+@pytest.fixture
+def demo(finished, tmp_path) -> Path:
+    """A copy that a test may change, at the same relative place."""
+    return Path(shutil.copytree(finished, tmp_path / "demo"))
+
+
+@pytest.fixture(scope="module")
+def results(finished) -> dict:
+    return json.loads((finished / "results.json").read_text())
+
+
+class _Page(HTMLParser):
+    """Text, links, pictures and identifiers of a page; open elements must be closed in order."""
+
+    VOID = ("meta", "img", "br", "link", "input", "hr")
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str, str]] = []
+        self.ids: list[str] = []
+        self.words: list[str] = []
+        self.open: list[str] = []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+        self.ids += [value for name, value in attrs if name == "id"]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open[-1:] != ["style"]:
+            self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(self.words)
+
+
+@pytest.fixture(scope="module")
+def page(finished) -> _Page:
+    return _Page((finished / "report.html").read_text())
+
+
+def test_report_needs_nothing_but_itself(page, finished):
+    assert not {"script", "link", "iframe", "object"} & set(page.tags)
+    for tag, name, value in page.attributes:
+        if name in ("src", "srcset", "data", "poster"):
+            assert value.startswith("data:image/"), (tag, name, value[:40])
+        if name == "href":
+            assert value.startswith("#"), value
+            assert value[1:] in page.ids
+    text = (finished / "report.html").read_text()
+    assert "http" not in re.sub(r"base64,[A-Za-z0-9+/=]*", "", text)
+    assert "url(" not in text
+    assert "@import" not in text
+
+
+def test_report_has_every_section_and_picture(page, results):
+    assert [anchor for anchor, _ in CONTENTS] == page.ids
+    tasks, count = results["model"]["tasks"], len(results["pictures"]["names"])
+    assert (tasks, count) == (["semseg", "depth"], PICTURES)
+    routing = sum(len(blocks) for blocks in results["drawn"]["routing"]["blocks"].values())
+    forms, usage, rooflines = 4, len(tasks), len(tasks)
+    assert routing == 2  # one MoE block in each task
+    assert page.tags.count("img") == count * (1 + forms * len(tasks)) + usage + routing + rooflines
+    for published in PUBLISHED:
+        assert published.source in page.text
+        assert f"{published.milliseconds:.2f}" in page.text
+    for kind in ("measured", "simulated", "estimated", "published"):
+        assert kind in page.text
+
+
+def test_numbers_of_the_report_are_those_of_the_results(page, results):
+    floats, integers = (results["metrics"][form]["metrics"] for form in ("float", "integer"))
+    assert floats != integers
+    shown = []
+    for task, metrics in floats.items():
+        for name in metrics:
+            both = [f"{form[task][name]:.4f}" if name in PLAIN else f"{100 * form[task][name]:.2f} %"
+                    for form in (floats, integers)]  # fmt: skip
+            shown.append(f"{task} {name} {' '.join(both)}")
+            if name == TASKS[task].headline:
+                shown.append(f"{task} {name}, integer {both[1]} float {both[0]}")
+    for estimate in results["estimate"].values():
+        shown += [f"{estimate['cycles']:,.0f} cycles", f"{estimate['memory_bytes'] / 1e6:.3f} MB"]
+        shown += [f"{i[key]:,.0f}" for i in estimate["instructions"] for key in ("cycles", "weight_bytes")]
+    for by_task in results["compared"].values():
+        shown += [f"{count:,}" for count in by_task.values()]
+    shown += [f"{results['published'][key]:.2f}" for key in ("encoder_ms", "frame_ms")]
+    assert len(shown) > 100
+    for text in shown:
+        assert text in page.text, text
+
+
+def test_estimate_and_c_simulation_count_the_same_loops(results):
+    compared = 0
+    for task, estimate in results["estimate"].items():
+        for instruction in estimate["instructions"]:
+            assert instruction["loops"] == instruction["counted"], (task, instruction)
+            assert instruction["loops"] + instruction["waited"] == pytest.approx(instruction["cycles"])
+            compared += 1
+        total = sum(i["cycles"] for i in estimate["instructions"])
+        assert total == pytest.approx(estimate["cycles"])
+        parts = estimate["weight_bytes"] + estimate["io_bytes"] + estimate["program_bytes"]
+        assert parts == estimate["memory_bytes"]
+    assert compared == 52
+
+
+def test_every_backend_was_compared_in_every_value(results, finished):
+    height, width = PRESET.model.image_size
+    grid = height // 4 * width // 4
+    sizes = {task: PICTURES * grid * channels for task, channels in PRESET.model.tasks.items()}
+    assert results["compared"] == {"onnx": sizes, "csim": sizes}
+    assert results["skipped"].startswith("the simulated board was left out")
+    for backend in ("golden", "onnx", "csim"):
+        record = load_record(Folder(finished).record(backend))
+        assert {task: values.size for task, values in record.raw.items()} == sizes
+        for task, cycles in record.cycles.items():
+            assert (cycles > 0).all() if backend == "csim" else (cycles == UNCOUNTED).all()
+            assert (results["backends"][backend][task]["cycles"] is None) == (backend != "csim")
+
+
+def test_missing_board_is_said_in_one_sentence(page, results):
+    assert f"Not run: {results['skipped']}." in page.text
+    assert "make .venv-board/.ready" in results["skipped"]
+    assert "accelerator, C simulation" in page.text
+    assert f"the {NAMES['pynq']}" not in page.text.split("Every backend")[0].replace(results["skipped"], "")
+
+
+def test_one_wrong_value_stops_the_demo_and_removes_the_report(demo, options):
+    record = load_record(Folder(demo).record("csim"))
+    record.raw["depth"][1, 3, 0] += 1
+    wrong = int(record.raw["depth"][1, 3, 0])
+    save_record(record, Folder(demo).record("csim"))
+    with pytest.raises(EdgeMoEError) as error:
+        run_demo(demo, options)
+    assert str(error.value) == (
+        "backend 'csim' differs from golden in 1 of 256 values of task 'depth', first at value 3, channel 0 "
+        f"of picture 'val_0_000002': {wrong} where {wrong - 1} is right."
+    )
+    assert not (demo / "report.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda raw: raw.pop("depth"), "not the same tasks"),
+        (
+            lambda raw: raw.update(depth=raw["depth"][:1]),
+            r"int16 \[1, 128, 1\] where golden gives int16 \[2, 128",
+        ),
+        (lambda raw: raw.update(depth=raw["depth"].astype(np.int32)), "as int32"),
+    ],
+)
+def test_results_of_another_form_are_refused(change, message, finished):
+    records = {name: load_record(Folder(finished).record(name)) for name in ("golden", "onnx")}
+    change(records["onnx"].raw)
+    with pytest.raises(EdgeMoEError, match=message):
+        compare(records, ["a", "b"])
+
+
+def test_finished_demo_runs_nothing_again(demo, finished, options, caplog):
+    before = {path: path.stat().st_mtime_ns for path in (demo / "results").iterdir()}
+    page = (demo / "report.html").read_text()
+    caplog.set_level("INFO")
+    run_demo(demo, options)
+    assert sum("done before" in line for line in caplog.messages) == 11
+    assert {path: path.stat().st_mtime_ns for path in (demo / "results").iterdir()} == before
+    same = (demo / "report.html").read_text().replace(str(demo), str(finished)) == page
+    assert same  # not compared in the assertion: pytest would take minutes to show pictures that differ
+
+
+def test_interrupted_step_and_all_after_it_are_run_again(demo, options, caplog, monkeypatch):
+    """Stopped in the C simulation's run: it and what follows runs again, nothing before."""
+    marker = demo / "steps" / "run-csim.json"
+    marker.unlink()
+
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("edge_moe.experiments.demo_backends.record", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            run_demo(demo, options)
+    assert not marker.exists()
+    assert not (demo / "report.html").exists()
+    caplog.set_level("INFO")
+    run_demo(demo, options)
+    kept = [line.split("]")[1].split(":")[0].strip() for line in caplog.messages if "done before" in line]
+    assert len(kept) == 7
+    assert kept[-1].startswith("run ONNX graph")
+    assert marker.exists()
+    assert (demo / "report.html").exists()
+
+
+def test_steps_run_again_for_other_inputs_lost_files_and_damaged_markers(tmp_path):
+    ran: list[str] = []
+    made = tmp_path / "made"
+
+    def go(inputs: str = "a") -> list[str]:
+        ran.clear()
+        steps = Steps(tmp_path / "steps", 3)
+
+        def work(name: str) -> dict:
+            ran.append(name)
+            made.touch()
+            return {"name": name}
+
+        for name in ("first", "second", "third"):
+            values = steps.run(name, name, lambda name=name: work(name),
+                               inputs=inputs if name == "second" else "",
+                               made=(made,) if name == "third" else ())  # fmt: skip
+            assert values == {"name": name}
+        assert set(steps.seconds) == {"first", "second", "third"}
+        return list(ran)
+
+    assert go() == ["first", "second", "third"]
+    assert go() == []
+    assert go("b") == ["second", "third"]
+    made.unlink()
+    assert go("b") == ["third"]
+    (tmp_path / "steps" / "first.json").write_text("{")
+    assert go("b") == ["first", "second", "third"]
+
+
+def test_failed_step_leaves_no_marker(tmp_path):
+    def work() -> dict:
+        raise EdgeMoEError("no.")
+
+    Steps(tmp_path, 1).run("step", "step", dict)
+    with pytest.raises(EdgeMoEError):
+        Steps(tmp_path, 1).run("step", "step", work, inputs="other")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_training_goes_on_where_it_was(tmp_path, monkeypatch):
+    """Without a checkpoint it begins anew, also where a run stopped before its first one."""
+    calls: list[bool] = []
+    monkeypatch.setattr(demo_flow, "run_training", lambda *_, resume: calls.append(resume))
+    folder = Folder(tmp_path)
+    folder.run.mkdir()
+    (folder.run / "log.jsonl").touch()
+    demo_flow.train(folder)
+    assert list(tmp_path.iterdir()) == []
+    folder.run.mkdir()
+    (folder.run / "last.pt").touch()
+    demo_flow.train(folder)
+    assert calls == [False, True]
+
+
+def test_stopped_training_says_that_the_same_command_goes_on(tmp_path, monkeypatch, capsys):
+    def stopped(*_, resume):
+        raise TrainingInterrupted("add --resume.")
+
+    monkeypatch.setattr(demo_flow, "run_training", stopped)
+    assert main(["demo", "--out", str(tmp_path)]) == 130
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error == "edge-moe: training was stopped and saved: the same command again goes on."
+    assert not (tmp_path / "steps" / "train.json").exists()
+
+
+@pytest.mark.skipif(not has_pynq(BOARD_PYTHON), reason="there is no .venv-board")
+def test_simulated_board_gives_the_same_integers(demo):
+    folder = Folder(demo)
+    times = run_board(folder, BOARD_PYTHON)
+    records = {name: load_record(folder.record(name)) for name in ("golden", "csim", "pynq")}
+    assert sum(compare(records, ["a", "b"])["pynq"].values()) == PICTURES * 128 * (7 + 1)
+    for task in ("semseg", "depth"):
+        np.testing.assert_array_equal(records["pynq"].cycles[task], records["csim"].cycles[task])
+        assert times[task]["cycles"] > 0
+
+
+def test_board_that_fails_is_one_sentence(demo):
+    (Folder(demo).images).write_bytes(b"no images")
+    with pytest.raises(
+        EdgeMoEError, match=r"the simulated board failed: '.*images.npz' has no array 'images'"
+    ):
+        run_board(Folder(demo), Path(sys.executable))
+
+
+def test_bad_input_is_one_sentence_and_status_2(tmp_path, capsys, checkpoint):
+    for arguments, message in (
+        (["nowhere.pt"], "checkpoint 'nowhere.pt' does not exist"),
+        ([str(checkpoint), "--count", "0"], "count = 0"),
+    ):
+        assert main(["demo", *arguments, "--out", str(tmp_path / "demo")]) == 2
+        error = capsys.readouterr().err.splitlines()
+        assert error[-1].startswith("edge-moe: ")
+        assert message in error[-1]
+        assert not (tmp_path / "demo").exists()
+
+
+def test_record_command_writes_what_the_library_reads(demo, tmp_path, capsys):
+    folder, out = Folder(demo), tmp_path / "out.npz"
+    arguments = [str(folder.bundle), str(folder.images), str(out)]
+    assert record_main(["onnx", *arguments, f"graphs={folder.graphs}"]) == 0
+    assert capsys.readouterr().out.split() == [task for task in load_record(out).raw for _ in range(PICTURES)]
+    assert sum(compare({"golden": load_record(folder.record("golden")), "onnx": load_record(out)}, ["a", "b"])
+               ["onnx"].values()) == PICTURES * 128 * 8  # fmt: skip
+    assert record_main(["onnx", *arguments, "graphs"]) == 2
+    assert "KEY=VALUE" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"text"])
+def test_damaged_files_are_one_sentence(content, tmp_path):
+    path = tmp_path / "x.npz"
+    path.write_bytes(content)
+    for read in (load_record, load_images):
+        with pytest.raises(EdgeMoEHostError, match=r"x\.npz"):
+            read(path)
+    np.savez(path, images=np.zeros((1, 4, 4, 3)))
+    with pytest.raises(EdgeMoEHostError, match="float64"):
+        load_images(path)
+    with pytest.raises(EdgeMoEHostError, match="no results"):
+        load_record(path)
+    with pytest.raises(EdgeMoEHostError, match="cannot read"):
+        load_record(tmp_path / "nowhere.npz")
+
+
+def test_record_keeps_frames_without_cycles_apart(tmp_path):
+    done = Record(
+        {"depth": np.zeros((2, 4, 1), np.int16)}, {"depth": np.array([-1, -1])}, {"depth": np.ones(2)}
+    )
+    save_record(done, tmp_path / "r.npz")
+    assert device_times(load_record(tmp_path / "r.npz")) == {
+        "depth": {"milliseconds": 1000.0, "cycles": None}
+    }

@@ -1,0 +1,245 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The guides hold: quoted messages occur in the sources, examples run, tables list what there is."""
+
+import ast
+import dataclasses
+import re
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from bundles import small_accelerator, small_config
+from edge_moe.codegen.inventory import inventory
+from edge_moe.compiler.accelerator import AcceleratorConfig, load_accelerator
+from edge_moe.compiler.compile import compile_bundle
+from edge_moe.errors import EdgeMoEError
+from edge_moe.export.path import build_path_model
+from edge_moe_host import errors
+from edge_moe_host.accelerator import backend_names
+from markdown_files import DOCUMENTS, ROOT
+from networks import random_images, random_network
+
+# Messages
+
+WILD = "…"
+
+
+def templates_of(source: str) -> Iterator[str]:
+    """Every string of a Python source; … stands for what is filled in."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.JoinedStr):
+            yield "".join(str(v.value) if isinstance(v, ast.Constant) else WILD for v in node.values)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value
+
+
+@cache
+def all_templates() -> tuple[str, ...]:
+    """Strings of the packages, and the text of make and Tcl files by lines."""
+    found: list[str] = []
+    for folder in ("model", "host"):
+        for path in (ROOT / folder).rglob("*.py"):
+            found += templates_of(path.read_text(encoding="utf-8"))
+    scripts = [
+        ROOT / "Makefile",
+        *ROOT.glob("hls/*.mk"),
+        *ROOT.glob("*/*/Makefile"),
+        *ROOT.glob("*/Makefile"),
+    ]
+    for path in [*scripts, *ROOT.glob("board/*/vivado/*.tcl")]:
+        joined = re.sub(r"\s*\\\n\s*", " ", path.read_text(encoding="utf-8"))
+        found += re.sub(r"\$\([^()]*\)|\$[\w:]*\w|\$\{[^{}]*\}", WILD, joined).splitlines()
+    return tuple(found)
+
+
+def occurs(message: str) -> bool:
+    """Whether a message is one of the sources', whatever stands in quotes or for ... and … in it."""
+    text = re.sub(r"'[^']*'", f"'{WILD}'", message).replace("...", WILD).rstrip(".")
+    parts = [part for part in text.split(WILD) if part]
+    assert sum(len(part.strip()) for part in parts) >= 8, f"too little of '{message}' is quoted"
+    pattern = re.compile(".*".join(map(re.escape, text.split(WILD))))
+    return any(pattern.search(template) for template in all_templates())
+
+
+MESSAGES = [
+    row[0].strip("`")
+    for heading, rows in DOCUMENTS["docs/troubleshooting.md"].tables
+    for row in rows
+    if heading[0] == "message"
+]
+
+
+@pytest.mark.parametrize("message", MESSAGES)
+def test_quoted_messages_occur(message: str) -> None:
+    assert occurs(message), f"no source says: {message}"
+
+
+def test_messages_are_told_apart() -> None:
+    assert len(MESSAGES) >= 60
+    assert occurs("task 'depth' needs 7 bytes of scratch".replace("7", WILD))
+    assert not occurs("task 'depth' needs … bytes of memory on the chip")
+    with pytest.raises(AssertionError, match="too little"):
+        occurs("'…' is ….")
+
+
+# Examples
+
+
+@pytest.fixture(scope="module")
+def surroundings(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the examples name: a bundle of two tasks, the graphs that it was compiled from, pictures."""
+    folder = tmp_path_factory.mktemp("guides")
+    network = random_network(small_config())
+    paths = []
+    for task in network.tasks:
+        paths.append(folder / "export" / task / "path.onnx")
+        paths[-1].parent.mkdir(parents=True)
+        paths[-1].write_bytes(build_path_model(network.path(task), task).SerializeToString())
+    compile_bundle(paths, small_accelerator(), folder / "bundle")
+    (folder / "frames").mkdir()
+    for index, image in enumerate(random_images(network.config, 3)):
+        Image.fromarray(image).save(folder / "frames" / f"{index}.png")
+    Image.fromarray(random_images(network.config, 1)[0]).resize((50, 40)).save(folder / "photo.jpg")
+    return folder
+
+
+PAGES = [name for name, document in DOCUMENTS.items() if any(marked for *_, marked in document.blocks)]
+
+
+def run_page(name: str) -> dict[str, Any]:
+    """Execute the marked blocks of a page in the current folder; the names that they leave."""
+    names: dict[str, Any] = {"__name__": "guide"}
+    for language, text, marked in DOCUMENTS[name].blocks:
+        if marked:
+            assert language == "python"
+            exec(compile(text, name, "exec"), names)
+    return names
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_examples_run(name: str, surroundings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The marked blocks of a page, one after the other, as a reader would type them."""
+    for entry in surroundings.iterdir():
+        (tmp_path / entry.name).symlink_to(entry)
+    monkeypatch.chdir(tmp_path)
+    run_page(name)
+
+
+def test_which_examples_run() -> None:
+    assert PAGES == ["docs/boards.md", "docs/data.md", "docs/host.md"]
+    marked = [text for name in PAGES for _, text, marked in DOCUMENTS[name].blocks if marked]
+    assert len(marked) >= 10
+
+
+def test_other_examples_are_python() -> None:
+    blocks = [
+        (name, text)
+        for name, document in DOCUMENTS.items()
+        for language, text, marked in document.blocks
+        if language == "python" and not marked
+    ]
+    assert blocks
+    for name, text in blocks:
+        body = f"def example(name, root, checked, tasks):\n{text}" if text.startswith(" ") else text
+        compile(body, name, "exec")
+
+
+def test_data_set_of_the_guide_gets_its_name(
+    surroundings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Step 4: the branch that the guide shows, put where it says."""
+    monkeypatch.chdir(tmp_path)
+    names = run_page("docs/data.md")
+    monkeypatch.setitem(sys.modules, "edge_moe.data.orchard", SimpleNamespace(Orchard=names["Orchard"]))
+    branch = next(
+        text for _, text, _ in DOCUMENTS["docs/data.md"].blocks if text.startswith("    if name ==")
+    )
+    source = (ROOT / "model/edge_moe/data/__init__.py").read_text()
+    known, last = '("cityscapes", "nyud", "pascal")', "    from edge_moe.data.pascal import"
+    assert source.count(known) == source.count(last) == 1
+    source = source.replace(known, f'{known[:-1]}, "orchard")').replace(last, branch + last)
+    module: dict[str, Any] = {"__name__": "edge_moe.data"}
+    exec(compile(source, "edge_moe/data/__init__.py", "exec"), module)
+    dataset = module["open_dataset"]("orchard:orchard", "val", {"semseg": 3}, (32, 64), 0, 0)
+    assert len(dataset) == 4
+    assert set(np.unique(dataset[0]["semseg"])) == {0, 1, 2, 255}
+
+
+# Tables
+
+
+def table(name: str, first: str) -> list[list[str]]:
+    """Rows of the page's table whose first heading is so."""
+    return next(rows for heading, rows in DOCUMENTS[name].tables if heading[0] == first)
+
+
+def code(cell: str) -> list[str]:
+    return re.findall(r"`([^`]+)`", cell)
+
+
+def test_fields_of_an_accelerator_are_explained() -> None:
+    listed: dict[str, int] = {}
+    for names, values, _ in table("docs/boards.md", "field"):
+        listed.update(zip(code(names), map(int, values.split(", ")), strict=True))
+    assert listed == dataclasses.asdict(load_accelerator("zcu104"))
+
+
+def test_fixed_fields_are_fixed() -> None:
+    fixed = [name for names, _, text in table("docs/boards.md", "field") if text.startswith("fixed")
+             for name in code(names)]  # fmt: skip
+    config, refused = load_accelerator("zcu104"), []
+    for spec in dataclasses.fields(AcceleratorConfig):
+        try:
+            dataclasses.replace(config, **{spec.name: 2 * getattr(config, spec.name)})
+        except EdgeMoEError as error:
+            if " needs " in str(error):
+                refused.append(spec.name)
+    assert refused == [spec.name for spec in dataclasses.fields(AcceleratorConfig) if spec.name in fixed]
+
+
+def test_memories_stand_where_the_guide_says() -> None:
+    for size, storage in ((512 * 1024 - 128, "bram"), (512 * 1024, "uram")):
+        listed = inventory(dataclasses.replace(load_accelerator("zcu104"), fifo_bytes=size))
+        assert next(item for item in listed.streams if item.name == "weights").storage.value == storage
+
+
+def options_of(name: str) -> list[str]:
+    """Parameters of a backend's own ``_open``, from its source: one may lack what it imports."""
+    for path in [*(ROOT / "host/edge_moe_host/backends").glob("*.py"), ROOT / "model/edge_moe/backends.py"]:
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ClassDef) and node.name == f"{name.capitalize()}Accelerator":
+                opening = next(f for f in node.body if isinstance(f, ast.FunctionDef) and f.name == "_open")
+                return [argument.arg for argument in opening.args.args if argument.arg != "self"]
+    raise AssertionError(name)
+
+
+def test_backends_and_their_options_are_listed() -> None:
+    rows = {code(row[0])[0]: code(row[2]) for row in table("docs/host.md", "name")}
+    assert sorted(rows) == sorted(backend_names())
+    for name, listed in rows.items():
+        options = options_of(name)
+        assert [word for word in listed if word in options] == options, name
+
+
+def test_errors_are_listed() -> None:
+    classes = {name for name, value in vars(errors).items() if isinstance(value, type)}
+    listed = {name for row in table("docs/host.md", "class") for cell in row for name in code(cell)}
+    assert classes - {"EdgeMoEHostError"} <= listed
+
+
+def test_labels_are_as_the_loaders_say() -> None:
+    from edge_moe.data import nyud, pascal
+    from edge_moe.tasks import TASKS
+
+    assert [code(row[0])[0] for row in table("docs/data.md", "task")] == list(TASKS)
+    for row, known in zip(table("docs/data.md", "yours")[::2], (nyud, pascal), strict=True):
+        said = {task: tuple(map(int, re.findall(r"\d+", text))) for task, text in
+                re.findall(r"`(\w+)` ([\d or]+)", row[2])}  # fmt: skip
+        assert said == known.KNOWN_TASKS
