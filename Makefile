@@ -7,10 +7,12 @@ READY := $(VENV)/.ready
 BOARD_VENV := .venv-board
 BOARD_READY := $(BOARD_VENV)/.ready
 BOARD_BIN := $(BOARD_VENV)/bin
-MIN_TESTS := 2800
+DOCS_VENV := .venv-docs
+DOCS_READY := $(DOCS_VENV)/.ready
+MIN_TESTS := 3200
 MIN_BOARD_TESTS := 205
 
-.PHONY: help setup demo test test-unit test-board test-rtl test-slow board-bundles soak lint bench ablation pretrained clean
+.PHONY: help setup demo test test-unit test-board test-rtl test-slow board-bundles soak lint bench docs ablation pretrained clean
 
 help:
 	@echo "make demo        train the mini model, run it on every backend, and write demo/report.html"
@@ -21,6 +23,7 @@ help:
 	@echo "make test-slow   the tests marked slow"
 	@echo "make soak        10,000 frames on the simulated board, with faults"
 	@echo "make bench       speed, as ratios within one run"
+	@echo "make docs        the guides and the API reference as a site in build/docs"
 	@echo "make ablation    routing modes against single-task and dense models (about an hour)"
 	@echo "make pretrained  train the model under model/edge_moe/pretrained again (75 minutes)"
 
@@ -81,6 +84,16 @@ DEMO_ENV := OMP_NUM_THREADS=1
 demo: $(READY)
 	@$(MAKE) --no-print-directory $(BOARD_READY) || echo "$(BOARD_VENV) could not be set up (see above)."
 	$(DEMO_ENV) $(BIN)/edge-moe demo --out demo
+
+$(DOCS_READY): requirements-docs.txt
+	$(PYTHON) -m venv $(DOCS_VENV)
+	$(DOCS_VENV)/bin/pip install --quiet --requirement requirements-docs.txt
+	@touch $@
+
+# With --quiet, --strict would forgive warnings.
+docs: $(DOCS_READY)
+	NO_MKDOCS_2_WARNING=1 $(DOCS_VENV)/bin/mkdocs build --strict
+	$(DOCS_VENV)/bin/python docs/tools/check_site.py build/docs
 
 bench: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/edge-moe bench

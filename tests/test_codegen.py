@@ -11,6 +11,8 @@ import pytest
 
 from edge_moe.codegen import __main__ as command
 from edge_moe.codegen import config_header, generate, isa_header, tables_header
+from edge_moe.codegen.config_header import require_buildable
+from edge_moe.codegen.inventory import inventory
 from edge_moe.compiler.accelerator import load_accelerator
 from edge_moe.errors import EdgeMoEError
 from edge_moe.golden import arithmetic, network, operators
@@ -216,3 +218,21 @@ def test_command_needs_no_torch(tmp_path):
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert run.returncode == 0, run.stderr
     assert len(run.stdout.split()) == 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"io_bytes_per_cycle": 64}, "io_bytes_per_cycle = 64 cannot be built: a port has 16 bytes"),
+        ({"memory_bytes_per_cycle": 64}, "memory_bytes_per_cycle = 64 cannot be built: .* 3 ports, 48 bytes"),
+        ({"memory_latency": 513}, "memory_latency = 513 cannot be built: bursts cover 512"),
+        ({"max_experts": 65}, "max_experts = 65 cannot be built: at most 64"),
+    ],
+)
+def test_configuration_that_cpp_cannot_have(changes, message):
+    good = load_accelerator("zcu104_large")
+    require_buildable(dataclasses.replace(good, memory_latency=512, max_experts=64))
+    with pytest.raises(EdgeMoEError, match=message):
+        require_buildable(dataclasses.replace(good, **changes))
+    with pytest.raises(EdgeMoEError, match=message):
+        inventory(dataclasses.replace(good, **changes))

@@ -26,8 +26,17 @@ def subcommands(parser: argparse.ArgumentParser) -> Mapping[str, argparse.Argume
 PARSER = build_parser()
 COMMANDS = subcommands(PARSER)
 OPTIONS = {option for command in COMMANDS.values() for option in command._option_string_actions}
-# of programs that are not ours
-FOREIGN_OPTIONS = {"--nproc-per-node", "--frames"}
+# of the scripts, and of torchrun
+SCRIPTS = [
+    *ROOT.glob("board/*/*.py"),
+    *ROOT.glob("board/*/*.sh"),
+    *ROOT.glob("sim/*.py"),
+    *ROOT.glob("rtl/*.py"),
+]
+OTHER_OPTIONS = {
+    "--nproc-per-node",
+    *(option for path in SCRIPTS for option in re.findall(r"--[a-z][a-z-]+", path.read_text())),
+}
 
 
 # Links
@@ -56,7 +65,7 @@ def commands_of(document: Document) -> Iterator[tuple[str, bool]]:
     """Lines of code blocks and inline code, and whether each is a whole line."""
     for language, text, _ in document.blocks:
         if language in ("", "bash", "sh"):
-            for line in text.splitlines():
+            for line in text.replace("\\\n", " ").splitlines():
                 yield re.sub(r"\s#\s.*", "", line).strip(), True
     for span in document.spans:
         yield span.strip(), False
@@ -103,7 +112,7 @@ def test_quoted_commands_exist(
 )
 def test_quoted_options_exist(name: str, command: str) -> None:
     option = re.split(r"[ =]", command)[0]
-    assert option in OPTIONS | FOREIGN_OPTIONS, f"{name}: {command}"
+    assert option in OPTIONS | OTHER_OPTIONS, f"{name}: {command}"
 
 
 def makefile(folder: str) -> str:

@@ -7,6 +7,7 @@ and an extension of griffe, which reads the Python sources without importing the
 
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -58,7 +59,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         place = os.path.relpath(there, Path(uri).parent)
         return f"{mark}[{text}]({place}{'#' + parts.fragment if parts.fragment else ''})"
 
-    return spaced_lists(_outside_fences(markdown, lambda line: _LINK.sub(link, line)))
+    return as_mkdocs_lists(_outside_fences(markdown, lambda line: _LINK.sub(link, line)))
 
 
 def _site_path(file: Path) -> str | None:
@@ -71,7 +72,7 @@ def _site_path(file: Path) -> str | None:
     return file.relative_to(DOCS).as_posix() if file.is_relative_to(DOCS) and file.is_file() else None
 
 
-def _outside_fences(markdown: str, change: Any) -> str:
+def _outside_fences(markdown: str, change: Callable[[str], str]) -> str:
     """``change`` every line that stands in no code block."""
     lines, fenced = [], False
     for line in markdown.split("\n"):
@@ -80,8 +81,9 @@ def _outside_fences(markdown: str, change: Any) -> str:
     return "\n".join(lines)
 
 
-def spaced_lists(markdown: str) -> str:
-    """A blank line before each list that follows a paragraph: without it mkdocs sees no list."""
+def as_mkdocs_lists(markdown: str) -> str:
+    """A blank line before each list that follows a paragraph, and four spaces before what an item holds:
+    without them mkdocs' Markdown sees neither."""
     lines: list[str] = []
     fenced = in_list = False
     for line in markdown.split("\n"):
@@ -89,8 +91,8 @@ def spaced_lists(markdown: str) -> str:
         item = bool(_ITEM.match(line)) and not fenced
         if item and not in_list and lines and lines[-1].strip():
             lines.append("")
-        in_list = item or (in_list and line.startswith(" "))
-        lines.append(line)
+        in_list = item or (in_list and (not line or line.startswith("  ")))
+        lines.append(f"  {line}" if in_list and line.startswith("  ") else line)
     return "\n".join(lines)
 
 
@@ -107,7 +109,7 @@ class ReadableDocstrings(griffe.Extension):
             if found:
                 obj.docstring = griffe.Docstring(found[1], parent=obj)
         elif obj.docstring is not None:
-            obj.docstring.value = spaced_lists(as_markdown(obj.docstring.value))
+            obj.docstring.value = as_mkdocs_lists(as_markdown(obj.docstring.value))
 
 
 def as_markdown(text: str) -> str:

@@ -16,11 +16,14 @@ import cv2
 import demo
 import numpy as np
 import pynq
+import pynq.pl_server.global_state as global_state
 import pytest
 from board_fixtures import ROOT, Sample
 from demo_figures import SIMULATED, Stretch, table
 from PIL import Image
 from simulated import Fault, SimulatedDevice
+from simulated_design import write_design
+from simulated_server import serve
 
 from edge_moe_host import images
 from edge_moe_host.accelerator import Accelerator
@@ -193,6 +196,22 @@ def test_a_number_of_frames(small: Sample, tmp_path: Path, out: Path, capsys) ->
     assert run(small.path, tmp_path / "folder", "--simulated", "--frames", 3, "--out", out) == 0
     assert len(list(out.iterdir())) == 3
     assert rows(capsys.readouterr().out)["all"][0] == "3"
+
+
+def test_a_board_over_the_network(small: Sample, tmp_path: Path, out: Path, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(global_state, "STATE_DIR", str(tmp_path))
+    far = SimulatedDevice("far")
+    server, port = serve(far)
+    bitfile = write_design(tmp_path, small.bundle.manifest.accelerator.hash)
+    picture = save(small.images[0], tmp_path / "a.png")
+    where = ("--address", f"127.0.0.1:{port}", "--bitfile", bitfile)
+    assert run(small.path, picture, *where, "--out", out) == 0
+    server.stop(None).wait(10)
+    assert equal_files(out, {f"a_{task}.png": overlay(small, 0, task) for task in small.tasks})
+    assert {row[3] for row in rows(capsys.readouterr().out).values()} == {"no sensor"}
+    assert far.default_memory.buffers == 0
+    assert far.violations == []
+    far.close()
 
 
 # Figures

@@ -6,7 +6,7 @@ Imports no torch.
 
 from pathlib import Path
 
-from edge_moe.codegen.config_header import config_header
+from edge_moe.codegen.config_header import config_header, require_buildable
 from edge_moe.codegen.isa_header import isa_header
 from edge_moe.codegen.sv_package import sv_package
 from edge_moe.codegen.tables_header import tables_header
@@ -22,6 +22,7 @@ def generate(accelerator: str, out: Path) -> list[Path]:
     Raises EdgeMoEError for an unknown or illegal accelerator and where nothing can be written.
     """
     config = load_accelerator(accelerator)
+    require_buildable(config)
     texts = {
         "edge_moe_config.hpp": config_header(config),
         "edge_moe_isa.hpp": isa_header(),

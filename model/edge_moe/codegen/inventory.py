@@ -10,6 +10,7 @@ from math import ceil
 
 import numpy as np
 
+from edge_moe.codegen.config_header import require_buildable
 from edge_moe.codegen.cpp import NATIVE_WIDTHS
 from edge_moe.codegen.resources import (
     Inventory,
@@ -45,7 +46,8 @@ WEIGHT_PORTS = ("weights0", "weights1", "weights2")
 
 
 def inventory(config: AcceleratorConfig) -> Inventory:
-    """All that an accelerator declares."""
+    """All that an accelerator declares; EdgeMoEError for one that cannot be built."""
+    require_buildable(config)
     return Inventory(
         tuple(_memories(config)),
         tuple(_tables(config)),

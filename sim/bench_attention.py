@@ -1,0 +1,286 @@
+# SPDX-License-Identifier: Apache-2.0
+"""attention.sv against golden and the HLS kernel: sizes, heads, corners of the softmax, stalls, cycles."""
+
+import itertools
+from dataclasses import dataclass, replace
+
+import cocotb
+import numpy as np
+from cocotb.triggers import RisingEdge
+
+from edge_moe.golden import Attention, Linear, operators
+from edge_moe.golden.operators import KEY_BLOCK
+from tb import STALLS, TB, covered, equal, measured
+
+TILE = KEY_BLOCK
+HLS_HEAD_DIM = 64
+NO_LINEAR = Linear(*(np.zeros(1, np.int64),) * 3, 1)
+FILL = TILE // 2  # beats of the first tile of K
+NUMERATOR_LAG = 46  # cycles from a query's issue to that of its numerators
+LATENCY = 35  # of a beat of x, from its issue to its result, and of the first tile into the multipliers
+
+
+@dataclass
+class Job:
+    """What one start computes: qkv int8 [tokens, 3 heads dim]; queries are the first ``rows`` tokens."""
+
+    qkv: np.ndarray
+    attn: Attention
+    rows: int
+
+    @property
+    def dim(self):
+        return self.qkv.shape[1] // 3 // self.attn.heads
+
+    @property
+    def pairs(self):
+        return -(-self.rows // 2)
+
+    @property
+    def blocks(self):
+        return -(-len(self.qkv) // KEY_BLOCK)
+
+    @property
+    def tiles(self):
+        return self.dim // TILE
+
+    def part(self, index, rows, rng):
+        """q, k or v as [heads, tiles, rows, 32]; rows that do not exist hold anything but -128."""
+        tokens = len(self.qkv)
+        filled = rng.integers(-127, 128, (max(rows, tokens), self.attn.heads * self.dim)).astype(np.int8)
+        filled[:tokens] = np.split(self.qkv, 3, axis=1)[index]
+        return filled[:rows].reshape(rows, self.attn.heads, self.tiles, TILE).transpose(1, 2, 0, 3)
+
+    def queries(self, rng):
+        q = self.part(0, 2 * self.pairs, rng)
+        return np.repeat(q[:, None], self.blocks, axis=1)  # [heads, blocks, tiles, rows, 32]
+
+    def keys_and_values(self, rng):
+        k, v = (
+            self.part(i, self.blocks * KEY_BLOCK, rng)
+            .reshape(self.attn.heads, self.tiles, self.blocks, KEY_BLOCK, TILE)
+            .transpose(0, 2, 1, 3, 4)
+            for i in (1, 2)
+        )
+        return np.concatenate([k, v], axis=2)  # [heads, blocks, tiles of K and of V, 32, 32]
+
+    def parameters(self):
+        out = self.attn.out_multiplier.reshape(self.attn.heads, self.tiles, TILE)
+        logit = np.broadcast_to(self.attn.logit_multiplier[:, None, None], (*out.shape[:2], 1))
+        return np.concatenate([out, logit], axis=2).astype("<i2")
+
+    @property
+    def cycles(self):
+        """A pass takes as long as its pairs, or as its tile's 16 beats; V waits for the first numerators."""
+        short = max(self.pairs, FILL)
+        block = 2 * self.tiles * short - short + max(self.pairs, NUMERATOR_LAG)
+        return self.attn.heads * self.blocks * block
+
+
+def job(rng, tokens, heads, dim, spread=600.0, rows=None):
+    multiplier = np.clip(spread / (74.0**2 * np.sqrt(dim)) * 2**20 * rng.uniform(0.5, 1, heads), 0, 32767)
+    attn = Attention(
+        heads, NO_LINEAR, multiplier.astype(np.int16), 20,
+        rng.integers(8000, 32768, heads * dim).astype(np.int16), 19, NO_LINEAR,
+    )  # fmt: skip
+    return Job(rng.integers(-127, 128, (tokens, 3 * heads * dim)).astype(np.int8), attn, rows or tokens)
+
+
+async def start(tb, work):
+    """Hand a job over as soon as it is taken; the scalars change at once behind it."""
+    dut, attn = tb.dut, work.attn
+    scalars = {
+        "heads_i": attn.heads, "pairs_i": work.pairs, "keys_i": len(work.qkv), "tiles_i": work.tiles,
+        "logit_shift_i": attn.logit_shift, "out_shift_i": attn.out_shift,
+    }  # fmt: skip
+    for name, value in scalars.items():
+        getattr(dut, name).value = value
+    dut.start_i.value = 1
+    await tb.bounded(accepted(dut))
+    dut.start_i.value = 0
+    for name in scalars:
+        getattr(dut, name).value = int(tb.rng.integers(1, 3))
+
+
+async def accepted(dut):
+    """Until the clock edge at which the module is ready."""
+    await RisingEdge(dut.clk)
+    while dut.ready_o.value != 1:
+        await RisingEdge(dut.clk)
+
+
+async def send(tb, work):
+    await tb.send("m", work.parameters())
+    await tb.send("kv", work.keys_and_values(tb.rng))
+    await tb.send("q", work.queries(tb.rng))
+
+
+async def check(tb, work):
+    """A frame for each head, [tiles, pairs, 2, 32]."""
+    expected = operators.attention(work.qkv[None], work.attn)[0]
+    # the kernel is built for one configuration, whose heads may be smaller than this module's
+    hls = tb.hls.attention(work.qkv, work.attn) if work.dim <= HLS_HEAD_DIM else None
+    for head in range(work.attn.heads):
+        got = await tb.receive("y", "i1", (work.tiles, 2 * work.pairs, TILE))
+        y = got.transpose(1, 0, 2).reshape(2 * work.pairs, work.dim)[: work.rows]
+        here = slice(head * work.dim, (head + 1) * work.dim)
+        what = f"{len(work.qkv)} tokens, head {head} of {work.attn.heads}, {work.dim} channels"
+        equal(what, y, expected[: work.rows, here], None if hls is None else hls[: work.rows, here])
+    return expected
+
+
+async def begin(dut):
+    tb = TB(dut)
+    for name in ("m", "kv", "q"):
+        tb.source(name)
+    tb.sink("y")
+    idle = dict.fromkeys(("heads_i", "pairs_i", "keys_i", "tiles_i", "logit_shift_i", "out_shift_i"), 1)
+    await tb.reset(start_i=0, **idle)
+    return tb
+
+
+async def run(tb, work):
+    await send(tb, work)
+    await start(tb, work)
+    return await check(tb, work)
+
+
+def limits(dut):
+    return tuple(int(getattr(dut, name).value) for name in ("MAX_HEADS", "MAX_HEAD_DIM", "MAX_TOKENS"))
+
+
+@cocotb.test()
+async def sizes(dut):
+    """Tokens that fill a pair and a block of keys and that do not, with every number of tiles."""
+    tb = await begin(dut)
+    _, most_dim, most_tokens = limits(dut)
+    for dim in range(TILE, most_dim + 1, TILE):
+        for tokens in (1, 2, 3, 9, 31, 32, 33, 65, 129):
+            if tokens <= most_tokens:
+                for spread in (100.0, 5000.0):
+                    await run(tb, job(tb.rng, tokens, 1, dim, spread))
+    await tb.silent("y")
+    covered("one token", "odd tokens", "part of a block", "one tile", "largest head")
+
+
+@cocotb.test()
+async def largest(dut):
+    """The most tokens and the most heads; and fewer queries than keys."""
+    tb = await begin(dut)
+    most_heads, most_dim, most_tokens = limits(dut)
+    await run(tb, job(tb.rng, most_tokens, 1, most_dim))
+    await run(tb, job(tb.rng, 5, most_heads, most_dim))
+    await run(tb, job(tb.rng, 70, 2, most_dim, rows=7))
+    covered("most tokens", "most heads", "fewer queries than keys")
+
+
+@cocotb.test()
+async def corners(dut):
+    """Logits and results at both ends; keys all alike; one hot key; every block raises M by more than 31."""
+    tb = await begin(dut)
+    tokens, dim = min(96, limits(dut)[2]), TILE
+    flat, ramp = np.ones((tokens, 1), np.int8), np.linspace(-127, 127, tokens).astype(np.int8)[:, None]
+    for keys, shift in itertools.product((127 * flat, 0 * flat, ramp, ramp[::-1]), (16, 19)):
+        work = job(tb.rng, tokens, 1, dim)
+        work.attn = replace(work.attn, logit_multiplier=np.array([32767], np.int16), logit_shift=shift)
+        work.qkv[:, :dim] = 127
+        work.qkv[:, dim : 2 * dim] = keys
+        await run(tb, work)
+    work = job(tb.rng, tokens, 1, dim, spread=30000.0)
+    work.qkv[:, dim : 2 * dim] = 0
+    work.qkv[40, dim : 2 * dim] = 127
+    await run(tb, work)
+    work = job(tb.rng, tokens, 1, dim, spread=0.0)
+    work.qkv[:, 2 * dim :: 2], work.qkv[:, 2 * dim + 1 :: 2] = 127, -127
+    work.attn = replace(work.attn, logit_shift=1, out_multiplier=np.full(dim, 32767, np.int16), out_shift=14)
+    result = await run(tb, work)
+    assert {result.min(), result.max()} == {-127, 127}
+    covered("logits saturate", "all equal", "rising M", "falling logits", "one hot key", "results saturate")
+
+
+@cocotb.test()
+async def stalled(dut):
+    """Jobs back to back, of other shapes, under every mix of idle and back-pressure."""
+    tb = await begin(dut)
+    most_heads, most_dim, _ = limits(dut)
+    for idle, back in STALLS:
+        tb.stall(idle, back)
+        works = [
+            job(
+                tb.rng, int(tb.rng.integers(1, 50)), int(tb.rng.integers(1, min(most_heads, 3) + 1)),
+                TILE * int(tb.rng.integers(1, most_dim // TILE + 1)), 2.0 ** tb.rng.uniform(5, 14),
+            )
+            for _ in range(4)
+        ]  # fmt: skip
+        for work in works:
+            await send(tb, work)
+        handing = cocotb.start_soon(start_all(tb, works))
+        for work in works:
+            await check(tb, work)
+        await handing
+        await tb.silent("y")
+    covered("idle", "back-pressure", "jobs back to back")
+
+
+@cocotb.test()
+async def few_pairs(dut):
+    """Passes of few beats that come in bursts: a query's sums follow each other as closely as they may."""
+    tb = await begin(dut)
+    _, most_dim, _ = limits(dut)
+    tb.source("q").set_pause_generator(bursts(tb.rng))
+    for tokens in (1, 2, 3, 4, 6, 8, 10) * 10:
+        await run(tb, job(tb.rng, tokens, 1, most_dim))
+    await tb.silent("y")
+    covered("few pairs")
+
+
+def bursts(rng):
+    """Pauses of up to 24 cycles between a few cycles without one."""
+    while True:
+        yield from [True] * int(rng.integers(1, 25))
+        yield from [False] * int(rng.integers(1, 5))
+
+
+@cocotb.test()
+async def late_parameters(dut):
+    """Queries wait for the multipliers of their job."""
+    tb = await begin(dut)
+    work = job(tb.rng, 40, 2, TILE)
+    await tb.send("kv", work.keys_and_values(tb.rng))
+    await tb.send("q", work.queries(tb.rng))
+    await start(tb, work)
+    await tb.silent("y", 300)
+    await tb.send("m", work.parameters())
+    await check(tb, work)
+    covered("late parameters")
+
+
+async def start_all(tb, works):
+    for work in works:
+        await start(tb, work)
+
+
+@cocotb.test()
+async def cycles(dut):
+    """From the first beat to the last result without stalls: passes follow each other without a gap, unless
+    they are shorter than what comes before them."""
+    tb = await begin(dut)
+    most_heads, most_dim, most_tokens = limits(dut)
+    shapes = [(129, 1, 64), (129, min(3, most_heads), 64), (128, 1, 32), (64, 1, 32), (64, 2, 64)]
+    for tokens, heads, dim in shapes:
+        if tokens <= most_tokens and dim <= most_dim:
+            work = job(tb.rng, tokens, heads, dim)
+            await send(tb, work)
+            first = cocotb.start_soon(first_beat(tb))
+            await start(tb, work)
+            await check(tb, work)
+            taken = tb.last_arrival - await first + 1
+            measured(f"{tokens} tokens, {heads} x {dim}", taken, work.cycles, FILL + LATENCY)
+
+
+async def first_beat(tb):
+    """The cycle in which the first tile's first beat is taken."""
+    await RisingEdge(tb.dut.clk)
+    while not (tb.dut.s_axis_kv_tvalid.value == 1 and tb.dut.s_axis_kv_tready.value == 1):
+        await RisingEdge(tb.dut.clk)
+    return tb.cycle

@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: Apache-2.0
+"""compute_unit.sv against NumPy and the HLS kernel: tiles in every form, passes of every length, stalls."""
+
+import cocotb
+import numpy as np
+
+from tb import STALLS, TB, covered, equal, measured
+
+PLANES, ROWS, COLUMNS = range(3)
+LATENCY = 16  # of a beat, as compute_unit.sv states
+SHORTEST = 8  # cycles of a pass
+
+
+def sizes(dut):
+    """(TILE_IN, TILE_OUT)."""
+    return len(dut.s_axis_x_tdata) // 16, len(dut.m_axis_y_tdata) // 64
+
+
+def tile_beats(weight, load, bits, rng):
+    """A tile int8 [out, in] as the bytes of its beats; what the module must not look at is random."""
+    out, fan_in = weight.shape
+    raw = weight.astype(np.int8).view(np.uint8)
+    if load == PLANES:
+        planes = [np.packbits((raw.reshape(-1) >> p) & 1, bitorder="little") for p in range(bits)]
+        return np.stack(planes)
+    vectors = raw if load == ROWS else raw.T
+    beats = vectors.reshape(len(vectors) // 2, -1)
+    rest = rng.integers(0, 256, (len(beats), out * fan_in // 8 - beats.shape[1]), dtype=np.uint8)
+    return np.concatenate([beats, rest], axis=1)
+
+
+def random_tile(tb, bits=8):
+    limit = 2 ** (bits - 1) - 1
+    return tb.rng.integers(-limit, limit + 1, sizes(tb.dut)[::-1]).astype(np.int8)
+
+
+def random_pass(tb, beats):
+    return tb.rng.integers(-128, 128, (2 * beats, sizes(tb.dut)[0])).astype(np.int8)
+
+
+async def load_tiles(tb, tiles):
+    """Each tile with its form and bits; these change once its last beat is taken."""
+    for weight, load, bits in tiles:
+        tb.dut.load_i.value, tb.dut.bits_i.value = load, bits
+        await tb.send("w", tile_beats(weight, load, bits, tb.rng))
+        await tb.accepted("w")
+
+
+async def check(tb, what, weight, x):
+    """The next frame of y is this pass."""
+    fan_in, out = sizes(tb.dut)
+    got = await tb.receive("y", "<i4", (len(x), out))
+    expected = x.astype(np.int64) @ weight.astype(np.int64).T
+    packed = tb.hls.compute_unit(weight, x, 1) if fan_in == out == 32 else None
+    equal(what, got, expected, packed)
+
+
+async def start(dut):
+    tb = TB(dut)
+    tb.source("w"), tb.source("x"), tb.sink("y")
+    await tb.reset(load_i=0, bits_i=8)
+    return tb
+
+
+@cocotb.test()
+async def forms_and_lengths(dut):
+    """Tiles of every form and width with passes of 1 to 40 beats, under every mix of stalls."""
+    tb = await start(dut)
+    forms = [(PLANES, bits) for bits in range(2, 9)] + [(ROWS, 8), (COLUMNS, 8)]
+    for idle, back in STALLS:
+        tb.stall(idle, back)
+        order = [forms[i] for i in tb.rng.permutation(len(forms))]
+        tiles = [(random_tile(tb, bits), load, bits) for load, bits in order]
+        passes = [random_pass(tb, int(tb.rng.choice((1, 2, 7, 8, 9, 40)))) for _ in tiles]
+        loading = cocotb.start_soon(load_tiles(tb, tiles))
+        for x in passes:
+            await tb.send("x", x)
+        for (weight, load, bits), x in zip(tiles, passes, strict=True):
+            await check(tb, f"form {load}, {bits} bits, {len(x)} rows", weight, x)
+        await tb.bounded(loading)
+        await tb.silent("y")
+    covered("idle", "back-pressure", "planes of 2 to 8 bits", "rows", "columns", "pass of one beat")
+
+
+@cocotb.test()
+async def corners(dut):
+    """Sums of the largest magnitude, in each token alone and in both."""
+    tb = await start(dut)
+    fan_in, out = sizes(dut)
+    for sign in (1, -1):
+        weight = np.full((out, fan_in), sign * 127, np.int8)
+        weight[1::2] *= -1
+        x = np.array([(a, b) for a in (-128, -1, 0, 127) for b in (-128, -1, 0, 127)], np.int8)
+        x = np.repeat(x.reshape(-1, 1), fan_in, axis=1)
+        await tb.send("x", x)
+        await load_tiles(tb, [(weight, ROWS, 8)])
+        await check(tb, f"corners {sign}", weight, x)
+    covered("largest and smallest sums")
+
+
+@cocotb.test()
+async def waits_for_tiles(dut):
+    """No beat is taken without its tile; two tiles and no third are taken ahead."""
+    tb = await start(dut)
+    tiles = [(random_tile(tb), PLANES, 8) for _ in range(4)]
+    passes = [random_pass(tb, 5) for _ in tiles]
+    await tb.send("x", passes[0])
+    await tb.silent("y")
+    assert not dut.s_axis_x_tready.value
+    await load_tiles(tb, tiles[:1])
+    await check(tb, "first", tiles[0][0], passes[0])
+    loading = cocotb.start_soon(load_tiles(tb, tiles[1:]))
+    await tb.cycles(100)
+    assert not dut.s_axis_w_tready.value, "a third tile was taken"
+    for (weight, _, _), x in zip(tiles[1:], passes[1:], strict=True):
+        await tb.send("x", x)
+        await check(tb, "later", weight, x)
+    await tb.bounded(loading)
+    await tb.silent("y")
+    covered("pass without a tile")
+
+
+async def back_to_back(tb, beats, load, bits, count=12):
+    """Cycles from the first to the last of ``count`` passes whose tiles come as fast as they are taken."""
+    tiles = [(random_tile(tb, bits), load, bits) for _ in range(count)]
+    passes = [random_pass(tb, beats) for _ in tiles]
+    tb.dut.load_i.value, tb.dut.bits_i.value = load, bits
+    await tb.send("w", np.concatenate([tile_beats(*tile, tb.rng) for tile in tiles]))
+    await tb.cycles(60)  # the tiles that may be loaded ahead
+    for x in passes:
+        await tb.send("x", x)
+    arrivals = []
+    for (weight, _, _), x in zip(tiles, passes, strict=True):
+        await check(tb, f"{beats} beats", weight, x)
+        arrivals += [tb.first_arrival, tb.last_arrival]
+    return arrivals[-1] - arrivals[0] + 1
+
+
+@cocotb.test()
+async def throughput(dut):
+    """A tile change costs no bubble, if it comes no faster than a tile can be loaded."""
+    tb = await start(dut)
+    fan_in, out = sizes(dut)
+    longest = max(fan_in, out) // 2
+    for beats, load, bits in (
+        (65, PLANES, 8), (8, PLANES, 8), (8, PLANES, 2), (longest, ROWS, 8), (longest, COLUMNS, 8),
+    ):  # fmt: skip
+        cycles = await back_to_back(tb, beats, load, bits)
+        measured(f"12 passes of {beats}, form {load}, {bits} bits", cycles, 12 * beats, 0)
+    cycles = await back_to_back(tb, 3, PLANES, 8)
+    measured("12 passes of 3", cycles, 11 * SHORTEST + 3, 0)
+    covered("no bubble between tiles")
+
+
+@cocotb.test()
+async def latency(dut):
+    """A beat's result is there LATENCY cycles behind it."""
+    tb = await start(dut)
+    out = sizes(dut)[1]
+    await load_tiles(tb, [(random_tile(tb), PLANES, 8)])
+    await tb.cycles(10)
+    await tb.send("x", random_pass(tb, 1))
+    while not (dut.s_axis_x_tvalid.value and dut.s_axis_x_tready.value):
+        await tb.cycles(1)
+    taken = tb.cycle
+    await tb.receive("y", "<i4", (2, out))
+    measured("latency of a beat", tb.last_arrival - taken, LATENCY, 0)

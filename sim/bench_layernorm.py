@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+"""layernorm.sv against golden and the HLS kernel: odd widths, corner rows and parameters, many layers."""
+
+import cocotb
+import numpy as np
+
+from edge_moe.compiler.loops import NORM_DEPTH, NORM_LAG
+from edge_moe.golden.operators import LayerNorm, layernorm
+from tb import STALLS, TB, covered, equal, measured
+
+LATENCY = 31  # cycles from a row's last beat to its first result, less one
+
+
+def lanes(dut):
+    return len(dut.m_axis_y_tdata) // 8
+
+
+def max_width(dut):
+    return (1 << len(dut.channels_i)) // 2
+
+
+def tiles(dut, width):
+    return -(-width // lanes(dut))
+
+
+def random_norm(rng, width, shift=18, epsilon=None):
+    return LayerNorm(
+        rng.integers(-15000, 15000, size=width).astype(np.int16),
+        (rng.integers(-60, 60, size=width) << shift).astype(np.int32),
+        shift,
+        epsilon or width * width,
+    )
+
+
+def filled(rng, dut, rows, dtype):
+    """Rows up to whole beats; what stands beyond their width must not matter."""
+    info = np.iinfo(dtype)
+    missing = tiles(dut, rows.shape[-1]) * lanes(dut) - rows.shape[-1]
+    padding = rng.integers(info.min, info.max, (len(rows), missing), endpoint=True)
+    return np.concatenate([rows, padding], axis=1).astype(dtype)
+
+
+async def load(tb, norm):
+    """The next layer's parameters and scalars."""
+    width = len(norm.gamma)
+    for name, value in (("channels_i", width), ("shift_i", norm.shift), ("epsilon_i", norm.epsilon)):
+        getattr(tb.dut, name).value = value
+    beta = filled(tb.rng, tb.dut, norm.beta[None], np.int32).reshape(-1, lanes(tb.dut))
+    gamma = filled(tb.rng, tb.dut, norm.gamma[None], np.int16).reshape(-1, lanes(tb.dut))
+    await tb.send("parameter", np.concatenate([beta.view(np.uint8), gamma.view(np.uint8)], axis=1))
+    await tb.accepted("parameter")
+
+
+async def check(tb, x, norm):
+    """The next frame is this layer's."""
+    rows, width = x.shape
+    beats = tiles(tb.dut, width)
+    got = (await tb.receive("y", "<i1", (rows, beats * lanes(tb.dut))))[:, :width]
+    hls = await tb.kernel("layernorm", x, norm)
+    equal(f"{rows} rows of {width}, shift {norm.shift}", got, layernorm(x[None], norm)[0], hls)
+
+
+async def start(dut):
+    tb = TB(dut)
+    tb.source("parameter"), tb.source("x"), tb.sink("y")
+    await tb.reset(channels_i=1, shift_i=1, epsilon_i=1)
+    return tb
+
+
+async def layer(tb, x, norm):
+    await load(tb, norm)
+    await tb.send("x", filled(tb.rng, tb.dut, x, np.int16))
+    await check(tb, x, norm)
+
+
+def corner_rows(rng, width):
+    """Constant rows, those of the largest variance and distance from the mean, random ones of every size."""
+    halves = np.where(np.arange(width) % 2, 32767, -32768)
+    one = np.where(np.arange(width), -32768, 32767)
+    rows = [
+        np.full(width, 32767),
+        np.full(width, -32768),
+        np.zeros(width, int),
+        halves,
+        halves >> 8,
+        one,
+        ~one,
+    ]
+    rows += [rng.integers(-(2**bits), 2**bits, size=width) for bits in range(16)]
+    return np.array(rows).astype(np.int16)
+
+
+@cocotb.test()
+async def widths(dut):
+    """One row and odd numbers of rows of widths around whole beats."""
+    tb = await start(dut)
+    limit = max_width(dut)
+    for width in sorted({1, 2, 31, 32, 33, 64, 100, 192, limit - 1, limit}):
+        if width <= limit:
+            for rows in (1, 3, 7):
+                x = tb.rng.integers(-32768, 32768, (rows, width)).astype(np.int16)
+                await layer(tb, x, random_norm(tb.rng, width))
+    await tb.silent("y")
+    covered("one row", "odd rows", "width that fills no beat", "largest width")
+
+
+@cocotb.test()
+async def corners(dut):
+    """Constant and extreme rows under extreme parameters and every kind of shift and epsilon."""
+    tb = await start(dut)
+    width = min(192, max_width(dut))
+    x = corner_rows(tb.rng, width)
+    seen = set()
+    for shift in (1, 2, 10, 17, 30, 31):
+        gamma = tb.rng.choice([-32768, 32767, 0, 1, -1], size=width).astype(np.int16)
+        beta = tb.rng.choice([2**30, -(2**30), 0, 1, -1], size=width).astype(np.int32)
+        for epsilon in (1, 2**20, 2**32 - 1):
+            norm = LayerNorm(gamma, beta, shift, epsilon)
+            await layer(tb, x, norm)
+            seen |= set(np.unique(layernorm(x[None], norm)).tolist())
+    assert {-128, 127} <= seen
+    covered("constant row", "extreme row", "gamma and beta corners", "saturation low", "saturation high")
+
+
+@cocotb.test()
+async def widest_variance(dut):
+    """The largest V there is, and xhat beyond int16, in the widest rows."""
+    tb = await start(dut)
+    width = max_width(dut)
+    norm = LayerNorm(np.full(width, 32767, np.int16), np.zeros(width, np.int32), 20, 1)
+    await layer(tb, corner_rows(tb.rng, width), norm)
+    covered("largest V")
+
+
+@cocotb.test()
+async def layers_back_to_back(dut):
+    """Parameters of the next layer come while rows of this one are under way, under every mix of stalls."""
+    tb = await start(dut)
+    for idle, back in STALLS:
+        tb.stall(idle, back)
+        layers = []
+        for _ in range(12):
+            width = (
+                int(tb.rng.integers(1, max_width(dut) + 1))
+                if tb.rng.random() < 0.5
+                else int(tb.rng.integers(1, 33))
+            )
+            norm = random_norm(tb.rng, width, int(tb.rng.integers(10, 25)), int(tb.rng.integers(1, 2**32)))
+            x = tb.rng.integers(-32768, 32768, (int(tb.rng.integers(1, 12)), width)) >> tb.rng.integers(0, 12)
+            layers.append((x.astype(np.int16), norm))
+        for x, _ in layers:
+            await tb.send("x", filled(tb.rng, dut, x, np.int16))
+        for _, norm in layers:
+            await load(tb, norm)
+        for x, norm in layers:
+            await check(tb, x, norm)
+        await tb.silent("y")
+    covered("idle", "back-pressure", "two layers at once")
+
+
+@cocotb.test()
+async def throughput(dut):
+    """A beat in and a beat out per cycle, of rows of one beat and of many."""
+    tb = await start(dut)
+    for width in sorted({lanes(dut), min(192, max_width(dut)), max_width(dut)}):
+        rows, row_beats = 129, tiles(dut, width)
+        x = tb.rng.integers(-32768, 32768, (rows, width)).astype(np.int16)
+        await layer(tb, x, random_norm(tb.rng, width))
+        between = tb.last_arrival - tb.first_arrival + 1
+        measured(f"{rows} rows of {width}", between, rows * row_beats, 0)
+        cycles = tb.last_arrival - tb.offered["x"]
+        measured(f"with first and last row of {width}", cycles, (rows + 1) * row_beats, LATENCY)
+        assert cycles <= (rows + 1) * row_beats + NORM_LAG + NORM_DEPTH, (
+            "longer than the loop of the estimator"
+        )

@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: Apache-2.0
+"""softmax.sv against golden and the HLS kernel: numerators, rescales, M and S of every row.
+
+Golden's ``attention`` keeps these to itself; they are formed here of golden's own parts.
+"""
+
+import cocotb
+import numpy as np
+
+from edge_moe.golden.arithmetic import INT8_MAX, rounding_shift
+from edge_moe.golden.operators import EXPONENT_LIMIT, KEY_BLOCK, SUM_FRACTION, _numerators
+from tb import STALLS, TB, covered, equal, measured
+
+LATENCY = 12
+SCALE = 8  # EXP2 is in Q15, a numerator in Q7
+
+
+def golden(logits):
+    """int64 [rows, keys] to numerators [rows, keys], rescales, M and S [rows, blocks] behind each block."""
+    exponent = np.full((len(logits), 1), -128, np.int64)
+    total = np.zeros_like(exponent)
+    found = []
+    for start in range(0, logits.shape[1], KEY_BLOCK):
+        block = logits[:, start : start + KEY_BLOCK].astype(np.int64)
+        raised = np.maximum(exponent, (block.max(1, keepdims=True) >> 8) + 1)
+        rescale = np.minimum(raised - exponent, EXPONENT_LIMIT)
+        entry, shift = _numerators(block, raised)
+        p = np.minimum(rounding_shift(entry, shift + SCALE), INT8_MAX)
+        total = rounding_shift(total, rescale) + (p.sum(1, keepdims=True) << SUM_FRACTION)
+        exponent = raised
+        found.append((p, rescale, exponent, total))
+    return [np.concatenate(part, axis=1) for part in zip(*found, strict=True)]
+
+
+def shape(dut):
+    """Tokens of a beat, and the most pairs."""
+    return int(dut.TOKENS.value), int(dut.MAX_PAIRS.value)
+
+
+def beats(dut, logits, rng):
+    """[blocks * pairs, tokens * 32] int16; what stands where there is no logit must not matter."""
+    tokens, _ = shape(dut)
+    rows, keys = logits.shape
+    filled = rng.integers(-32768, 32768, (-(-rows // tokens) * tokens, -(-keys // KEY_BLOCK) * KEY_BLOCK))
+    filled[:rows, :keys] = logits
+    by_block = filled.reshape(-1, tokens, filled.shape[1] // KEY_BLOCK, KEY_BLOCK).transpose(2, 0, 1, 3)
+    return np.ascontiguousarray(by_block, dtype="<i2").reshape(-1, tokens * KEY_BLOCK)
+
+
+async def send(tb, logits):
+    """One head; the scalars change as soon as its first beat was accepted."""
+    tokens, _ = shape(tb.dut)
+    frame = beats(tb.dut, logits, tb.rng)
+    tb.dut.pairs_i.value = -(-len(logits) // tokens)
+    tb.dut.keys_i.value = logits.shape[1]
+    await tb.send("x", frame[:1])
+    await tb.accepted("x")
+    tb.dut.pairs_i.value = int(tb.rng.integers(1, 8))
+    tb.dut.keys_i.value = int(tb.rng.integers(1, 4097))
+    if len(frame) > 1:
+        await tb.send("x", frame[1:])
+        await tb.accepted("x")
+
+
+async def check(tb, logits):
+    """Every field of every beat of a head."""
+    tokens, _ = shape(tb.dut)
+    (rows, keys), pairs = logits.shape, -(-len(logits) // tokens)
+    blocks = -(-keys // KEY_BLOCK)
+    got = await tb.receive("p", "u1", (blocks, pairs, tokens * (KEY_BLOCK + 7)))
+    ends = np.cumsum([0, KEY_BLOCK, 1, 2, 4]) * tokens
+    fields = [
+        np.ascontiguousarray(got[..., ends[i] : ends[i + 1]]).view(dtype)
+        .reshape(blocks, pairs * tokens, -1)[:, :rows].transpose(1, 0, 2).reshape(rows, -1)
+        for i, dtype in enumerate(("u1", "u1", "<i2", "<i4"))
+    ]  # fmt: skip
+    hls_p, hls_rescale, hls_m, hls_s = tb.hls.softmax(np.ascontiguousarray(logits, np.int16))
+    p, rescale, m, s = golden(logits)
+    assert not fields[0][:, keys:].any(), "a key that does not exist has a numerator"
+    equal("numerators", fields[0][:, :keys], p, hls_p)
+    equal("rescale", fields[1], rescale, hls_rescale)
+    equal("M", fields[2], m)
+    equal("S", fields[3], s)
+    equal("last M", fields[2][:, -1], m[:, -1], hls_m)
+    equal("last S", fields[3][:, -1], s[:, -1], hls_s)
+    return p
+
+
+@cocotb.test()
+async def every_distance(dut):
+    """One key at 32767 makes M 128: the others take every logit, so t takes all of its 65,536 values."""
+    tb = TB(dut)
+    tb.sink("p")
+    tokens, most = shape(dut)
+    await tb.reset(pairs_i=1, keys_i=1)
+    values = np.arange(-32768, 32768)
+    values = np.pad(values, (0, -len(values) % (KEY_BLOCK - 1)), mode="edge").reshape(-1, KEY_BLOCK - 1)
+    logits = np.concatenate([np.full((len(values), 1), 32767), values], axis=1)
+    logits = tb.rng.permuted(logits, axis=1)
+    seen = set()
+    for start in range(0, len(logits), tokens * most):
+        part = logits[start : start + tokens * most]
+        await send(tb, part)
+        seen |= set((await check(tb, part)).reshape(-1).tolist())
+    assert seen == set(range(128))
+    covered("every distance to M", "every numerator")
+
+
+@cocotb.test()
+async def tops(dut):
+    """The largest logit on both sides of every step of M, keys below it at distances that still count."""
+    tb = TB(dut)
+    tb.sink("p")
+    tokens, most = shape(dut)
+    await tb.reset(pairs_i=1, keys_i=1)
+    top = np.concatenate([np.arange(-32768, 32768, 256), np.arange(-32768, 32768, 256) + 255])
+    logits = np.clip(top[:, None] - np.arange(0, 3200, 100)[None], -32768, 32767)
+    for start in range(0, len(logits), tokens * most):
+        await send(tb, logits[start : start + tokens * most])
+        await check(tb, logits[start : start + tokens * most])
+    covered("every M")
+
+
+def corner_rows(keys, rng):
+    """All equal, at either end, rising by more than 31 octaves a block, falling, one hot key, random."""
+    scale = 2.0 ** rng.uniform(0, 15, size=(5, 1))
+    rows = np.clip(rng.normal(size=(12, keys)) * 1000, -32768, 32767).astype(np.int64)
+    rows[0], rows[1], rows[2], rows[3] = -32768, 32767, 0, -1
+    rows[4] = -32768 + 8448 * (np.arange(keys) // KEY_BLOCK % 8)
+    rows[5] = np.linspace(32767, -32768, keys)
+    rows[6] = -32768
+    rows[6, rng.integers(keys)] = 32767
+    rows[7:12] = np.clip(rng.normal(size=(5, keys)) * scale, -32768, 32767)
+    return rows
+
+
+@cocotb.test()
+async def sizes(dut):
+    """Keys and rows that fill a block or a pair, and that do not; blocks of one pair follow at once."""
+    tb = TB(dut)
+    tb.source("x"), tb.sink("p")
+    await tb.reset(pairs_i=1, keys_i=1)
+    for keys in (1, 2, 31, 32, 33, 64, 65, 129, 256):
+        for rows in (1, 2, 3, 5, 12):
+            logits = corner_rows(keys, tb.rng)[tb.rng.permutation(12)[:rows]]
+            await send(tb, logits)
+            await check(tb, logits)
+    covered("one key", "one row", "odd rows", "part of a block", "rise beyond 31", "all equal", "one hot key")
+
+
+@cocotb.test()
+async def stalled(dut):
+    """Heads of other sizes back to back under every mix of idle and back-pressure."""
+    tb = TB(dut)
+    tb.source("x"), tb.sink("p")
+    await tb.reset(pairs_i=1, keys_i=1)
+    for idle, back in STALLS:
+        tb.stall(idle, back)
+        heads = []
+        for _ in range(8):
+            keys, rows = int(tb.rng.integers(1, 130)), int(tb.rng.integers(1, 13))
+            heads.append(corner_rows(keys, tb.rng)[tb.rng.permutation(12)[:rows]])
+            await send(tb, heads[-1])
+        for head in heads:
+            await check(tb, head)
+        await tb.silent("p")
+    covered("idle", "back-pressure")
+
+
+@cocotb.test()
+async def throughput(dut):
+    """A beat per cycle, with one pair and with many; LATENCY cycles from a beat to its numerators."""
+    tb = TB(dut)
+    tb.sink("p")
+    tokens, most = shape(dut)
+    await tb.reset(pairs_i=1, keys_i=1)
+    for rows, keys in ((1, 4096), (tokens * most, 129)):
+        logits = np.clip(tb.rng.normal(size=(rows, keys)) * 2000, -32768, 32767).astype(np.int64)
+        frame = beats(dut, logits, tb.rng)
+        dut.pairs_i.value, dut.keys_i.value = -(-rows // tokens), keys
+        await tb.send("x", frame)
+        await tb.accepted("x")
+        start = tb.cycle
+        if keys <= 288:
+            await check(tb, logits)
+        else:
+            got = await tb.receive("p", "u1", (len(frame), tokens * (KEY_BLOCK + 7)))
+            expected = golden(logits)[0].reshape(-1, KEY_BLOCK)
+            equal("numerators of the most keys", got[:, :KEY_BLOCK], expected)
+        measured(f"{len(frame)} beats", tb.last_arrival - tb.first_arrival + 1, len(frame), 0)
+        measured("last beat", tb.last_arrival - start, LATENCY, 0)
+    covered("most keys", "most rows")

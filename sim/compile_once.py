@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Keeps what Verilator compiles into every simulation: ``python compile_once.py FOLDER c++ ... FILE.cpp``.
+
+An object of a source outside the simulation's own folder is kept in FOLDER under a hash of the command, and
+copied the next time. Everything else is compiled as it is asked for.
+"""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+
+def main() -> int:
+    """Exit status of the compiler, or 0 when the object was there."""
+    folder, command = Path(sys.argv[1]), sys.argv[2:]
+    source = Path(command[-1])
+    if "-o" not in command or not source.is_absolute() or source.suffix != ".cpp":
+        return subprocess.run(command, check=False).returncode
+    target = Path(command[command.index("-o") + 1])
+    kept = folder / f"{target.stem}-{hashlib.sha256(' '.join(command).encode()).hexdigest()[:16]}.o"
+    if not kept.exists():
+        status = subprocess.run(command, check=False).returncode
+        if status:
+            return status
+        temporary = kept.with_suffix(f".{os.getpid()}")
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(target, temporary)
+        os.replace(temporary, kept)
+    shutil.copyfile(kept, target)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
