@@ -119,7 +119,7 @@ async def check(tb, work):
     """A frame for each head, [tiles, pairs, 2, 32]."""
     expected = operators.attention(work.qkv[None], work.attn)[0]
     # the kernel is built for one configuration, whose heads may be smaller than this module's
-    hls = tb.hls.attention(work.qkv, work.attn) if work.dim <= HLS_HEAD_DIM else None
+    hls = await tb.kernel("attention", work.qkv, work.attn) if work.dim <= HLS_HEAD_DIM else None
     for head in range(work.attn.heads):
         got = await tb.receive("y", "i1", (work.tiles, 2 * work.pairs, TILE))
         y = got.transpose(1, 0, 2).reshape(2 * work.pairs, work.dim)[: work.rows]

@@ -63,7 +63,7 @@ async def check(tb, what, w, x0, x1, swap=None, used=None):
     got = await cascade(tb, w, x0, x1, swap)
     used = w if used is None else used
     padding = ((0, 0), (0, EIGHT - w.shape[1]))
-    hls = tb.hls.dual_dot(*(np.pad(array, padding).astype(np.int8) for array in (used, x0, x1)))
+    hls = await tb.kernel("dual_dot", *(np.pad(array, padding).astype(np.int8) for array in (used, x0, x1)))
     for lane, x, rtl, kernel in (("low", x0, got[0], hls[0]), ("high", x1, got[1], hls[1])):
         equal(f"{what}, {lane}", rtl, (used * x).sum(axis=1), kernel)
 

@@ -92,7 +92,7 @@ async def check(tb, memory, rows, fan_in, out, bits=8, epilogue=Epilogue.REQUANT
     ffn = FFN(layer, int(tb.rng.integers(8_000, 32_768)), 18, int(tb.rng.integers(-128, 128)), layer)
     got, cycles = await run(tb, memory, x, layer, epilogue, ffn)
     golden = GOLDEN[epilogue](x, ffn if epilogue == Epilogue.GELU else layer)
-    hls = tb.hls.linear(x, layer, epilogue, ffn=ffn)
+    hls = await tb.kernel("linear", x, layer, epilogue, None, ffn)
     assert len(np.unique(golden)) > min(20, golden.size // 10), "most results are alike"
     equal(f"{rows} x {fan_in} x {out}, {bits} bits, {epilogue.name}", got, golden, hls)
     return cycles

@@ -23,7 +23,7 @@ async def check(tb, v):
     got = await tb.receive("r", "u1", (len(v), 3 * count))
     value = np.ascontiguousarray(got[:, : 2 * count]).view("<i2")
     expected, k = reciprocal(v.astype(np.int64))
-    hls, hls_k = tb.hls.inverse("reciprocal", np.ascontiguousarray(v.reshape(-1)))
+    hls, hls_k = await tb.kernel("inverse", "reciprocal", np.ascontiguousarray(v.reshape(-1)))
     equal("R", value, expected, hls.reshape(v.shape))
     equal("k", got[:, 2 * count :], k, hls_k.reshape(v.shape))
 

@@ -61,7 +61,7 @@ async def forms(dut):
             if load == PLANES and weight.shape == (32, 32):
                 planes = to_planes(weight.reshape(-1), bits)
                 assert np.array_equal(planes, tile_beats(weight, load, bits, tb.rng))
-                hls = tb.hls.weight_tile(planes[None])[0]
+                hls = (await tb.kernel("weight_tile", planes[None]))[0]
             equal(f"form {load}, {bits} bits", got, weight, hls)
         await tb.bounded(loading)
     covered("planes of 2 to 8 bits", "rows", "columns", "idle")

@@ -211,7 +211,7 @@ OPERATORS = (
             ({"TOKENS": 1}, "TOKENS = 1 must be 2"),
             ({"TILE_IN": 20}, "TILE_IN = 20 a multiple of 8"),
         ),
-    ),  # fmt: skip
+    ),
     Operator(
         "fifo",
         variants=({}, {"WIDTH": 16, "DEPTH": 5}, {"WIDTH": 24, "DEPTH": 65}, {"WIDTH": 8, "DEPTH": 64}),
@@ -394,7 +394,7 @@ OPERATORS = (
             "GELU",
         ),
         illegal=(({"READ_LATENCY": 13}, "READ_LATENCY = 13 must be 1 to 12"),),
-    ),  # fmt: skip
+    ),
     Operator(
         "route",
         uses=(

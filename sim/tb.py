@@ -40,7 +40,7 @@ class TB:
         self.dut = dut
         self.rng = np.random.default_rng(cocotb.RANDOM_SEED)
         self._kernels = chosen_kernels(dut)
-        self.hls = _Kernels(self._kernels)
+        self._hls = _Kernels(self._kernels)
         self._sources: dict[str, AxiStreamSource] = {}
         self._sinks: dict[str, AxiStreamSink] = {}
         self.offered: dict[str, int] = {}  # cycles, by stream
@@ -63,7 +63,7 @@ class TB:
 
     async def kernel(self, operator: str, *arguments: object) -> Any:
         """Result of the HLS kernel: a method of ``hls_ops.Operators``, run by g++'s library or as Verilog."""
-        method = getattr(self.hls, operator)
+        method = getattr(self._hls, operator)
         return await bridge(method)(*arguments) if self._kernels else method(*arguments)
 
     @property
