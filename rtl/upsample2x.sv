@@ -177,7 +177,7 @@ module upsample2x #(
 
   logic [HALF-1:0] lower_first_q, lower_second_q, upper_second_q, near_q, far_q;
   always_ff @(posedge clk) begin
-    if (enable && valid_q[4]) begin
+    if (enable) begin
       if (upper_step[4]) begin
         near_q         <= below[4] ? lower_first_q : first_q;
         far_q          <= below[4] ? first_q : lower_first_q;
@@ -205,7 +205,7 @@ module upsample2x #(
 
     always_ff @(posedge clk) begin
       if (enable) column_sum_q <= COLUMN'(far) + COLUMN'(near) + COLUMN'({near, 1'b0});
-      if (enable && valid_q[6]) begin
+      if (enable) begin
         middle_q <= column_sum_q;
         left_q   <= middle_q;
         l_q      <= at_left[6] ? middle_q : left_q;

@@ -124,7 +124,7 @@ async def corners(dut):
 
 @cocotb.test()
 async def widest_variance(dut):
-    """The largest V there is, and xhat beyond int16, in the widest rows."""
+    """The largest V and the largest distance from the mean that there are, in the widest rows."""
     tb = await start(dut)
     width = max_width(dut)
     norm = LayerNorm(np.full(width, 32767, np.int16), np.zeros(width, np.int32), 20, 1)

@@ -141,28 +141,31 @@ def demo(args: argparse.Namespace) -> bool:
         tasks = args.task.split(",") if args.task else list(accelerator.tasks)
         if len(set(tasks)) < len(tasks):
             raise TaskError(f"--task {args.task} names a task twice.")
-        name, simulated = getattr(accelerator.device, "name", "board"), accelerator.power.simulated
         source = in_turn(opened, sources, tasks, args.serve is not None)
         policy = "latest" if all(map(is_camera, sources)) else "block"
-        stream = accelerator.stream(source, tasks, policy=policy)
         total = Stretch(tasks)
-        print(f"{name}: {args.bundle}, {', '.join(tasks)}", flush=True)
-        whole = True
-        with contextlib.closing(stream):
-            results = itertools.islice(stream, args.frames)
-            try:
-                if args.serve is None:
-                    run(accelerator, results, total, Overlays(args.out), lambda _: None)
-                else:
-                    live = Live(tasks, board=name, simulated=simulated, bundle=args.bundle.name)
-                    with DemoServer(live, *args.serve) as server:
-                        print(f"{server.url}  (Ctrl-C ends)", flush=True)
-                        run(accelerator, results, total, live.show, live.measured)
-            except KeyboardInterrupt:
-                print("stopped", flush=True)
-                whole = False
-        print(table(total, simulated))
+        with contextlib.closing(accelerator.stream(source, tasks, policy=policy)) as stream:
+            whole = show(accelerator, itertools.islice(stream, args.frames), total, args)
+        print(table(total, accelerator.power.simulated))
     return whole
+
+
+def show(accelerator: Any, results: Iterator[Result], total: Stretch, args: argparse.Namespace) -> bool:
+    """Write or serve all results; False when Ctrl-C ended it."""
+    board, tasks = getattr(accelerator.device, "name", "board"), list(total.frames)
+    print(f"{board}: {args.bundle}, {', '.join(tasks)}", flush=True)
+    try:
+        if args.serve is None:
+            run(accelerator, results, total, Overlays(args.out), lambda _: None)
+        else:
+            live = Live(tasks, board=board, simulated=accelerator.power.simulated, bundle=args.bundle.name)
+            with DemoServer(live, *args.serve) as server:
+                print(f"{server.url}  (Ctrl-C ends)", flush=True)
+                run(accelerator, results, total, live.show, live.measured)
+    except KeyboardInterrupt:
+        print("stopped", flush=True)
+        return False
+    return True
 
 
 def _port(text: str) -> tuple[str, int]:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The demo's page over HTTP and, where chromium is installed, in a browser."""
 
+import dataclasses
 import http.client
 import io
 import json
@@ -22,7 +23,7 @@ import numpy as np
 import pytest
 from board_fixtures import ROOT, Sample
 from demo_figures import Stretch
-from demo_web import DemoServer, Live, encode
+from demo_web import DemoServer, Live, encode, legend
 from PIL import Image
 
 from edge_moe_host.accelerator import Accelerator
@@ -78,6 +79,13 @@ def results(small: Sample) -> dict[str, Result]:
 
 
 @pytest.fixture(scope="module")
+def coloured(results: dict[str, Result]) -> Result:
+    """Of a bundle that names its classes."""
+    palette = np.array([(128, 64, 128), (70, 130, 180)], np.uint8)
+    return dataclasses.replace(results["semseg"], class_names=("road", "<sky>"), palette=palette)
+
+
+@pytest.fixture(scope="module")
 def page(small: Sample, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
     picture = tmp_path_factory.mktemp("page") / "plain.png"
     Image.fromarray(np.full((60, 80, 3), 90, np.uint8)).save(picture)
@@ -119,15 +127,14 @@ def test_state(page: Page, small: Sample, results: dict[str, Result]) -> None:
     assert page.state()["frames"] > state["frames"]
 
 
-def test_legends(page: Page, results: dict[str, Result]) -> None:
+def test_legends(page: Page, results: dict[str, Result], coloured: Result) -> None:
     legends = {task["task"]: task["legend"] for task in page.measured()["tasks"]}
-    semseg, near_and_far = results["semseg"], depth_colours(np.array([0.0, 1.0]))
-    named = zip(semseg.class_names, semseg.palette, strict=True)
-    assert legends["semseg"] == {"classes": [[name, f"#{bytes(colour).hex()}"] for name, colour in named]}
-    assert len(legends["semseg"]["classes"]) == 5
+    near_and_far = depth_colours(np.array([0.0, 1.0]))
+    assert legends["semseg"] == {}  # this bundle names no classes
     assert legends["depth"]["far"] == depth_limit(results["depth"].values)
     ends = [legends["depth"]["scale"][place] for place in (0, -1)]
     assert ends == [f"#{bytes(colour).hex()}" for colour in near_and_far]
+    assert legend(coloured) == {"classes": [["road", "#804080"], ["<sky>", "#4682b4"]]}
 
 
 def test_pictures(page: Page, results: dict[str, Result]) -> None:
@@ -144,6 +151,7 @@ def test_pictures(page: Page, results: dict[str, Result]) -> None:
 def test_nothing_else_is_served(page: Page) -> None:
     for path in (
         "/none.jpg",
+        "/depth.png",
         "/.jpg",
         "/demo.py",
         "/../demo.py",
@@ -302,8 +310,9 @@ def test_both_pictures_are_seen(width: int, page: Page, results: dict[str, Resul
 
 @pytest.mark.browser
 @needs_browser
-def test_no_sensor_is_said(results: dict[str, Result], tmp_path: Path) -> None:
-    named = {task: Result(**{**vars(result), "name": "<b>bold</b>"}) for task, result in results.items()}
+def test_no_sensor_is_said(results: dict[str, Result], coloured: Result, tmp_path: Path) -> None:
+    named = {task: dataclasses.replace(result, name="<b>bold</b>")
+             for task, result in {**results, "semseg": coloured}.items()}  # fmt: skip
     live = live_of(named, board="ZCU104", simulated=False, bundle="x")
     with DemoServer(live, "127.0.0.1", 0) as server:
         dom = browse(tmp_path, server.url, "--dump-dom")
@@ -312,3 +321,4 @@ def test_no_sensor_is_said(results: dict[str, Result], tmp_path: Path) -> None:
     assert [shown(dom, task, "joules") for task in results] == ["no sensor"] * 2
     assert dom.count("&lt;b&gt;bold&lt;/b&gt;") >= 2
     assert "<b>" not in dom
+    assert '<i style="background: rgb(70, 130, 180);"></i>&lt;sky&gt;</span>' in dom
