@@ -173,7 +173,7 @@ module upsample2x #(
   end
 
   // -- a column of both lines in each step: the first when the upper step's pair comes, the second a step
-  // later
+  // later. Cycles without a step come between two lines only, where nothing is looked at that they leave.
 
   logic [HALF-1:0] lower_first_q, lower_second_q, upper_second_q, near_q, far_q;
   always_ff @(posedge clk) begin
@@ -192,8 +192,7 @@ module upsample2x #(
   end
 
   // -- three columns, of which the middle one is column - 2 of the step. All is 128 more than it is, and so
-  // not
-  // negative: weights add to 4 and to 16, so the result is 128 more, too.
+  // not negative: weights add to 4 and to 16, so the result is 128 more, too.
 
   for (genvar i = 0; i < LANES; i++) begin : g_lane
     logic [7:0]        near, far;
@@ -204,17 +203,15 @@ module upsample2x #(
     assign far  = {!far_q[8*i+7], far_q[8*i+:7]};
 
     always_ff @(posedge clk) begin
-      if (enable) column_sum_q <= COLUMN'(far) + COLUMN'(near) + COLUMN'({near, 1'b0});
       if (enable) begin
-        middle_q <= column_sum_q;
-        left_q   <= middle_q;
-        l_q      <= at_left[6] ? middle_q : left_q;
-        m_q      <= middle_q;
-        r_q      <= at_right[6] ? middle_q : column_sum_q;
-      end
-      if (enable) begin
-        y0_q <= rounded(l_q, m_q);
-        y1_q <= rounded(r_q, m_q);
+        column_sum_q <= COLUMN'(far) + COLUMN'(near) + COLUMN'({near, 1'b0});
+        middle_q     <= column_sum_q;
+        left_q       <= middle_q;
+        l_q          <= at_left[6] ? middle_q : left_q;
+        m_q          <= middle_q;
+        r_q          <= at_right[6] ? middle_q : column_sum_q;
+        y0_q         <= rounded(l_q, m_q);
+        y1_q         <= rounded(r_q, m_q);
       end
     end
 

@@ -235,9 +235,9 @@ async def few_pairs(dut):
 
 
 def bursts(rng):
-    """Pauses of up to 24 cycles between a few cycles without one."""
+    """A few cycles without a pause; in between, the tile of the next pass arrives."""
     while True:
-        yield from [True] * int(rng.integers(1, 25))
+        yield from [True] * int(rng.integers(30, 60))
         yield from [False] * int(rng.integers(1, 5))
 
 
