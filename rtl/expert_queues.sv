@@ -179,7 +179,7 @@ module expert_queues #(
       valid_q   <= '0;
     end else begin
       if (read_end) reading_q <= 1'b0;
-      else if (ended_q && !route_valid_q) reading_q <= 1'b1;
+      else if (ended_q) reading_q <= 1'b1;  // the last route is being written
       if (enable) valid_q <= {valid_q[0], reading_q};
       if (reading_q && enable) begin
         walking_q <= !step_last;

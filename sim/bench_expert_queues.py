@@ -7,7 +7,7 @@ import numpy as np
 from tb import STALLS, TB, covered, equal, measured
 
 SLOTS = 8  # of a routing row
-LATENCY = 6  # cycles from the last route to the first head
+LATENCY = 5  # cycles from the last route to the first head
 
 
 def limits(dut):
@@ -23,10 +23,11 @@ def random_routes(rng, tokens, experts, top_k):
     return expert, rng.integers(0, 32768, (tokens, top_k))
 
 
-def routing_rows(rng, expert, score):
-    """Pairs of routing rows; slots behind the top-k and the partner of a last odd token hold anything."""
+def routing_rows(rng, expert, score, experts):
+    """Pairs of routing rows; slots behind the top-k and the partner of a last odd token name any expert."""
     tokens, top_k = expert.shape
     rows = rng.integers(0, 32768, (tokens + tokens % 2, SLOTS, 2))
+    rows[..., 0] %= experts
     rows[:tokens, :top_k, 0], rows[:tokens, :top_k, 1] = expert, score
     return rows.astype("<u2")
 
@@ -35,7 +36,7 @@ async def send(tb, expert, score, experts):
     tokens, top_k = expert.shape
     for name, value in (("experts_i", experts), ("top_k_i", top_k), ("odd_i", tokens % 2)):
         getattr(tb.dut, name).value = value
-    await tb.send("route", routing_rows(tb.rng, expert, score))
+    await tb.send("route", routing_rows(tb.rng, expert, score, experts))
     await tb.accepted("route")
 
 

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Keeps what Verilator compiles into every simulation: ``python compile_once.py FOLDER c++ ... FILE.cpp``.
 
-An object of a source outside the simulation's own folder is kept in FOLDER under a hash of the command, and
-copied the next time. Everything else is compiled as it is asked for.
+An object of a source of Verilator's own is kept in FOLDER under a hash of the command, and copied the next
+time. Everything else is compiled as it is asked for, cocotb's main program too: it includes the header of the
+simulated module, whose size differs.
 """
 
 import hashlib
@@ -17,7 +18,7 @@ def main() -> int:
     """Exit status of the compiler, or 0 when the object was there."""
     folder, command = Path(sys.argv[1]), sys.argv[2:]
     source = Path(command[-1])
-    if "-o" not in command or not source.is_absolute() or source.suffix != ".cpp":
+    if "-o" not in command or source.parent.name != "include" or source.suffix != ".cpp":
         return subprocess.run(command, check=False).returncode
     target = Path(command[command.index("-o") + 1])
     kept = folder / f"{target.stem}-{hashlib.sha256(' '.join(command).encode()).hexdigest()[:16]}.o"
