@@ -72,7 +72,8 @@ def synthesise(operator: Operator, package: Path) -> Mapped:
     statistics.unlink(missing_ok=True)
     sources = " ".join(str(path.relative_to(ROOT)) for path in operator.sources(package))
     script = (
-        f"read_verilog -sv {sources}; synth_xilinx -family xcup -noiopad -top {operator.name}; "
+        f"read_verilog -sv {sources}; synth_xilinx -family xcup -uram -noiopad "
+        f"-top {operator.name}; "
         f"tee -q -o {statistics.relative_to(ROOT)} stat -json -tech xilinx"
     )
     start = time.monotonic()
