@@ -39,7 +39,7 @@ module numerator #(
   end
 
   for (genvar i = 0; i < LANES; i++) begin : g_lane
-    (* ram_style = "registers" *)  // 36 look-up tables, where block memories would serve 9 bits of a lane each
+    (* ram_style = "registers" *)  // a block memory for 9 bits of a lane would be a waste
     logic [HALVES-1:0] rom[ENTRIES];
     initial begin
       for (int e = 0; e < ENTRIES; e++) rom[e] = EXP2[e*ENTRY+DROPPED+:HALVES];
