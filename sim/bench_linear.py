@@ -93,7 +93,7 @@ async def check(tb, memory, rows, fan_in, out, bits=8, epilogue=Epilogue.REQUANT
     got, cycles = await run(tb, memory, x, layer, epilogue, ffn)
     golden = GOLDEN[epilogue](x, ffn if epilogue == Epilogue.GELU else layer)
     hls = await tb.kernel("linear", x, layer, epilogue, None, ffn)
-    assert len(np.unique(golden)) > min(20, golden.size // 10), "most results are alike"
+    assert len(np.unique(golden)) > min(10, golden.size // 20), "most results are alike"
     equal(f"{rows} x {fan_in} x {out}, {bits} bits, {epilogue.name}", got, golden, hls)
     return cycles
 

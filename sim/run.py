@@ -40,7 +40,7 @@ class Settings:
 
     package: Path
     waves: bool = False
-    seed: int | None = None
+    seed: int = 1
     hls: Path | None = None
 
 
@@ -75,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--hls", type=Path, metavar="FOLDER", help="kernels as the Verilog that an HLS tool made"
     )
     parser.add_argument("--waves", action="store_true", help="write a waveform of each operator")
-    parser.add_argument("--seed", type=int, help="of the random stimuli; the one of a failure repeats it")
+    parser.add_argument("--seed", type=int, default=1, help="of the random stimuli")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="operators at a time")
     args = parser.parse_args(arguments)
     try:
