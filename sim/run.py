@@ -83,7 +83,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         package = generate_package(args.accelerator, ROOT / "build" / "rtl" / Path(args.accelerator).stem)[0]
         _use_tools(package)
         settings = Settings(package, args.waves, args.seed, args.hls and args.hls.resolve())
-        return report(run_all(_with_verilog(chosen, settings.hls), settings, args.jobs))
+        name = "summary-hls.json" if settings.hls else "summary.json"
+        return report(run_all(_with_verilog(chosen, settings.hls), settings, args.jobs), name)
     except EdgeMoEError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -277,7 +278,7 @@ def refuse(operator: Operator, parameters: dict[str, int], text: str, settings: 
     return outcome
 
 
-def report(outcomes: Sequence[Outcome]) -> int:
+def report(outcomes: Sequence[Outcome], name: str = "summary.json") -> int:
     """Print the summary, write it as JSON, and say what failed."""
     lines = [f"{'operator':<40}{'tests':>6}{'values':>12}{'with HLS':>12}{'seconds':>9}  cycles (model)"]
     for o in outcomes:
@@ -294,7 +295,7 @@ def report(outcomes: Sequence[Outcome]) -> int:
         }
         for o in outcomes
     ]  # fmt: skip
-    (BUILD / "summary.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+    (BUILD / name).write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
     passed = sum(o.passed for o in outcomes)
     print(f"{passed} passed, {len(failed)} failed")
     return 1 if failed else 0
