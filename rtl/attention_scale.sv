@@ -10,7 +10,7 @@
 module attention_scale #(
     parameter int TOKENS = edge_moe_pkg::TOKENS_PARALLEL,
     parameter int TILE = edge_moe_pkg::KEY_BLOCK,
-    parameter int WIDTH_A = 27,  // of a sum
+    parameter int WIDTH_A = 27,  // of a sum: at most this is one DSP48E2 in requantise_lane
     parameter int WIDTH_DOT = 22  // of it where it is a dot product
 ) (
     input wire clk,
@@ -34,8 +34,9 @@ module attention_scale #(
   localparam int AVERAGE = 5;  // stages of requantise
   localparam int DROPPED = 15 - edge_moe_pkg::SUM_FRACTION - edge_moe_pkg::AVERAGE_FRACTION;
 
-  if (WIDTH_DOT > WIDTH_A || WIDTH_A > 32) begin : g_check
-    $fatal(1, "attention_scale: WIDTH_DOT = %0d must be at most WIDTH_A = %0d and 32", WIDTH_DOT, WIDTH_A);
+  if (WIDTH_DOT < 16 || WIDTH_DOT > WIDTH_A || WIDTH_A > 32) begin : g_check
+    $fatal(1, "attention_scale: WIDTH_DOT = %0d must be from 16 to WIDTH_A = %0d, which is 32 at most",
+           WIDTH_DOT, WIDTH_A);
   end
 
   // ---- averages
@@ -43,13 +44,14 @@ module attention_scale #(
   logic [TOKENS-1:0]   valid, values, unused_ready;
 
   for (genvar t = 0; t < TOKENS; t++) begin : g_average
-    logic [TILE*48-1:0] operands;
+    logic [TILE*(WIDTH_A+16)-1:0] operands;
     for (genvar i = 0; i < TILE; i++) begin : g_lane
-      assign operands[i*32+:32]         = 32'($signed(sum_i[(t*TILE+i)*WIDTH_A+:WIDTH_A]));
-      assign operands[TILE*32+i*16+:16] = inverse_i[t*16+:16];
+      assign operands[i*WIDTH_A+:WIDTH_A]    = sum_i[(t*TILE+i)*WIDTH_A+:WIDTH_A];
+      assign operands[TILE*WIDTH_A+i*16+:16] = inverse_i[t*16+:16];
     end
     requantise #(
-        .LANES(TILE)
+        .LANES(TILE),
+        .WIDTH(WIDTH_A)
     ) u_requantise (
         .clk,
         .rst,
@@ -75,17 +77,18 @@ module attention_scale #(
   end
 
   // ---- results or logits
-  logic [LANES*48-1:0] operands;
+  logic [LANES*(WIDTH_DOT+16)-1:0] operands;
   logic result, unused_scale_ready;
   assign result = &values;  // of all tokens alike
 
   for (genvar i = 0; i < LANES; i++) begin : g_operand
-    assign operands[i*32+:32] = result ? 32'($signed(average[i*16+:16]))
-                                       : 32'($signed(dot_q[AVERAGE-1][i*WIDTH_DOT+:WIDTH_DOT]));
-    assign operands[LANES*32+i*16+:16] = result ? parameter_i[i%TILE*16+:16] : parameter_i[TILE*16+:16];
+    assign operands[i*WIDTH_DOT+:WIDTH_DOT] = result ? WIDTH_DOT'($signed(average[i*16+:16]))
+                                                     : dot_q[AVERAGE-1][i*WIDTH_DOT+:WIDTH_DOT];
+    assign operands[LANES*WIDTH_DOT+i*16+:16] = result ? parameter_i[i%TILE*16+:16] : parameter_i[TILE*16+:16];
   end
   requantise #(
-      .LANES(LANES)
+      .LANES(LANES),
+      .WIDTH(WIDTH_DOT)
   ) u_requantise (
       .clk,
       .rst,

@@ -6,7 +6,8 @@
 `default_nettype none
 
 module requantise #(
-    parameter int LANES = edge_moe_pkg::TOKENS_PARALLEL * edge_moe_pkg::TILE_OUT
+    parameter int LANES = edge_moe_pkg::TOKENS_PARALLEL * edge_moe_pkg::TILE_OUT,
+    parameter int WIDTH = 32  // of a sum
 ) (
     input wire clk,
     input wire rst,
@@ -16,8 +17,8 @@ module requantise #(
     input wire signed [15:0] high_i,
     input wire signed [7:0]  zero_point_i,
 
-    // {multiplier [LANES] of 16 bits, not negative; a [LANES] of 32 bits}
-    input  wire  [LANES*48-1:0] s_axis_a_tdata,
+    // {multiplier [LANES] of 16 bits, not negative; a [LANES] of WIDTH bits}
+    input  wire  [LANES*(WIDTH+16)-1:0] s_axis_a_tdata,
     input  wire                 s_axis_a_tvalid,
     output logic                s_axis_a_tready,
     input  wire                 s_axis_a_tlast,
@@ -30,8 +31,8 @@ module requantise #(
 
   localparam int STAGES = 5;  // of requantise_lane
 
-  if (LANES < 1) begin : g_check
-    $fatal(1, "requantise: LANES = %0d must be at least 1", LANES);
+  if (LANES < 1 || WIDTH < 16 || WIDTH > 32) begin : g_check
+    $fatal(1, "requantise: LANES = %0d must be at least 1, and WIDTH = %0d from 16 to 32", LANES, WIDTH);
   end
 
   logic              enable;
@@ -65,11 +66,13 @@ module requantise #(
   end
 
   for (genvar i = 0; i < LANES; i++) begin : g_lane
-    requantise_lane u_lane (
+    requantise_lane #(
+        .WIDTH(WIDTH)
+    ) u_lane (
         .clk(clk),
         .enable_i(enable),
-        .a_i(s_axis_a_tdata[i*32+:32]),
-        .multiplier_i(s_axis_a_tdata[LANES*32+i*16+:16]),
+        .a_i(s_axis_a_tdata[i*WIDTH+:WIDTH]),
+        .multiplier_i(s_axis_a_tdata[LANES*WIDTH+i*16+:16]),
         .shift_i(shift_q[2]),
         .low_i(low_q[3]),
         .high_i(high_q[3]),

@@ -2,14 +2,17 @@
 // One lane of requantise.sv: clip(rs(a m, n) + z, low, high) in five stages. SPEC.md, section 2.
 //
 // Operands, product, product again (the multiplier's own registers), rounded, limited. The layer's scalars come when
-// their stage needs them: shift_i two beats behind the operands, the rest three.
+// their stage needs them: shift_i two beats behind the operands, the rest three. A sum of WIDTH 27 or less makes
+// the product in one DSP48E2, which multiplies 27 x 18 bits; one of 32 takes two.
 `default_nettype none
 
-module requantise_lane (
+module requantise_lane #(
+    parameter int WIDTH = 32  // of a sum
+) (
     input wire clk,
     input wire enable_i,
 
-    input  wire signed [31:0] a_i,
+    input  wire signed [WIDTH-1:0] a_i,
     input  wire signed [15:0] multiplier_i,  // not negative
     input  wire        [5:0]  shift_i,       // 1 to 47
     input  wire signed [15:0] low_i,
@@ -18,9 +21,9 @@ module requantise_lane (
     output logic signed [15:0] y_o
 );
 
-  localparam int PRODUCT = 48;  // |a m| < 2^46; 2 more bits for sign and rounding
+  localparam int PRODUCT = WIDTH + 16;  // |a m| < 2^(WIDTH + 14); 2 more bits for sign and rounding
 
-  logic signed [31:0] a_q;
+  logic signed [WIDTH-1:0] a_q;
   logic signed [15:0] multiplier_q;
   logic signed [PRODUCT-1:0] product_q, product_again_q, rounded, rounded_q, moved;
 

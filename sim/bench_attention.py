@@ -10,6 +10,8 @@ from cocotb.triggers import RisingEdge
 
 from edge_moe.golden import Attention, Linear, operators
 from edge_moe.golden.operators import KEY_BLOCK
+from edge_moe_host.isa import Opcode
+from estimated import cycles as cycles_of
 from tb import STALLS, TB, covered, equal, measured
 
 TILE = KEY_BLOCK
@@ -276,6 +278,10 @@ async def cycles(dut):
             await check(tb, work)
             taken = tb.last_arrival - await first + 1
             measured(f"{tokens} tokens, {heads} x {dim}", taken, work.cycles, FILL + LATENCY)
+            estimated = cycles_of(
+                Opcode.ATTENTION, rows=tokens, keys=tokens, heads=heads, out_channels=heads * dim
+            )
+            assert taken <= estimated, f"longer than the {estimated} cycles of the estimator"
 
 
 async def first_beat(tb):

@@ -4,6 +4,9 @@
 import cocotb
 import numpy as np
 
+from edge_moe.compiler.loops import cycles_of, queue_loop
+from edge_moe_host.isa import Instruction, Opcode
+from estimated import ZCU104
 from tb import STALLS, TB, covered, equal, measured
 
 SLOTS = 8  # of a routing row
@@ -155,4 +158,6 @@ async def throughput(dut):
         expert, score = random_routes(tb.rng, tokens, experts, top_k)
         first, last = await run(tb, expert, score, experts)
         measured(f"{tokens} tokens in, top-{top_k}", first - tb.offered["route"], tokens * top_k, LATENCY)
+        loop = queue_loop(Instruction(opcode=Opcode.EXPERTS, rows=tokens, top_k=top_k), ZCU104)
+        assert first - tb.offered["route"] <= cycles_of([loop]), "longer than the loop of the estimator"
         measured("and out", last - first + 1, tokens * top_k + experts, 0)

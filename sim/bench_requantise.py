@@ -11,7 +11,7 @@ from tb import STALLS, TB, covered, equal, measured
 
 LIMITS = ((-128, 127), (-127, 127), (-32768, 32767))
 SHIFTS = (1, 2, 7, 15, 16, 23, 31, 32, 46, 47)
-A_CORNERS = np.array([-(2**31), -(2**31) + 1, -65536, -3, -2, -1, 0, 1, 2, 3, 65535, 2**31 - 2, 2**31 - 1])
+SMALL = (-65536, -3, -2, -1, 0, 1, 2, 3, 65535)
 M_CORNERS = np.array([0, 1, 2, 3, 16383, 16384, 32766, 32767])
 
 
@@ -19,17 +19,27 @@ def lanes(dut):
     return len(dut.m_axis_y_tdata) // 16
 
 
-def beats(a, m):
-    """int32 and int16 [beats, lanes] as the stream has them."""
-    rows = [a.astype("<i4").view(np.uint8), m.astype("<i2").view(np.uint8)]
-    return np.concatenate(rows, axis=1)
+def width(dut):
+    """Bits of a sum: what a lane has beside its multiplier."""
+    return len(dut.s_axis_a_tdata) // lanes(dut) - 16
+
+
+def beats(dut, a, m):
+    """Sums and multipliers [beats, lanes] as the stream has them."""
+    rows = [_bits(a, width(dut)), _bits(m, 16)]
+    return np.packbits(np.concatenate(rows, axis=1), axis=1, bitorder="little")
+
+
+def _bits(values, count):
+    """The lowest bits of each value of [beats, lanes], lowest first: uint8 [beats, lanes * count]."""
+    return (values[..., None] >> np.arange(count) & 1).astype(np.uint8).reshape(len(values), -1)
 
 
 async def layer(tb, a, m, shift, low, high, zero):
     """One layer's frame; the registers of the layer change as soon as the frame before was accepted."""
     for name, value in (("shift_i", shift), ("low_i", low), ("high_i", high), ("zero_point_i", zero)):
         getattr(tb.dut, name).value = value
-    await tb.send("a", beats(a, m))
+    await tb.send("a", beats(tb.dut, a, m))
     await tb.accepted("a")
 
 
@@ -51,7 +61,8 @@ async def corners(dut):
     tb = TB(dut)
     tb.sink("y")
     await tb.reset(shift_i=1, low_i=0, high_i=0, zero_point_i=0)
-    pairs = np.array(list(itertools.product(A_CORNERS, M_CORNERS)))
+    end = 2 ** (width(dut) - 1)
+    pairs = np.array(list(itertools.product((-end, -end + 1, *SMALL, end - 2, end - 1), M_CORNERS)))
     pairs = np.pad(pairs, ((0, -len(pairs) % lanes(dut)), (0, 0)), mode="edge")
     a, m = (pairs[:, i].reshape(-1, lanes(dut)) for i in (0, 1))
     for shift, (low, high), zero in itertools.product(SHIFTS, LIMITS, (-128, -1, 0, 127)):
@@ -71,7 +82,8 @@ async def layers_back_to_back(dut):
         frames = []
         for _ in range(8):
             shape = (int(tb.rng.integers(1, 9)), lanes(dut))
-            a = tb.rng.integers(-(2**31), 2**31, shape) >> tb.rng.integers(0, 31, shape)
+            end = 2 ** (width(dut) - 1)
+            a = tb.rng.integers(-end, end, shape) >> tb.rng.integers(0, width(dut) - 1, shape)
             m = tb.rng.integers(0, 32768, shape)
             low, high = LIMITS[tb.rng.integers(3)]
             frames.append((a, m, int(tb.rng.integers(1, 48)), low, high, int(tb.rng.integers(-128, 128))))
@@ -91,6 +103,6 @@ async def throughput(dut):
     count = 500
     a = tb.rng.integers(-(2**20), 2**20, (count, lanes(dut)))
     m = tb.rng.integers(0, 32768, a.shape)
-    await tb.send("a", beats(a, m))
+    await tb.send("a", beats(dut, a, m))
     await check(tb, a, m, 15, -128, 127, 0)
     measured(f"{count} beats", tb.last_arrival - tb.first_arrival + 1, count, 0)

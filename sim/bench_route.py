@@ -4,12 +4,14 @@
 import cocotb
 import numpy as np
 
-from edge_moe.compiler.accelerator import load_accelerator
+from edge_moe.compiler.loops import ROUTE_PAIRS
 from edge_moe.golden.operators import Gate, route
+from edge_moe_host.isa import Opcode
+from estimated import ZCU104, loops
 from tb import STALLS, TB, covered, equal, measured
 
 SLOTS = 8  # of a routing row
-HLS_TOP_K = load_accelerator("zcu104").max_top_k  # what the kernel is built for
+HLS_TOP_K = ZCU104.max_top_k  # what the kernel is built for
 LATENCY = 21  # cycles from the last numerator to its row
 
 
@@ -166,5 +168,9 @@ async def throughput(dut):
         await run(tb, logits, a_gate(experts, 2, 20000, 30))
         group = experts + pairs * -(-experts // tile)
         cycles = tb.last_arrival - tb.offered["logit"]
-        measured(f"128 tokens, {experts} experts", cycles, (64 // pairs + 1) * group + pairs, LATENCY)
+        model = (64 // pairs + 1) * group + pairs
+        if (pairs, tile) == (ROUTE_PAIRS, 32):
+            *_, loop, _ = loops(Opcode.GATE, rows=128, in_channels=32, experts=experts)
+            assert model == loop.steps, "not the loop of the estimator"
+        measured(f"128 tokens, {experts} experts", cycles, model, LATENCY)
         await tb.silent("route")

@@ -42,10 +42,13 @@ OPERATORS = (
     Operator(
         "requantise",
         uses=("rounding_shift", "requantise_lane"),
-        variants=({}, {"LANES": 3}),
+        variants=({}, {"LANES": 3}, {"LANES": 8, "WIDTH": 27}),
         least=20_000,
         cases=("idle", "back-pressure", "saturation low", "saturation high"),
-        illegal=(({"LANES": 0}, "LANES = 0 must be at least 1"),),
+        illegal=(
+            ({"LANES": 0}, "LANES = 0 must be at least 1"),
+            ({"WIDTH": 33}, "WIDTH = 33 from 16 to 32"),
+        ),
     ),
     Operator(
         "gelu",
