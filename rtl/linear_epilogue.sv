@@ -34,7 +34,6 @@ module linear_epilogue #(
   localparam logic signed [15:0] LOWEST = -16'sd32768, HIGHEST = 16'sd32767;
 
   logic [LANES*16-1:0] value, activated, y;
-  logic [LANES*32-1:0] activated_wide;
   logic                value_valid, value_ready, value_last;
   logic                gelu_ready, activated_valid, activated_ready, activated_last;
   logic                y_valid, y_last;
@@ -73,12 +72,9 @@ module linear_epilogue #(
       .m_axis_y_tlast (activated_last)
   );
 
-  for (genvar i = 0; i < LANES; i++) begin : g_lane
-    assign activated_wide[i*32+:32] = 32'($signed(activated[i*16+:16]));
-  end
-
   requantise #(
-      .LANES(LANES)
+      .LANES(LANES),
+      .WIDTH(16)
   ) u_second (
       .clk,
       .rst,
@@ -86,7 +82,7 @@ module linear_epilogue #(
       .low_i,
       .high_i,
       .zero_point_i,
-      .s_axis_a_tdata ({{LANES{multiplier2_i}}, activated_wide}),
+      .s_axis_a_tdata ({{LANES{multiplier2_i}}, activated}),
       .s_axis_a_tvalid(activated_valid),
       .s_axis_a_tready(activated_ready),
       .s_axis_a_tlast (activated_last),

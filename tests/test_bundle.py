@@ -296,6 +296,16 @@ def change_program(bundle: Path, opcode: Opcode, number: int, **values: int) -> 
         (Opcode.UPSAMPLE2X, {"rows": 8}, "rows is not four times the map"),
         (Opcode.PATCHES, {"patch": 3}, "has no whole patches of 3"),
         (Opcode.STORE, {"rows": 1}, "tasks.depth.output.width"),
+        (
+            Opcode.STORE,
+            {"in_channels": 2},
+            "src is rows of 2 x int16, not those of instruction 23, 1 x",
+        ),
+        (
+            Opcode.LINEAR,
+            {"in_channels": 40},
+            "src is rows of 40 x int8, not those of instruction 0, 48 x",
+        ),
     ],
 )
 def test_sealed_instructions_that_are_wrong(

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edge_moe_host import layout, manifest, program
+from edge_moe_host import blocks, layout, manifest, program
 from edge_moe_host.errors import BundleError
 from edge_moe_host.isa import RECORD_BYTES, ExpertEntry, Instruction, Opcode, decode
 from edge_moe_host.manifest import Manifest, Section, TaskEntry, Tensor
@@ -95,6 +95,7 @@ def load_bundle(path: Path) -> Bundle:
         tasks[name] = TaskProgram(name, program.decode_program(data, entry.program.file), entry)
     bundle = Bundle(path, entries, weights, tasks)
     used = {section for task in tasks.values() for section in _check_task(bundle, task)}
+    _check_weights(bundle)
     for section in entries.sections:
         if section not in used:
             raise BundleError(f"{where} has the section '{section.name}', which no task uses.")
@@ -193,6 +194,31 @@ def used_sections(bundle: Bundle, task: TaskProgram) -> list[Section]:
                 program.check_entry(entry, instruction, expert)
                 use(entry.weight_offset, entry.weight_beats, "expert", expert)
     return used
+
+
+def _check_weights(bundle: Bundle) -> None:
+    """The numbers of every block; one that several instructions use in the same way is looked at once."""
+    seen = set()
+    for task in bundle.tasks.values():
+        for index, i in enumerate(task.instructions):
+            place = f"instruction {index} of {task.entry.program.file}"
+            if i.opcode == Opcode.EXPERTS:
+                for number, entry in enumerate(bundle.expert_table(i)):
+                    key: tuple[int, ...] = (
+                        entry.weight_offset,
+                        i.in_channels,
+                        i.hidden_channels,
+                        entry.bits1,
+                    )
+                    if key not in seen:
+                        block = bundle.beats(entry.weight_offset, entry.weight_beats)
+                        blocks.check_expert(i, entry, block, f"expert {number} of {place}")
+                    seen.add(key)
+            elif i.opcode in _SECTION_OF:
+                key = (i.opcode, i.weight_offset, i.rows, i.in_channels, i.out_channels, i.experts, i.heads)
+                if key not in seen:
+                    blocks.check_block(i, bundle.beats(i.weight_offset, i.weight_beats), place)
+                seen.add(key)
 
 
 def _check_entry(task: TaskProgram) -> None:

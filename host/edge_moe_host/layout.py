@@ -98,6 +98,8 @@ class Region:
     field: str  # the instruction's address field
     address: int
     size: int
+    rows: str  # what its rows are: their type, and their channels
+    unit: int  # bytes of a row, or of the two rows of a pair
     reads: bool = False
     writes: bool = False
 
@@ -108,13 +110,17 @@ def regions(instruction: Instruction) -> list[Region]:
     pixels = i.height * i.width
 
     def int8(field: str, rows: int, channels: int, reads: bool = False, writes: bool = False) -> Region:
-        return Region(field, getattr(i, field), int8_rows(rows, int8_row(channels)), reads, writes)
+        row = int8_row(channels)
+        size = int8_rows(rows, row)
+        return Region(field, getattr(i, field), size, f"{channels} x int8", PAIR * row, reads, writes)
 
     def int16(field: str, channels: int, reads: bool = False, writes: bool = False) -> Region:
-        return Region(field, getattr(i, field), i.rows * int16_row(channels), reads, writes)
+        row = int16_row(channels)
+        return Region(field, getattr(i, field), i.rows * row, f"{channels} x int16", row, reads, writes)
 
     def routing(field: str, reads: bool = False, writes: bool = False) -> Region:
-        return Region(field, getattr(i, field), int8_rows(i.rows, ROUTE_BYTES), reads, writes)
+        size = int8_rows(i.rows, ROUTE_BYTES)
+        return Region(field, getattr(i, field), size, "routing", PAIR * ROUTE_BYTES, reads, writes)
 
     if i.opcode == Opcode.LOAD:
         return [int16("dst", i.out_channels, writes=True)]

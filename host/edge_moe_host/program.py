@@ -8,6 +8,7 @@ import numpy as np
 from edge_moe_host import layout
 from edge_moe_host.errors import BundleError
 from edge_moe_host.isa import RECORD_BYTES, Epilogue, ExpertEntry, Instruction, Opcode, decode
+from edge_moe_host.layout import Region
 
 # What a program needs to know about its accelerator: keys of the accelerator's configuration.
 LIMITS = (
@@ -172,12 +173,13 @@ def _check_shape(i: Instruction, limits: Mapping[str, int], where: str) -> None:
 
 
 def check_scratch(program: Sequence[Instruction], limits: Mapping[str, int], where: str) -> int:
-    """Bytes are written before they are read, and no instruction overwrites what it reads; the peak used.
+    """Rows are read as they were written, and no instruction overwrites what it reads; the peak used.
 
     Raises BundleError naming the instruction.
     """
     # the instruction that wrote each 64 bytes, or -1; every region is a whole number of them
     writer = np.full(limits["scratch_bytes"] // layout.ALIGNMENT, -1, dtype=np.int32)
+    written: dict[int, Region] = {}
     peak = 0
     for index, instruction in enumerate(program):
         place = f"instruction {index} of {where} ({Opcode(instruction.opcode).name})"
@@ -189,8 +191,10 @@ def check_scratch(program: Sequence[Instruction], limits: Mapping[str, int], whe
                 writers = writer[region.address // layout.ALIGNMENT : end // layout.ALIGNMENT]
                 _rule(int(writers.min()) >= 0, place,
                       f"{region.field} reads scratch bytes that nothing has written")  # fmt: skip
-                if region.field == "routing":
-                    _check_routing(instruction, [program[i] for i in np.unique(writers).tolist()], place)
+                for source in np.unique(writers).tolist():
+                    _check_rows(region, written[source], source, place)
+                    if region.field == "routing":
+                        _check_routing(instruction, program[source], place)
             for other in used[:number]:
                 _rule(end <= other.address or other.address + other.size <= region.address, place,
                       f"{region.field} overlaps {other.field}")  # fmt: skip
@@ -198,15 +202,24 @@ def check_scratch(program: Sequence[Instruction], limits: Mapping[str, int], whe
             if not region.reads or region.writes:
                 first, end = region.address, region.address + region.size
                 kept = index if region.writes else -1
+                if region.writes:
+                    written[index] = region
                 writer[first // layout.ALIGNMENT : end // layout.ALIGNMENT] = kept
     return peak
 
 
-def _check_routing(experts: Instruction, writers: Sequence[Instruction], place: str) -> None:
-    """Routing rows were made by gates over as many experts, so that none of another number can occur."""
-    for writer in writers:
-        same = (writer.opcode, writer.experts, writer.top_k) == (Opcode.GATE, experts.experts, experts.top_k)
-        _rule(same, place, "routing was not made by a GATE of as many experts and the same top_k")
+def _check_rows(region: Region, source: Region, index: int, place: str) -> None:
+    """Rows are read as the same kind that was written, from a row's or a pair's beginning on: executors keep
+    the two kinds differently, and channels that fill a tile up hold anything."""
+    same = region.rows == source.rows and (region.address - source.address) % region.unit == 0
+    _rule(same, place, f"{region.field} is rows of {region.rows}, not those of instruction {index}, "
+          f"{source.rows} from byte {source.address} on")  # fmt: skip
+
+
+def _check_routing(experts: Instruction, writer: Instruction, place: str) -> None:
+    """Routing rows were made by a gate over as many experts, so that none of another number can occur."""
+    same = (writer.opcode, writer.experts, writer.top_k) == (Opcode.GATE, experts.experts, experts.top_k)
+    _rule(same, place, "routing was not made by a GATE of as many experts and the same top_k")
 
 
 def check_entry(entry: ExpertEntry, instruction: Instruction, where: str) -> None:
