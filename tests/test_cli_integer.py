@@ -102,7 +102,7 @@ def test_run_on_other_backends(inside, capsys):
             f"maps_{backend}",
         ]
         assert main([*command, *options]) == 0
-        assert f"depth on {backend}: 1 frames, mean" in capsys.readouterr().out
+        assert f"depth on {backend}: 1 frame, mean" in capsys.readouterr().out
     drawn = {
         name: np.asarray(Image.open(f"maps_{name}/photo.depth.png")) for name in ("golden", "onnx", "torch")
     }

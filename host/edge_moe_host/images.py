@@ -7,6 +7,7 @@ Everything becomes uint8 RGB [h, w, 3]. Reading files needs Pillow, videos and c
 
 import functools
 import math
+import os
 import struct
 import warnings
 import zlib
@@ -133,6 +134,7 @@ def _pillow() -> ModuleType:
 
 
 def _cv2() -> ModuleType:
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")  # what is wrong, the errors here say
     try:
         import cv2
     except ImportError:

@@ -155,7 +155,8 @@ def _device_lines(backend: str, counters: Mapping[str, TaskCounters]) -> Iterato
         if total.frames:
             cycles = f", {total.cycles / total.frames:,.0f} cycles" if total.cycles else ""
             mean = total.milliseconds / total.frames
-            yield f"{task} on {backend}: {total.frames} frames, mean {mean:.1f} ms{cycles}"
+            frames = "1 frame" if total.frames == 1 else f"{total.frames} frames"
+            yield f"{task} on {backend}: {frames}, mean {mean:.1f} ms{cycles}"
 
 
 def read_pictures(bundle: Bundle, task: str, paths: Sequence[Path]) -> np.ndarray:
