@@ -102,6 +102,30 @@ async def waits_for_biases(dut):
 
 
 @cocotb.test()
+async def passes_without_results(dut):
+    """Nobody takes results: passes that give none go on a beat a cycle."""
+    tb = await start(dut)
+    bias, sums = random_bias(tb), random_sums(tb, 6, 8)
+    tb.stall(back=1.0)
+    await tb.send("bias", bias)
+    await tb.cycles(5)
+    dut.first_i.value, dut.finish_i.value = 1, 0
+    await tb.send("y", sums[0])
+    await tb.accepted("y")
+    dut.first_i.value, began = 0, tb.cycle
+    for one in sums[1:-1]:
+        await tb.send("y", one)
+    await tb.accepted("y")
+    measured("4 passes of 8 that nobody waits for", tb.cycle - began, 4 * 8, 3)
+    dut.finish_i.value = 1
+    await tb.send("y", sums[-1])
+    await tb.cycles(50)
+    tb.stall()
+    await check(tb, "after a long wait", bias, sums)
+    covered("results wait, passes do not")
+
+
+@cocotb.test()
 async def throughput(dut):
     """A beat per cycle in passes of four beats or more; the result of the last pass comes as it goes."""
     tb = await start(dut)

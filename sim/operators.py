@@ -366,6 +366,7 @@ OPERATORS = (
             "one tile of inputs",
             "every word",
             "biases come late",
+            "results wait, passes do not",
         ),
         illegal=(({"ROWS": 7}, "ROWS = 7 must be a multiple of TOKENS = 2"),),
     ),

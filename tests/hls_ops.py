@@ -17,6 +17,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 TILE = 32
 PADDING = 77  # in lanes of int8 inputs beyond the channels
+GUARD = np.arange(0xA0, 0xE0, dtype=np.uint8)  # around every array that a kernel sees
 VARIANTS = os.environ.get("EDGE_MOE_OPS", "O0 O2 O3 exact").split()
 
 
@@ -56,17 +57,28 @@ class Operators:
         return ctypes.CDLL(str(build(self.variant)))
 
     def call(self, name, *arguments):
-        """Call a top with arrays and integers; arrays must be contiguous."""
-        converted = []
-        for argument in arguments:
+        """Call a top with contiguous arrays and integers; it sees copies between guard bytes."""
+        converted, copies = [], []
+        for number, argument in enumerate(arguments):
             if isinstance(argument, np.ndarray):
                 assert argument.flags.c_contiguous
-                converted.append(argument.ctypes.data_as(ctypes.c_void_p))
+                copy = np.full(argument.nbytes + 2 * len(GUARD), 0, np.uint8)
+                copy[: len(GUARD)] = copy[len(copy) - len(GUARD) :] = GUARD
+                inside = copy[len(GUARD) : len(copy) - len(GUARD)]
+                inside[:] = argument.reshape(-1).view(np.uint8)
+                copies.append((number, argument, copy, inside))
+                converted.append(inside.ctypes.data_as(ctypes.c_void_p))
             else:
                 converted.append(ctypes.c_int(int(argument)))
         function = getattr(self.library, name)
         function.restype = ctypes.c_int
-        return function(*converted)
+        result = function(*converted)
+        for number, argument, copy, inside in copies:
+            guards = copy[: len(GUARD)], copy[len(copy) - len(GUARD) :]
+            assert all((guard == GUARD).all() for guard in guards), f"{name} wrote beyond argument {number}"
+            if argument.flags.writeable:
+                argument[...] = inside.view(argument.dtype).reshape(argument.shape)
+        return result
 
     def rounding_shift(self, values, shift):
         out = np.empty_like(values)

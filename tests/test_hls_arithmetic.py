@@ -120,3 +120,12 @@ def test_layernorm_ignores_what_stands_beyond_its_channels(ops):
     norm = random_norm(rng, 40, epsilon=1)
     x = (int8(rng, 4, 40)).astype(np.int16)
     assert compare(ops.layernorm(x, norm), operators.layernorm(x[None], norm)[0], np.int8) == 160
+
+
+@each_build
+def test_a_write_beyond_an_array_is_seen(ops):
+    x = np.zeros((4, 32), np.int16)
+    with pytest.raises(AssertionError, match="gelu wrote beyond argument 1"):
+        ops.call("gelu", x, np.zeros((4, 31), np.int16), 4)
+    with pytest.raises(AssertionError, match="residual_add wrote beyond argument 2"):
+        ops.call("residual_add", x, x, np.zeros((3, 32), np.int16), 4)
