@@ -252,6 +252,20 @@ def test_compute_unit_takes_one_multiplier_for_two_products():
     assert not {"$mul", "$__mul", "$macc"} & set(cells)
 
 
+@pytest.mark.parametrize(
+    ("name", "memory", "bits"),
+    [("fifo", "URAM288", 43 * 288 * 1024), ("accumulators", "BRAM36", 57 * 36 * 1024)],
+)
+def test_memories_are_no_flip_flops(name, memory, bits, monkeypatch):
+    out = ROOT / "build" / "rtl" / "memories"
+    monkeypatch.setattr(synth, "OUT", out)
+    package = generate_package("zcu104", out)[0]
+    found = synth.synthesise(operators.BY_NAME[name], package).resources
+    size = {"URAM288": 288 * 1024, "BRAM36": 36 * 1024}
+    assert sum(size[kind] * found[kind] for kind in size) == size[memory] * found[memory] == bits
+    assert found["FF"] < bits / 100
+
+
 def test_every_proof_has_a_negative_twin():
     found = prove.proofs([])
     assert {path.stem for path, _ in found} == {path.stem for path in prove.FORMAL.glob("*.sby")}

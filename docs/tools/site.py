@@ -20,7 +20,12 @@ from mkdocs.structure.pages import Page
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 # files of the repository that are pages too, and those pages
-OUTSIDE = {"README.md": "index.md", "hls/README.md": "hls.md", "board/zcu104/README.md": "zcu104.md"}
+OUTSIDE = {
+    "README.md": "index.md",
+    "hls/README.md": "hls.md",
+    "rtl/README.md": "rtl.md",
+    "board/zcu104/README.md": "zcu104.md",
+}
 
 _LINK = re.compile(r"(!?)\[((?:[^\[\]`]|`[^`]*`)*)\]\(([^()\s]+)\)")
 _FENCE = re.compile(r"^(```|~~~)")
