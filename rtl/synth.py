@@ -33,12 +33,13 @@ LUT_CELLS = {"RAM32X1D": 2, "RAM64X1D": 2, "RAM128X1D": 4, "RAM256X1D": 8, "RAM3
 FREE_CELLS = {"BUFG", "IBUF", "OBUF", "MUXF7", "MUXF8", "MUXF9", "VCC", "GND"}
 COLUMNS = ("LUT", "FF", "CARRY", "DSP48E2", "BRAM36", "URAM288")
 TOTALS = {"LUT": AVAILABLE["LUT"], "FF": AVAILABLE["FF"], "DSP48E2": AVAILABLE["DSP"],
-          "BRAM36": AVAILABLE["BRAM_18K"] / 2, "URAM288": AVAILABLE["URAM"]}  # fmt: skip
+          "BRAM36": AVAILABLE["BRAM_18K"] / 2, "URAM288": AVAILABLE["URAM"],
+          "CARRY": AVAILABLE["LUT"] / 8}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Mapped:
-    """One operator: its cells by type, and the resources that they are."""
+    """One operator: its cells by type, and the resources that they are. CARRY: CARRY8, or two CARRY4."""
 
     name: str
     cells: dict[str, int]
@@ -54,7 +55,7 @@ class Mapped:
             elif cell.startswith("FD"):
                 found["FF"] += count
             elif cell.startswith("CARRY"):
-                found["CARRY"] += count
+                found["CARRY"] += count / (1 if cell == "CARRY8" else 2)
             elif cell.startswith("RAMB"):
                 found["BRAM36"] += count / (1 if cell.startswith("RAMB36") else 2)
             elif cell in found:

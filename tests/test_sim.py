@@ -210,13 +210,15 @@ def test_cells_are_counted_through_the_hierarchy():
     modules = {
         "\\top": {"num_cells_by_type": {"$paramod\\lane": 3, "FDRE": 2, "RAMB18E2": 1}},
         "$paramod\\lane": {"num_cells_by_type": {"\\leaf": 2, "LUT6": 5, "DSP48E2": 1}},
-        "\\leaf": {"num_cells_by_type": {"LUT2": 1, "SRL16E": 1, "RAM32M": 1, "URAM288": 1}},
+        "\\leaf": {
+            "num_cells_by_type": {"CARRY4": 1, "CARRY8": 1, "LUT2": 1, "SRL16E": 1, "RAM32M": 1, "URAM288": 1}
+        },
     }
     cells = synth.count_cells(modules, "top")
     assert cells["DSP48E2"] == 3
     found = synth.Mapped("top", cells, 0.0).resources
     assert found == {
-        "LUT": 3 * (2 * (1 + 1 + 4) + 5), "FF": 2, "CARRY": 0, "DSP48E2": 3, "BRAM36": 0.5, "URAM288": 6,
+        "LUT": 3 * (2 * (1 + 1 + 4) + 5), "FF": 2, "CARRY": 9, "DSP48E2": 3, "BRAM36": 0.5, "URAM288": 6,
     }  # fmt: skip
 
 
