@@ -3,10 +3,14 @@
 under the number of tests.
 """
 
+import signal
 from collections.abc import Iterator
 
 import pytest
 import torch
+
+# What a shell starts in the background ignores SIGINT, with all that it starts; some tests send it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
