@@ -21,7 +21,9 @@ module requantise_formal (
   logic        a_ready, y_valid, y_last;
   logic [15:0] y;
 
-  requantise dut (
+  requantise #(
+      .LANES(1)
+  ) dut (
       .clk,
       .rst,
       .shift_i      (shift),
@@ -52,6 +54,11 @@ module requantise_formal (
   always_comb if (stalled_q && !rst) assert (y_valid && {y_last, y} == offered_q);
 
   // A beat is taken whenever the last stage is free or becomes so, and comes out when STAGES were.
+`ifdef BEAT_BEHIND
+  localparam int BEAT = STAGES - 2;
+`else
+  localparam int BEAT = STAGES - 1;
+`endif
   logic [STAGES-1:0] due_q, due_last_q;
   always_ff @(posedge clk) begin
     if (rst) due_q <= '0;
@@ -63,7 +70,7 @@ module requantise_formal (
       assert (a_ready == (!y_valid || y_ready));
 `ifdef IN_TURN
       assert (y_valid == due_q[STAGES-1]);
-      if (y_valid) assert (y_last == due_last_q[STAGES-1]);
+      if (y_valid) assert (y_last == due_last_q[BEAT]);
 `endif
     end
   end
