@@ -15,7 +15,7 @@ from edge_moe_host.drawing import draw_values, overlay
 from edge_moe_host.errors import ImageError
 from edge_moe_host.images import Taps, as_image, linear_taps
 
-_PIXELS_AT_ONCE = 2**16  # of a class map's undecided pixels: bounds the memory that they take
+_PIXELS_AT_ONCE = 2**11  # of a class map's undecided pixels: what they take stays in a cache
 _INT16, _INT32 = 2**15, 2**31
 
 
