@@ -296,6 +296,7 @@ class Taps:
     of the lower one, ``rest``; both add up to ``units``. ``gap`` is the place among the values: 0 before the
     first, ``count`` behind the last, whose gaps have the first and the last value on either side. ``around``:
     the values with first and last repeated, so that gap g lies between ``around[g]`` and ``around[g + 1]``.
+    ``places[:, g]``: those of gap g, the last repeated to as many as any gap has; ``filled[g]``: it has one.
     """
 
     lower: np.ndarray
@@ -304,6 +305,8 @@ class Taps:
     rest: np.ndarray
     gap: np.ndarray
     around: np.ndarray
+    places: np.ndarray
+    filled: np.ndarray
     units: int
 
 
@@ -318,9 +321,14 @@ def linear_taps(count: int, size: int, dtype: type = np.int64) -> Taps:
     position = (2 * np.arange(size, dtype=np.int64) + 1) * step - size // common
     gap, weight = position // units + 1, position % units
     around = np.clip(np.arange(-1, count + 1), 0, count - 1)
+    number = np.bincount(gap, minlength=count + 1)
+    begin = np.cumsum(number) - number
+    places = begin + np.minimum(np.arange(number.max())[:, None], np.maximum(number - 1, 0))
     taps = Taps(
-        around[gap], around[gap + 1], weight.astype(dtype), (units - weight).astype(dtype), gap, around, units
-    )
-    for array in (taps.lower, taps.upper, taps.weight, taps.rest, taps.gap, taps.around):
-        array.setflags(write=False)  # they are shared by all callers
+        around[gap], around[gap + 1], weight.astype(dtype), (units - weight).astype(dtype), gap, around,
+        np.minimum(places, size - 1), number > 0, units,
+    )  # fmt: skip
+    for array in vars(taps).values():
+        if isinstance(array, np.ndarray):
+            array.setflags(write=False)  # they are shared by all callers
     return taps

@@ -6,6 +6,7 @@ whole multiple of the grid, that is golden's task output, integer for integer; e
 other fractions. Sums are exact, so every backend that gives the same integers gives the same result.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,7 +16,7 @@ from edge_moe_host.drawing import draw_values, overlay
 from edge_moe_host.errors import ImageError
 from edge_moe_host.images import Taps, as_image, linear_taps
 
-_PIXELS_AT_ONCE = 2**11  # of a class map's undecided pixels: what they take stays in a cache
+_PIXELS_AT_ONCE = 2**14  # of a class map's undecided cells: what they take is bounded, and stays in a cache
 _INT16, _INT32 = 2**15, 2**31
 
 
@@ -131,8 +132,8 @@ def _axes(grid: np.ndarray, size: tuple[int, int]) -> tuple[Taps, Taps]:
 def class_map(grid: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """uint8 [H, W]: the channel whose bilinear value is largest, the lowest index on ties.
 
-    Between four values of the same class every weighted mean has that class too, ties included. So only
-    pixels between values that differ are computed.
+    Between four values of the same class every weighted mean has that class too, ties included. So only the
+    pixels of cells between values that differ are computed.
     """
     down, across = _axes(grid, size)
     planes = np.ascontiguousarray(grid.reshape(-1, grid.shape[2]).T)  # [C, h * w]
@@ -140,28 +141,30 @@ def class_map(grid: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     first = best[:-1, :-1]
     undecided = (first != best[:-1, 1:]) | (first != best[1:, :-1]) | (first != best[1:, 1:])
     classes = first.take(down.gap, axis=0).take(across.gap, axis=1)
-    pixels = np.flatnonzero(undecided.take(down.gap, axis=0).take(across.gap, axis=1))
-    for start in range(0, len(pixels), _PIXELS_AT_ONCE):
-        some = pixels[start : start + _PIXELS_AT_ONCE]
-        y = some // size[1]
-        x = some - y * size[1]
-        left, right = across.lower[x], across.upper[x]
-        weights = across.rest[x], across.weight[x]
-        values = _between(planes, down.lower[y] * grid.shape[1], (left, right), weights)
-        values *= down.rest[y]
-        values += _between(planes, down.upper[y] * grid.shape[1], (left, right), weights) * down.weight[y]
-        classes.reshape(-1)[some] = _largest(values)
+    cells = np.flatnonzero(undecided & down.filled[:, None] & across.filled)
+    at_once = max(1, _PIXELS_AT_ONCE // (len(down.places) * len(across.places)))
+    for start in range(0, len(cells), at_once):
+        row, column = np.divmod(cells[start : start + at_once], first.shape[1])
+        y, x = down.places.take(row, axis=1), across.places.take(column, axis=1)
+        lines = [down.around[row + n] * grid.shape[1] for n in range(2)]
+        weights = down.rest[y], down.weight[y]
+        left = _between(planes, lines, across.around[column], weights)
+        right = _between(planes, lines, across.around[column + 1], weights)
+        values = left * across.rest[x] + right * across.weight[x]  # [C, y, x, cells]
+        classes[y[:, None], x] = _largest(values.reshape(len(values), -1)).reshape(values.shape[1:])
     return classes
 
 
 def _between(
-    planes: np.ndarray, line: np.ndarray, columns: tuple[np.ndarray, ...], weights: tuple[np.ndarray, ...]
+    planes: np.ndarray, lines: Sequence[np.ndarray], column: np.ndarray, weights: Sequence[np.ndarray]
 ) -> np.ndarray:
-    """Weighted sums [C, n] of the values of planes [C, h * w] at two columns of the line from there."""
-    left, right = (planes.take(line + column, axis=1) * weight
-                   for column, weight in zip(columns, weights, strict=True))  # fmt: skip
-    left += right
-    return left
+    """Weighted sums [C, y, 1, n] of planes [C, h * w] at columns [n] of two lines; weights [y, n]."""
+    upper, lower = (
+        planes.take(line + column, axis=1)[:, None] * weight
+        for line, weight in zip(lines, weights, strict=True)
+    )
+    upper += lower
+    return upper[:, :, None]
 
 
 def _largest(values: np.ndarray) -> np.ndarray:
