@@ -9,7 +9,7 @@ BOARD_READY := $(BOARD_VENV)/.ready
 BOARD_BIN := $(BOARD_VENV)/bin
 DOCS_VENV := .venv-docs
 DOCS_READY := $(DOCS_VENV)/.ready
-MIN_TESTS := 3450
+MIN_TESTS := 3540
 MIN_BOARD_TESTS := 280
 
 .PHONY: help setup demo test test-unit test-board test-rtl test-slow board-bundles soak lint bench docs ablation pretrained clean
