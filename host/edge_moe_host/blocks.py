@@ -97,9 +97,8 @@ def _check_linear(
     _check_absent(exists, biases, multipliers, where)
     _rule(bool((multipliers >= 0).all()), where, "a multiplier is negative")
     behind = np.array(~0 << channels % TILE & 0xFFFFFFFF if channels % TILE else 0, np.uint32)
-    most = (
-        LARGEST_SUM - (LARGEST_INPUT - 1) * LARGEST_INPUT * taps * channels
-    )  # of any bias, whatever the weights
+    # what a bias may be whatever the weights are
+    most = LARGEST_SUM - (LARGEST_INPUT - 1) * LARGEST_INPUT * taps * channels
     for tile, begin in enumerate(_begins(len(exists), tile_words)):
         weights = words[begin + 2 - tile % 2 :][:tile_words]
         # bit i of [tap, tile of inputs, plane, output]: of input i
