@@ -239,7 +239,10 @@ def simulate(operator: Operator, parameters: dict[str, int], settings: Settings)
 
 
 def _read(outcome: Outcome, results: Path, record: Path, folder: Path) -> None:
-    cases = list(ElementTree.parse(results).iter("testcase")) if results.exists() else []
+    try:
+        cases = list(ElementTree.parse(results).iter("testcase")) if results.exists() else []
+    except ElementTree.ParseError:  # the simulation ended while it wrote
+        cases = []
     bad = [
         case.get("name", "?")
         for case in cases

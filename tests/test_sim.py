@@ -127,8 +127,9 @@ def test_too_few_values_and_missing_cases_fail(tmp_path):
     assert not outcome(tmp_path, operator, VALUES, parameters={"LANES": 3}).failed
 
 
-def test_simulation_without_tests_fails(tmp_path):
-    made = outcome(tmp_path, Operator("x"), VALUES, results="<testsuites/>")
+@pytest.mark.parametrize("results", ["<testsuites/>", "<testsuites><testcase", ""])
+def test_simulation_without_tests_fails(tmp_path, results):
+    made = outcome(tmp_path, Operator("x"), VALUES, results=results)
     assert made.failed == [f"no test ran: see {tmp_path / 'sim.log'}"]
 
 
