@@ -45,7 +45,8 @@ $(BOARD_READY): requirements-board.txt host/pyproject.toml | $(READY)
 
 test: lint test-unit test-board test-rtl
 
-test-unit: $(READY)
+# One of them runs the simulated board in its own environment.
+test-unit: $(READY) $(BOARD_READY)
 	$(BIN)/pytest -m "not slow" --min-passed $(MIN_TESTS)
 
 # Bundles for the board are made where the compiler is; they cost seconds.
