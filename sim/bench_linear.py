@@ -92,12 +92,15 @@ async def run(tb, memory, x, layer, epilogue, ffn):
 
 async def check(tb, memory, rows, fan_in, out, bits=8, epilogue=Epilogue.REQUANTISE):
     x = tb.rng.integers(-128, 128, (rows, fan_in)).astype(np.int8)
-    layer = random_layer(tb.rng, fan_in, out, bits, SPREAD[epilogue])
-    ffn = FFN(layer, int(tb.rng.integers(8_000, 32_768)), 18, int(tb.rng.integers(-128, 128)), layer)
+    for _ in range(20):  # behind GELU a zero point near an end leaves few different results
+        layer = random_layer(tb.rng, fan_in, out, bits, SPREAD[epilogue])
+        ffn = FFN(layer, int(tb.rng.integers(8_000, 32_768)), 18, int(tb.rng.integers(-128, 128)), layer)
+        golden = GOLDEN[epilogue](x, ffn if epilogue == Epilogue.GELU else layer)
+        if varied := len(np.unique(golden)) > min(20, golden.size // 10):
+            break
+    assert varied, "most results are alike"
     got, cycles = await run(tb, memory, x, layer, epilogue, ffn)
-    golden = GOLDEN[epilogue](x, ffn if epilogue == Epilogue.GELU else layer)
     hls = await tb.kernel("linear", x, layer, epilogue, None, ffn)
-    assert len(np.unique(golden)) > min(10, golden.size // 20), "most results are alike"
     equal(f"{rows} x {fan_in} x {out}, {bits} bits, {epilogue.name}", got, golden, hls)
     return cycles
 

@@ -21,6 +21,19 @@ module requantise_formal (
   logic        a_ready, y_valid, y_last;
   logic [15:0] y;
 
+  // What the negative twins change between the module and its neighbours.
+  logic dut_last, dut_ready;
+`ifdef OTHER_LAST
+  assign dut_last = !a_last;
+`else
+  assign dut_last = a_last;
+`endif
+`ifdef NEVER_STOPS
+  assign dut_ready = 1'b1;
+`else
+  assign dut_ready = y_ready;
+`endif
+
   requantise #(
       .LANES(1)
   ) dut (
@@ -33,10 +46,10 @@ module requantise_formal (
       .s_axis_a_tdata (a),
       .s_axis_a_tvalid(a_valid),
       .s_axis_a_tready(a_ready),
-      .s_axis_a_tlast (a_last),
+      .s_axis_a_tlast (dut_last),
       .m_axis_y_tdata (y),
       .m_axis_y_tvalid(y_valid),
-      .m_axis_y_tready(y_ready),
+      .m_axis_y_tready(dut_ready),
       .m_axis_y_tlast (y_last)
   );
 
@@ -54,11 +67,6 @@ module requantise_formal (
   always_comb if (stalled_q && !rst) assert (y_valid && {y_last, y} == offered_q);
 
   // A beat is taken whenever the last stage is free or becomes so, and comes out when STAGES were.
-`ifdef BEAT_BEHIND
-  localparam int BEAT = STAGES - 2;
-`else
-  localparam int BEAT = STAGES - 1;
-`endif
   logic [STAGES-1:0] due_q, due_last_q;
   always_ff @(posedge clk) begin
     if (rst) due_q <= '0;
@@ -70,7 +78,7 @@ module requantise_formal (
       assert (a_ready == (!y_valid || y_ready));
 `ifdef IN_TURN
       assert (y_valid == due_q[STAGES-1]);
-      if (y_valid) assert (y_last == due_last_q[BEAT]);
+      if (y_valid) assert (y_last == due_last_q[STAGES-1]);
 `endif
     end
   end
