@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The AXI4-Lite port: control as a Vitis HLS block has it (ap_ctrl_hs), arguments, results with a flag each.
-// The map is edge_moe_host.registers'.
+// The map is edge_moe_host.contract.registers'.
 //
 // ap_ctrl: bit 0 start, set by writing 1, until ap_ready_i; 1 done and 3 ready, cleared by reading; 2 idle;
 //   7 restart, which keeps start set; 9 the interrupt. isr: an event whose bit in ier is set sets its bit;

@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from edge_moe.codegen import generate_package
-from edge_moe.errors import EdgeMoEError
+from edge_moe_host.errors import EdgeMoEError
 
 ROOT = Path(__file__).parents[1]
 FORMAL, BUILD = ROOT / "rtl" / "formal", ROOT / "build" / "formal"

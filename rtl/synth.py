@@ -18,9 +18,9 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "sim"))
 
 from edge_moe.codegen import generate_package  # noqa: E402
-from edge_moe.codegen.interface import AVAILABLE, PART  # noqa: E402
-from edge_moe.errors import EdgeMoEError  # noqa: E402
-from edge_moe.files import write_text  # noqa: E402
+from edge_moe.vendor.interface import AVAILABLE, PART  # noqa: E402
+from edge_moe_host.errors import EdgeMoEError  # noqa: E402
+from edge_moe_host.files import write_text  # noqa: E402
 from operators import Operator, choose  # noqa: E402
 
 OUT = ROOT / "build" / "rtl"

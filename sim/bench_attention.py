@@ -8,9 +8,9 @@ import cocotb
 import numpy as np
 from cocotb.triggers import RisingEdge
 
-from edge_moe.golden import Attention, Linear, operators
-from edge_moe.golden.operators import KEY_BLOCK
-from edge_moe_host.isa import Opcode
+from edge_moe_host.contract.isa import Opcode
+from edge_moe_host.golden import operators
+from edge_moe_host.golden.operators import KEY_BLOCK, Attention, Linear
 from estimated import cycles as cycles_of
 from tb import STALLS, TB, covered, equal, measured
 

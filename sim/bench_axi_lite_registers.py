@@ -8,8 +8,8 @@ import numpy as np
 from cocotb.triggers import Combine, RisingEdge
 from cocotbext.axi import AxiLiteBus, AxiLiteMaster
 
-from edge_moe_host.isa import ISA_VERSION
-from edge_moe_host.registers import AP_DONE, AP_IDLE, AP_READY, AP_START, CONTROL, REGISTERS
+from edge_moe_host.contract.isa import ISA_VERSION
+from edge_moe_host.contract.registers import AP_DONE, AP_IDLE, AP_READY, AP_START, CONTROL, REGISTERS
 from tb import STALLS, TB, covered, equal
 
 RESTART, INTERRUPT = 1 << 7, 1 << 9

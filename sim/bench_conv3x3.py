@@ -7,8 +7,8 @@ import cocotb
 import numpy as np
 from cocotb.triggers import RisingEdge
 
-from edge_moe.golden.arithmetic import requantise
-from edge_moe.golden.operators import Linear, conv3x3
+from edge_moe_host.golden.arithmetic import requantise
+from edge_moe_host.golden.operators import Linear, conv3x3
 from estimated import passes
 from tb import STALLS, TB, covered, equal, measured
 

@@ -4,8 +4,8 @@
 import cocotb
 import numpy as np
 
-from edge_moe.compiler.loops import cycles_of, queue_loop
-from edge_moe_host.isa import Instruction, Opcode
+from edge_moe.estimate.loops import cycles_of, queue_loop
+from edge_moe_host.contract.isa import Instruction, Opcode
 from estimated import ZCU104
 from tb import STALLS, TB, covered, equal, measured
 

@@ -10,8 +10,8 @@ import dataclasses
 import cocotb
 import numpy as np
 
-from edge_moe.compiler.loops import MOVE_DEPTH
-from edge_moe.golden import operators
+from edge_moe.estimate.loops import MOVE_DEPTH
+from edge_moe_host.golden import operators
 from golden_cases import int8, int16, random_ffn
 from tb import STALLS, TB, covered, equal, measured
 

@@ -7,8 +7,8 @@ The bench adds up the two halves as the compute unit does; the kernel splits the
 import cocotb
 import numpy as np
 
-from edge_moe.compiler.loops import GATE_BITS
-from edge_moe.golden.operators import Gate, gate_logits
+from edge_moe.estimate.loops import GATE_BITS
+from edge_moe_host.golden.operators import Gate, gate_logits
 from estimated import passes
 from tb import STALLS, TB, covered, equal, measured
 

@@ -4,7 +4,7 @@
 import cocotb
 import numpy as np
 
-from edge_moe.golden import operators
+from edge_moe_host.golden import operators
 from tb import STALLS, TB, covered, equal, measured
 
 LATENCY = 5

@@ -4,8 +4,8 @@
 import cocotb
 import numpy as np
 
-from edge_moe.compiler.loops import NORM_DEPTH, NORM_LAG
-from edge_moe.golden.operators import LayerNorm, layernorm
+from edge_moe.estimate.loops import NORM_DEPTH, NORM_LAG
+from edge_moe_host.golden.operators import LayerNorm, layernorm
 from tb import STALLS, TB, covered, equal, measured
 
 LATENCY = 31  # cycles from a row's last beat to its first result, less one

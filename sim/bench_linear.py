@@ -6,8 +6,8 @@ import numpy as np
 from cocotb.triggers import RisingEdge
 
 from edge_moe.compiler.weights import linear_block
-from edge_moe.golden.operators import FFN, Linear, linear, linear_gelu, linear_int16
-from edge_moe_host.isa import Epilogue, Opcode
+from edge_moe_host.contract.isa import Epilogue, Opcode
+from edge_moe_host.golden.operators import FFN, Linear, linear, linear_gelu, linear_int16
 from estimated import steps
 from hls_ops import PADDING, pad_rows
 from tb import STALLS, TB, covered, equal, measured, record

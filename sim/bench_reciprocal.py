@@ -4,7 +4,7 @@
 import cocotb
 import numpy as np
 
-from edge_moe.golden.arithmetic import MANTISSA_BITS, RECIPROCAL, reciprocal
+from edge_moe_host.golden.arithmetic import MANTISSA_BITS, RECIPROCAL, reciprocal
 from tb import STALLS, TB, covered, equal, measured
 
 LATENCY = 5

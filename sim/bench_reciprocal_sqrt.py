@@ -4,7 +4,7 @@
 import cocotb
 import numpy as np
 
-from edge_moe.golden.arithmetic import reciprocal_sqrt
+from edge_moe_host.golden.arithmetic import reciprocal_sqrt
 from tb import STALLS, TB, covered, equal, measured
 
 MANTISSAS = np.arange(512, 2048)

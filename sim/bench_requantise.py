@@ -6,7 +6,7 @@ import itertools
 import cocotb
 import numpy as np
 
-from edge_moe.golden.arithmetic import requantise
+from edge_moe_host.golden.arithmetic import requantise
 from tb import STALLS, TB, covered, equal, measured
 
 LIMITS = ((-128, 127), (-127, 127), (-32768, 32767))

@@ -6,7 +6,7 @@ import itertools
 import cocotb
 import numpy as np
 
-from edge_moe.golden import operators
+from edge_moe_host.golden import operators
 from tb import STALLS, TB, covered, equal, measured
 
 LATENCY = 3

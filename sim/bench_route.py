@@ -4,9 +4,9 @@
 import cocotb
 import numpy as np
 
-from edge_moe.compiler.loops import ROUTE_PAIRS
-from edge_moe.golden.operators import Gate, route
-from edge_moe_host.isa import Opcode
+from edge_moe.estimate.loops import ROUTE_PAIRS
+from edge_moe_host.contract.isa import Opcode
+from edge_moe_host.golden.operators import Gate, route
 from estimated import ZCU104, loops
 from tb import STALLS, TB, covered, equal, measured
 

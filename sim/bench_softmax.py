@@ -7,8 +7,8 @@ Golden's ``attention`` keeps these to itself; they are formed here of golden's o
 import cocotb
 import numpy as np
 
-from edge_moe.golden.arithmetic import INT8_MAX, rounding_shift
-from edge_moe.golden.operators import EXPONENT_LIMIT, KEY_BLOCK, SUM_FRACTION, _numerators
+from edge_moe_host.golden.arithmetic import INT8_MAX, rounding_shift
+from edge_moe_host.golden.operators import EXPONENT_LIMIT, KEY_BLOCK, SUM_FRACTION, _numerators
 from tb import STALLS, TB, covered, equal, measured
 
 LATENCY = 12

@@ -5,8 +5,8 @@ import cocotb
 import numpy as np
 from cocotb.triggers import RisingEdge
 
-from edge_moe.golden.operators import upsample2x
-from edge_moe_host.isa import Opcode
+from edge_moe_host.contract.isa import Opcode
+from edge_moe_host.golden.operators import upsample2x
 from estimated import steps
 from tb import STALLS, TB, covered, equal, measured
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the estimator says of an operator: cycles of the loops of ``edge_moe.compiler.loops`` for zcu104."""
+"""What the estimator says of an operator: cycles of the loops of ``edge_moe.estimate.loops`` for zcu104."""
 
-from edge_moe.compiler.accelerator import load_accelerator
-from edge_moe.compiler.loops import Loop, cycles_of, instruction_loops, linear_passes
-from edge_moe_host.isa import Instruction, Opcode
+from edge_moe.accelerator import load_accelerator
+from edge_moe.estimate.loops import Loop, cycles_of, instruction_loops, linear_passes
+from edge_moe_host.contract.isa import Instruction, Opcode
 
 ZCU104 = load_accelerator("zcu104")
 

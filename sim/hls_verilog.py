@@ -18,9 +18,9 @@ from typing import Any
 
 import numpy as np
 
-from edge_moe.codegen.interface import Port
-from edge_moe.codegen.ports import Module, check_operator, parse_module
-from edge_moe.files import write_text
+from edge_moe.vendor.interface import Port
+from edge_moe.vendor.ports import Module, check_operator, parse_module
+from edge_moe_host.files import write_text
 
 FOLDER, NAMES = "EDGE_MOE_SIM_HLS", "EDGE_MOE_SIM_KERNELS"  # environment of a simulation
 CONTROL = ("ap_clk", "ap_rst", "ap_start", "ap_done", "ap_idle", "ap_ready", "ap_return")

@@ -22,8 +22,8 @@ from cocotb_tools.runner import Runner, get_runner
 
 import hls_verilog
 from edge_moe.codegen import generate_package
-from edge_moe.codegen.interface import Port
-from edge_moe.errors import EdgeMoEError
+from edge_moe.vendor.interface import Port
+from edge_moe_host.errors import EdgeMoEError
 from operators import Operator, choose
 
 ROOT = Path(__file__).parents[1]

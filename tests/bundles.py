@@ -11,15 +11,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edge_moe.compiler.accelerator import AcceleratorConfig, load_accelerator
-from edge_moe.compiler.compile import CompileReport, compile_bundle
-from edge_moe.compiler.interpreter import run_program, task_output
+from edge_moe.accelerator import AcceleratorConfig, load_accelerator
+from edge_moe.compiler.bundle import CompileReport, compile_bundle
 from edge_moe.config import ModelConfig
 from edge_moe.export.graph import path_graph
-from edge_moe.golden import IntegerNetwork, Trace, run_network
-from edge_moe_host import manifest
-from edge_moe_host.bundle import Bundle, load_bundle
+from edge_moe.quant.network import IntegerNetwork, run_network
+from edge_moe_host.contract import manifest
+from edge_moe_host.contract.bundle import Bundle, load_bundle
 from edge_moe_host.errors import BundleError
+from edge_moe_host.golden.interpreter import run_program, task_output
+from edge_moe_host.golden.trace import Trace
 from networks import random_images, random_network
 
 SMALL = {

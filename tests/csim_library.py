@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
+from edge_moe.accelerator import load_accelerator
 from edge_moe.compiler import weights
-from edge_moe.compiler.accelerator import load_accelerator
-from edge_moe_host import layout
-from edge_moe_host.csim import Csim, pair_rows
-from edge_moe_host.isa import ExpertEntry, Instruction, Opcode, encode
-from edge_moe_host.layout import TILE, tiles
+from edge_moe_host.backends.csim_library import Csim, pair_rows
+from edge_moe_host.contract import layout
+from edge_moe_host.contract.isa import ExpertEntry, Instruction, Opcode, encode
+from edge_moe_host.contract.layout import TILE, tiles
 
 ROOT = Path(__file__).parents[1]
 VARIANT = os.environ.get("EDGE_MOE_CSIM", "O3")

@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 
-from edge_moe.golden import FFN, Linear
+from edge_moe_host.golden.operators import FFN, Linear
 
 X_RMS = 74.0  # of uniform int8
 

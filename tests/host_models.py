@@ -9,16 +9,17 @@ import numpy as np
 import torch
 
 from bundles import small_accelerator
-from edge_moe.compiler.compile import compile_bundle
-from edge_moe.config import Preset, load_preset, to_dict
+from edge_moe.compiler.bundle import compile_bundle
+from edge_moe.config import Preset, load_preset
 from edge_moe.export.path import build_path_model
-from edge_moe.golden import IntegerNetwork
 from edge_moe.nn import build_model
-from edge_moe.quant.command import quantise_model
+from edge_moe.quant.network import IntegerNetwork
 from edge_moe.quant.options import QuantOptions
+from edge_moe.quant.quantise import quantise_model
 from edge_moe.train.checkpoint import save_checkpoint
-from edge_moe_host.accelerator import Accelerator
-from edge_moe_host.result import Raw
+from edge_moe_host.config import to_dict
+from edge_moe_host.runtime.accelerator import Accelerator
+from edge_moe_host.runtime.result import Raw
 
 PRESET: Preset = load_preset(
     "mini",

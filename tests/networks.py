@@ -6,8 +6,9 @@ import itertools
 import numpy as np
 
 from edge_moe.config import ModelConfig
-from edge_moe.golden import FFN, Attention, Block, Gate, Head, IntegerNetwork, LayerNorm, Linear
 from edge_moe.info import HEAD_CONVS
+from edge_moe.quant.network import Block, Head, IntegerNetwork
+from edge_moe_host.golden.operators import FFN, Attention, Gate, LayerNorm, Linear
 
 INPUT_RMS = 40.0  # what int8 activations are aimed at
 

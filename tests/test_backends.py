@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from csim_library import build
-from edge_moe.golden.network import run_network
-from edge_moe_host.accelerator import Accelerator, backend_names
+from edge_moe.quant.network import run_network
 from edge_moe_host.backends.onnx import available_providers
 from edge_moe_host.errors import (
     BackendError,
@@ -21,6 +20,7 @@ from edge_moe_host.errors import (
     ImageError,
     TaskError,
 )
+from edge_moe_host.runtime.accelerator import Accelerator, backend_names
 from host_models import PRESET, Forms, make_forms
 
 SIZE = PRESET.model.image_size

@@ -10,11 +10,11 @@ import pytest
 
 from bundles import compile_network, refuse_bundle, relist, small_config
 from edge_moe.compiler.weights import linear_block
-from edge_moe_host.blocks import check_block
-from edge_moe_host.bundle import Bundle
+from edge_moe_host.contract.blocks import check_block
+from edge_moe_host.contract.bundle import Bundle
+from edge_moe_host.contract.isa import Epilogue, Instruction, Opcode
+from edge_moe_host.contract.layout import WORD
 from edge_moe_host.errors import BundleError
-from edge_moe_host.isa import Epilogue, Instruction, Opcode
-from edge_moe_host.layout import WORD
 from networks import random_network
 
 

@@ -17,12 +17,11 @@ import pytest
 
 import edge_moe_host
 from bundles import compile_network, read_manifest, refuse_bundle, relist, reseal, small_config
-from edge_moe.compiler.interpreter import run_program
-from edge_moe.errors import EdgeMoEError
-from edge_moe_host import isa, layout, manifest
-from edge_moe_host.bundle import Bundle, load_bundle, used_sections
-from edge_moe_host.errors import BundleError
-from edge_moe_host.isa import ExpertEntry, Instruction, Opcode
+from edge_moe_host.contract import isa, layout, manifest
+from edge_moe_host.contract.bundle import Bundle, load_bundle, used_sections
+from edge_moe_host.contract.isa import ExpertEntry, Instruction, Opcode
+from edge_moe_host.errors import BundleError, EdgeMoEError
+from edge_moe_host.golden.interpreter import run_program
 from networks import random_images, random_network
 
 FILES = ("manifest.json", "weights.bin", "depth.program.bin", "semseg.program.bin")
@@ -343,7 +342,7 @@ def test_the_host_package_needs_neither_torch_nor_edge_moe_nor_python_3_11() -> 
         ast.parse(path.read_text(), feature_version=(3, 10))
     code = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
-        "import edge_moe_host.bundle\n"
+        "import edge_moe_host.contract.bundle\n"
         "bad = {name.split('.')[0] for name in sys.modules} & {'torch', 'edge_moe', 'onnx', 'tomllib'}\n"
         "assert not bad, bad\n"
     )
@@ -352,7 +351,7 @@ def test_the_host_package_needs_neither_torch_nor_edge_moe_nor_python_3_11() -> 
 
 def test_the_compiler_needs_no_torch() -> None:
     code = (
-        "import sys, edge_moe.compiler.command, edge_moe.compiler.verify, edge_moe.compiler.plot\n"
+        "import sys, edge_moe.commands.run, edge_moe.compiler.verify, edge_moe.estimate.roofline\n"
         "assert 'torch' not in sys.modules and 'matplotlib' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

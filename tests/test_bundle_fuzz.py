@@ -13,13 +13,12 @@ import numpy as np
 import pytest
 
 from bundles import compile_network, relist, reseal, small_config
-from edge_moe.compiler.estimate import estimate_task
-from edge_moe.compiler.interpreter import run_program
-from edge_moe.errors import EdgeMoEError
-from edge_moe_host import isa, manifest
-from edge_moe_host.bundle import load_bundle
-from edge_moe_host.errors import BundleError
-from edge_moe_host.isa import Instruction, Opcode
+from edge_moe.estimate.cycles import estimate_task
+from edge_moe_host.contract import isa, manifest
+from edge_moe_host.contract.bundle import load_bundle
+from edge_moe_host.contract.isa import Instruction, Opcode
+from edge_moe_host.errors import BundleError, EdgeMoEError
+from edge_moe_host.golden.interpreter import run_program
 from networks import random_network
 
 

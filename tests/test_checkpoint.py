@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from edge_moe import EdgeMoEError
-from edge_moe.config import Preset, load_preset, to_dict
+from edge_moe.config import Preset, load_preset
 from edge_moe.nn import build_model
 from edge_moe.train.checkpoint import (
     check_resumable,
@@ -24,6 +24,7 @@ from edge_moe.train.checkpoint import (
     save_checkpoint,
     slim,
 )
+from edge_moe_host.config import to_dict
 
 TINY = ("model.image_size=[32,32]", "model.embed_dim=16", "model.depth=2", "model.head_channels=8")
 

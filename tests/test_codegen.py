@@ -9,14 +9,15 @@ import sys
 import numpy as np
 import pytest
 
+from edge_moe.accelerator import load_accelerator
 from edge_moe.codegen import __main__ as command
 from edge_moe.codegen import config_header, generate, isa_header, tables_header
 from edge_moe.codegen.config_header import require_buildable
-from edge_moe.codegen.inventory import inventory
-from edge_moe.compiler.accelerator import load_accelerator
-from edge_moe.errors import EdgeMoEError
-from edge_moe.golden import arithmetic, network, operators
-from edge_moe_host import isa, layout
+from edge_moe.estimate.inventory import inventory
+from edge_moe.quant import network
+from edge_moe_host.contract import isa, layout
+from edge_moe_host.errors import EdgeMoEError
+from edge_moe_host.golden import arithmetic, operators
 
 ACCELERATORS = ("zcu104", "zcu104_large")
 

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from edge_moe.codegen import ports
-from edge_moe.codegen.interface import Interface, accelerator_interface, top_ports
-from edge_moe.codegen.ports import check_operator, check_rtl, parse_module
-from edge_moe.compiler.accelerator import load_accelerator
-from edge_moe.errors import EdgeMoEError
-from edge_moe_host import registers
+from edge_moe.accelerator import load_accelerator
+from edge_moe.vendor import ports
+from edge_moe.vendor.interface import Interface, accelerator_interface, top_ports
+from edge_moe.vendor.ports import check_operator, check_rtl, parse_module
+from edge_moe_host.contract import registers
+from edge_moe_host.errors import EdgeMoEError
 from vendor_tools import top_text, write_operator, write_verilog
 
 

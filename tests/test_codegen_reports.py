@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from edge_moe.codegen import reports
-from edge_moe.codegen.interface import AVAILABLE, Interface, accelerator_interface
-from edge_moe.codegen.inventory import inventory
-from edge_moe.codegen.reports import (
+from edge_moe.accelerator import load_accelerator
+from edge_moe.estimate.inventory import inventory
+from edge_moe.vendor import reports
+from edge_moe.vendor.interface import AVAILABLE, Interface, accelerator_interface
+from edge_moe.vendor.reports import (
     Loop,
     read_csynth,
     read_estimate,
@@ -18,8 +19,7 @@ from edge_moe.codegen.reports import (
     summary,
     table,
 )
-from edge_moe.compiler.accelerator import load_accelerator
-from edge_moe.errors import EdgeMoEError
+from edge_moe_host.errors import EdgeMoEError
 from vendor_tools import POWER, UTILIZATION, csynth_xml
 
 

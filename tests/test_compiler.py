@@ -16,12 +16,12 @@ from bundles import (
     values_of,
     write_paths,
 )
-from edge_moe.compiler.compile import compile_bundle
-from edge_moe.compiler.interpreter import run_program
-from edge_moe.errors import EdgeMoEError
-from edge_moe.golden import Block, IntegerNetwork, run_network
-from edge_moe_host.bundle import load_bundle, used_sections
-from edge_moe_host.isa import Opcode
+from edge_moe.compiler.bundle import compile_bundle
+from edge_moe.quant.network import Block, IntegerNetwork, run_network
+from edge_moe_host.contract.bundle import load_bundle, used_sections
+from edge_moe_host.contract.isa import Opcode
+from edge_moe_host.errors import EdgeMoEError
+from edge_moe_host.golden.interpreter import run_program
 from networks import NetworkMaker, random_images, random_network
 
 CONFIGS = {

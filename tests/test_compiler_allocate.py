@@ -8,7 +8,7 @@ import pytest
 
 from bundles import compile_network, small_accelerator, small_config
 from edge_moe.compiler.allocate import Buffer, allocate, live_bytes
-from edge_moe.compiler.compile import CompileReport
+from edge_moe.compiler.bundle import CompileReport
 from networks import random_network
 
 

@@ -8,21 +8,17 @@ import pytest
 from PIL import Image
 
 from bundles import small_config, values_of
+from edge_moe.commands.estimate import estimate_bundle
+from edge_moe.commands.inspect import inspect_bundle
+from edge_moe.commands.run import run_bundle
 from edge_moe.compiler import weights
-from edge_moe.compiler.command import (
-    compile_command,
-    estimate_command,
-    inspect_command,
-    read_pictures,
-    run_command,
-)
-from edge_moe.compiler.opening import open_bundle
-from edge_moe.compiler.verify import random_pictures, verify_bundle
-from edge_moe.errors import EdgeMoEError
+from edge_moe.compiler.verify import compile_verified, random_pictures, verify_bundle
 from edge_moe.export.path import build_path_model
-from edge_moe.golden import IntegerNetwork, run_network
-from edge_moe_host.errors import ImageError
-from edge_moe_host.result import class_map
+from edge_moe.quant.network import IntegerNetwork, run_network
+from edge_moe_host.contract.bundle import load_bundle
+from edge_moe_host.errors import EdgeMoEError, ImageError
+from edge_moe_host.runtime.images import read_pictures
+from edge_moe_host.runtime.result import class_map
 from networks import random_network
 
 CLASSES = {"semseg": [(f"class {i}", (40 * i, 10, 200)) for i in range(5)]}
@@ -54,21 +50,21 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def bundle(paths: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("bundle") / "b"
-    compile_command(paths, "zcu104", out, verify=False)
+    compile_verified(paths, "zcu104", out, verify=False)
     return out
 
 
 def test_compile_compares_with_onnxruntime(
     paths: list[Path], network: IntegerNetwork, pictures: Path, tmp_path: Path
 ) -> None:
-    text = compile_command(paths, "zcu104", tmp_path / "b")
+    text = compile_verified(paths, "zcu104", tmp_path / "b")
     assert f"verified: {values_of(network, 2):,} values of" in text
     assert "task semseg: " in text
     assert "scratch peak" in text
-    text = compile_command(paths[:1], "zcu104", tmp_path / "one", [pictures])
+    text = compile_verified(paths[:1], "zcu104", tmp_path / "one", [pictures])
     assert "on 3 pictures equal onnxruntime's" in text
     assert "serve every task" not in text
-    assert "not verified" in compile_command(paths, "zcu104", tmp_path / "b", verify=False)
+    assert "not verified" in compile_verified(paths, "zcu104", tmp_path / "b", verify=False)
 
 
 def test_a_packing_error_stops_the_compilation(
@@ -81,7 +77,7 @@ def test_a_packing_error_stops_the_compilation(
 
     monkeypatch.setattr(weights, "linear_block", wrong)
     with pytest.raises(EdgeMoEError, match=r"differs from onnxruntime in .* of 'patch_embedding', first at"):
-        compile_command(paths, "zcu104", tmp_path / "b")
+        compile_verified(paths, "zcu104", tmp_path / "b")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -103,20 +99,20 @@ def test_verification_counts_and_refuses(
 
 
 def test_run_draws_every_task(bundle: Path, network: IntegerNetwork, pictures: Path, tmp_path: Path) -> None:
-    lines = list(run_command(bundle, [pictures], tmp_path))
+    lines = list(run_bundle(bundle, [pictures], tmp_path))
     files = sorted(path.name for path in tmp_path.iterdir())
     assert files == sorted(f"p{i}.{task}.png" for i in range(3) for task in ("depth", "semseg"))
     assert sorted(lines[:6]) == sorted(str(tmp_path / name) for name in files)
     assert [line.split(" on golden: 3 frames")[0] for line in lines[6:]] == ["depth", "semseg"]
     drawn = np.asarray(Image.open(tmp_path / "p1.semseg.png"))
-    image = read_pictures(open_bundle(bundle), "semseg", [pictures / "p1.png"])
+    image = read_pictures(load_bundle(bundle), "semseg", [pictures / "p1.png"])
     raw = run_network(network, image, "semseg").raw[0]
     classes = class_map(raw.reshape(4 * 2, 8 * 2, -1), (40, 60))
     palette = np.array([colour for _, colour in CLASSES["semseg"]], np.uint8)
     np.testing.assert_array_equal(drawn, palette[classes])
-    assert len(list(run_command(bundle, [pictures / "p0.png"], tmp_path, "depth"))) == 2
+    assert len(list(run_bundle(bundle, [pictures / "p0.png"], tmp_path, "depth"))) == 2
     with pytest.raises(ImageError, match="does not exist"):
-        list(run_command(bundle, [pictures / "none.png"], tmp_path))
+        list(run_bundle(bundle, [pictures / "none.png"], tmp_path))
 
 
 def test_run_keeps_the_pictures_size_and_can_lie_over_it(bundle: Path, tmp_path: Path) -> None:
@@ -125,8 +121,8 @@ def test_run_keeps_the_pictures_size_and_can_lie_over_it(bundle: Path, tmp_path:
         Image.fromarray(np.full((50, 30, 3), shade, np.uint8)).save(tmp_path / folder / "same.png")
     sources = [tmp_path / "a" / "same.png", tmp_path / "b"]
     plain, over = tmp_path / "plain", tmp_path / "over"
-    list(run_command(bundle, sources, plain, "semseg"))
-    list(run_command(bundle, sources, over, "semseg", overlay=True))
+    list(run_bundle(bundle, sources, plain, "semseg"))
+    list(run_bundle(bundle, sources, over, "semseg", overlay=True))
     assert sorted(path.name for path in plain.iterdir()) == ["b_0_same.semseg.png", "same.semseg.png"]
     drawn, mixed = (np.asarray(Image.open(folder / "b_0_same.semseg.png"), int) for folder in (plain, over))
     assert drawn.shape == (50, 30, 3)
@@ -134,19 +130,19 @@ def test_run_keeps_the_pictures_size_and_can_lie_over_it(bundle: Path, tmp_path:
 
 
 def test_estimates_and_inspection(bundle: Path, pictures: Path, tmp_path: Path) -> None:
-    even = estimate_command(bundle)
+    even = estimate_bundle(bundle)
     assert even.count("experts evenly used") == 2
-    measured = estimate_command(bundle, "depth", [pictures], tmp_path / "plot.svg")
+    measured = estimate_bundle(bundle, "depth", [pictures], tmp_path / "plot.svg")
     assert "experts as measured on 3 pictures" in measured
     assert "semseg" not in measured
     assert (tmp_path / "plot.svg").is_file()
-    assert "task depth" in inspect_command(bundle)
+    assert "task depth" in inspect_bundle(bundle)
     with pytest.raises(EdgeMoEError, match="unknown accelerator"):
-        compile_command([], "zcu999", tmp_path / "b")
+        compile_verified([], "zcu999", tmp_path / "b")
 
 
 def test_pictures_are_brought_to_the_models_size(bundle: Path, pictures: Path) -> None:
-    opened = open_bundle(bundle)
+    opened = load_bundle(bundle)
     assert read_pictures(opened, "depth", [pictures]).shape == (3, 16, 32, 3)
     with pytest.raises(EdgeMoEError, match="there are no pictures"):
         read_pictures(opened, "depth", [])

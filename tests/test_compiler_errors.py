@@ -13,14 +13,15 @@ import pytest
 from onnx import helper, numpy_helper
 
 from bundles import small_accelerator, small_config, write_paths
-from edge_moe.compiler.accelerator import AcceleratorConfig, accelerator_names, load_accelerator
-from edge_moe.compiler.compile import compile_bundle
-from edge_moe.compiler.path_reader import read_path
-from edge_moe.config import load_preset, to_dict
-from edge_moe.errors import EdgeMoEError
+from edge_moe.accelerator import AcceleratorConfig, accelerator_names, load_accelerator
+from edge_moe.compiler.bundle import compile_bundle
+from edge_moe.compiler.read_graph import read_path
+from edge_moe.config import load_preset
 from edge_moe.export.graph import METADATA_KEY, path_graph
-from edge_moe.golden import IntegerNetwork
-from edge_moe_host.program import LIMITS
+from edge_moe.quant.network import IntegerNetwork
+from edge_moe_host.config import to_dict
+from edge_moe_host.contract.program import LIMITS
+from edge_moe_host.errors import EdgeMoEError
 from networks import random_network
 
 

@@ -6,8 +6,8 @@ import pytest
 
 from edge_moe.compiler import weights
 from edge_moe.compiler.weights import WeightImage
-from edge_moe.golden import Gate, Linear
-from edge_moe_host import layout
+from edge_moe_host.contract import layout
+from edge_moe_host.golden.operators import Gate, Linear
 
 SHAPES = [(1, 1), (32, 32), (33, 31), (7, 70), (96, 40), (65, 96)]
 

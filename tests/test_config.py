@@ -4,7 +4,8 @@ import re
 import pytest
 
 from edge_moe import EdgeMoEError
-from edge_moe.config import ModelConfig, Preset, from_dict, load_preset, preset_names, to_dict
+from edge_moe.config import ModelConfig, Preset, load_preset, preset_names
+from edge_moe_host.config import from_dict, to_dict
 
 
 def test_every_preset_loads_and_survives_a_round_trip():

@@ -15,9 +15,9 @@ import pytest
 from bundles import compile_network, small_config
 from csim_library import ROOT, build, csim, make
 from edge_moe.codegen import generate
-from edge_moe_host.bundle import Bundle
-from edge_moe_host.csim import program_bytes
-from edge_moe_host.registers import Error
+from edge_moe_host.backends.csim_library import program_bytes
+from edge_moe_host.contract.bundle import Bundle
+from edge_moe_host.contract.registers import Error
 from networks import random_images, random_network
 
 HLS = ROOT / "hls"

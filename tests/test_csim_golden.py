@@ -9,11 +9,12 @@ import pytest
 
 from bundles import compile_network, small_config, values_of
 from csim_library import csim
-from edge_moe.compiler.accelerator import load_accelerator
-from edge_moe.compiler.interpreter import task_output
-from edge_moe.golden import IntegerNetwork, Trace, run_network
-from edge_moe_host.bundle import Bundle
-from edge_moe_host.isa import Opcode
+from edge_moe.accelerator import load_accelerator
+from edge_moe.quant.network import IntegerNetwork, run_network
+from edge_moe_host.contract.bundle import Bundle
+from edge_moe_host.contract.isa import Opcode
+from edge_moe_host.golden.interpreter import task_output
+from edge_moe_host.golden.trace import Trace
 from networks import random_images, random_network
 
 CONFIGS = {

@@ -10,13 +10,13 @@ import pytest
 
 from bundles import compile_network, small_accelerator, small_bundle, small_config
 from csim_library import ROOT, build, csim, make
-from edge_moe.compiler.accelerator import load_accelerator
-from edge_moe_host import registers
-from edge_moe_host.bundle import Bundle
-from edge_moe_host.csim import Csim, CsimError, library_path, open_csim, program_bytes
+from edge_moe.accelerator import load_accelerator
+from edge_moe_host.backends.csim_library import Csim, CsimError, library_path, open_csim, program_bytes
+from edge_moe_host.contract import registers
+from edge_moe_host.contract.bundle import Bundle
+from edge_moe_host.contract.isa import ISA_VERSION
+from edge_moe_host.contract.registers import REGISTERS, Error, Status, describe
 from edge_moe_host.errors import BundleError
-from edge_moe_host.isa import ISA_VERSION
-from edge_moe_host.registers import REGISTERS, Error, Status, describe
 from networks import random_images, random_network
 
 
@@ -261,7 +261,7 @@ def test_processes(channel_program: Path, sent: int, taken: int, answers: int, m
 
 
 def test_benchmark(tmp_path: Path) -> None:
-    from edge_moe.experiments.csim import benchmark_csim, csim_table
+    from edge_moe.bench.csim import benchmark_csim, csim_table
 
     network = random_network(small_config())
     row = benchmark_csim("small", network, random_images(network.config, 1)[0], "depth", repeats=3)

@@ -8,12 +8,12 @@ import pytest
 
 from csim_library import Bench, routing_bytes
 from edge_moe.compiler import weights
-from edge_moe.compiler.lowering import spread
-from edge_moe.golden import Attention, Gate, LayerNorm, Linear
-from edge_moe.golden import operators as op
-from edge_moe_host import layout
-from edge_moe_host.csim import gate_logits
-from edge_moe_host.isa import Epilogue, Opcode
+from edge_moe.compiler.instructions import spread
+from edge_moe_host.backends.csim_library import gate_logits
+from edge_moe_host.contract import layout
+from edge_moe_host.contract.isa import Epilogue, Opcode
+from edge_moe_host.golden import operators as op
+from edge_moe_host.golden.operators import Attention, Gate, LayerNorm, Linear
 from golden_cases import int8, int16, random_ffn, random_linear
 
 FFN_BYTES = {"multiplier": "gelu_multiplier", "shift2": "gelu_shift", "zero_point": "zero_point"}

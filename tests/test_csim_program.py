@@ -11,12 +11,12 @@ import pytest
 
 from bundles import compile_network, small_config
 from csim_library import csim
-from edge_moe_host import isa, layout, program
-from edge_moe_host.bundle import Bundle
-from edge_moe_host.csim import program_bytes
+from edge_moe_host.backends.csim_library import program_bytes
+from edge_moe_host.contract import isa, layout, program
+from edge_moe_host.contract.bundle import Bundle
+from edge_moe_host.contract.isa import RECORD_BYTES, Epilogue, Instruction, Opcode
+from edge_moe_host.contract.registers import Error, Status
 from edge_moe_host.errors import BundleError
-from edge_moe_host.isa import RECORD_BYTES, Epilogue, Instruction, Opcode
-from edge_moe_host.registers import Error, Status
 from networks import random_images, random_network
 
 GUARD = 4096  # bytes on either side of the output

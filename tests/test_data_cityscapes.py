@@ -9,7 +9,7 @@ import pytest
 from edge_moe.data import open_dataset
 from edge_moe.data.base import TaskDataset
 from edge_moe.data.cityscapes import CLASSES, GROUPS
-from edge_moe.errors import EdgeMoEError
+from edge_moe_host.errors import EdgeMoEError
 from trees import cityscapes_arrays, cityscapes_official, colors, cut_short, save_npy, save_png
 
 BOTH = {"semseg": 7, "depth": 1}

@@ -8,7 +8,7 @@ import pytest
 
 from edge_moe.data import open_dataset
 from edge_moe.data.base import TaskDataset
-from edge_moe.errors import EdgeMoEError
+from edge_moe_host.errors import EdgeMoEError
 from trees import colors, cut_short, save_jpg, save_mat, save_npy, save_png, save_text
 
 SIZE = (2, 4)

@@ -11,7 +11,7 @@ import scipy.ndimage
 from edge_moe.data import open_dataset
 from edge_moe.data.base import TaskDataset
 from edge_moe.data.pascal import PART_INDEX, class_boundaries
-from edge_moe.errors import EdgeMoEError
+from edge_moe_host.errors import EdgeMoEError
 from trees import (
     colors,
     cut_short,

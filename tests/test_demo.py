@@ -13,22 +13,22 @@ import pytest
 import torch
 
 from edge_moe.cli import main
-from edge_moe.config import load_preset, to_dict
-from edge_moe.errors import EdgeMoEError
-from edge_moe.experiments import demo_flow
-from edge_moe.experiments.demo import BOARD_PYTHON, DemoOptions, run_demo
-from edge_moe.experiments.demo_backends import NAMES, compare, device_times, has_pynq, run_board
-from edge_moe.experiments.demo_cycles import PUBLISHED
-from edge_moe.experiments.demo_flow import Folder
-from edge_moe.experiments.demo_report import CONTENTS
-from edge_moe.experiments.demo_steps import Steps
+from edge_moe.config import load_preset
+from edge_moe.demo import flow as demo_flow
+from edge_moe.demo.backends import NAMES, compare, device_times, has_pynq, run_board
+from edge_moe.demo.cycles import PUBLISHED
+from edge_moe.demo.demo import BOARD_PYTHON, DemoOptions, run_demo
+from edge_moe.demo.flow import Folder
+from edge_moe.demo.report import CONTENTS
+from edge_moe.demo.steps import Steps
 from edge_moe.nn import build_model
 from edge_moe.tasks import TASKS
 from edge_moe.train.checkpoint import save_checkpoint
 from edge_moe.train.engine import TrainingInterrupted
-from edge_moe_host.errors import EdgeMoEHostError
-from edge_moe_host.record import UNCOUNTED, Record, load_images, load_record, save_record
-from edge_moe_host.record import main as record_main
+from edge_moe_host.config import to_dict
+from edge_moe_host.errors import EdgeMoEError
+from edge_moe_host.runtime.record import UNCOUNTED, Record, load_images, load_record, save_record
+from edge_moe_host.runtime.record import main as record_main
 
 PICTURES = 2
 PRESET = load_preset(
@@ -255,7 +255,7 @@ def test_interrupted_step_and_all_after_it_are_run_again(demo, options, caplog, 
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("edge_moe.experiments.demo_backends.record", stopped)
+        patch.setattr("edge_moe.demo.backends.record", stopped)
         with pytest.raises(KeyboardInterrupt):
             run_demo(demo, options)
     assert not marker.exists()
@@ -382,14 +382,14 @@ def test_damaged_files_are_one_sentence(content, tmp_path):
     path = tmp_path / "x.npz"
     path.write_bytes(content)
     for read in (load_record, load_images):
-        with pytest.raises(EdgeMoEHostError, match=r"x\.npz"):
+        with pytest.raises(EdgeMoEError, match=r"x\.npz"):
             read(path)
     np.savez(path, images=np.zeros((1, 4, 4, 3)))
-    with pytest.raises(EdgeMoEHostError, match="float64"):
+    with pytest.raises(EdgeMoEError, match="float64"):
         load_images(path)
-    with pytest.raises(EdgeMoEHostError, match="no results"):
+    with pytest.raises(EdgeMoEError, match="no results"):
         load_record(path)
-    with pytest.raises(EdgeMoEHostError, match="cannot read"):
+    with pytest.raises(EdgeMoEError, match="cannot read"):
         load_record(tmp_path / "nowhere.npz")
 
 

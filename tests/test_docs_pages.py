@@ -16,13 +16,13 @@ import pytest
 from PIL import Image
 
 from bundles import small_accelerator, small_config
-from edge_moe.codegen.inventory import inventory
-from edge_moe.compiler.accelerator import AcceleratorConfig, load_accelerator
-from edge_moe.compiler.compile import compile_bundle
-from edge_moe.errors import EdgeMoEError
+from edge_moe.accelerator import AcceleratorConfig, load_accelerator
+from edge_moe.compiler.bundle import compile_bundle
+from edge_moe.estimate.inventory import inventory
 from edge_moe.export.path import build_path_model
 from edge_moe_host import errors
-from edge_moe_host.accelerator import backend_names
+from edge_moe_host.errors import EdgeMoEError
+from edge_moe_host.runtime.accelerator import backend_names
 from markdown_files import DOCUMENTS, ROOT
 from networks import random_images, random_network
 
@@ -213,7 +213,10 @@ def test_memories_stand_where_the_guide_says() -> None:
 
 def options_of(name: str) -> list[str]:
     """Parameters of a backend's own ``_open``, from its source: one may lack what it imports."""
-    for path in [*(ROOT / "host/edge_moe_host/backends").glob("*.py"), ROOT / "model/edge_moe/backends.py"]:
+    for path in [
+        *(ROOT / "host/edge_moe_host/backends").glob("*.py"),
+        ROOT / "model/edge_moe/torch_backend.py",
+    ]:
         for node in ast.parse(path.read_text()).body:
             if isinstance(node, ast.ClassDef) and node.name == f"{name.capitalize()}Accelerator":
                 opening = next(f for f in node.body if isinstance(f, ast.FunctionDef) and f.name == "_open")
@@ -232,7 +235,7 @@ def test_backends_and_their_options_are_listed() -> None:
 def test_errors_are_listed() -> None:
     classes = {name for name, value in vars(errors).items() if isinstance(value, type)}
     listed = {name for row in table("docs/host.md", "class") for cell in row for name in code(cell)}
-    assert classes - {"EdgeMoEHostError"} <= listed
+    assert classes - {"EdgeMoEError"} <= listed
 
 
 def test_labels_are_as_the_loaders_say() -> None:

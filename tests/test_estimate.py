@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 from bundles import compile_network, small_accelerator, small_config
-from edge_moe.compiler.accelerator import load_accelerator
-from edge_moe.compiler.estimate import (
+from edge_moe.accelerator import load_accelerator
+from edge_moe.commands.inspect import inspect_bundle, operands
+from edge_moe.config import load_preset
+from edge_moe.estimate.cycles import (
     Estimate,
     estimate_images,
     estimate_table,
@@ -19,8 +21,7 @@ from edge_moe.compiler.estimate import (
     title,
     uniform_routing,
 )
-from edge_moe.compiler.inspect import inspect_bundle, operands
-from edge_moe.compiler.loops import (
+from edge_moe.estimate.loops import (
     Crowd,
     Expert,
     Loop,
@@ -30,15 +31,15 @@ from edge_moe.compiler.loops import (
     instruction_loops,
     patch_moves,
 )
-from edge_moe.compiler.pipeline import Pipeline
-from edge_moe.compiler.plot import plot_estimates
-from edge_moe.config import load_preset
-from edge_moe.errors import EdgeMoEError
-from edge_moe.golden import Trace, run_network
+from edge_moe.estimate.roofline import plot_estimates
+from edge_moe.estimate.waiting import Timeline
 from edge_moe.info import task_cost
-from edge_moe_host.bundle import Bundle, used_sections
-from edge_moe_host.isa import Epilogue, ExpertEntry, Instruction, Opcode
-from edge_moe_host.layout import tiles
+from edge_moe.quant.network import run_network
+from edge_moe_host.contract.bundle import Bundle, used_sections
+from edge_moe_host.contract.isa import Epilogue, ExpertEntry, Instruction, Opcode
+from edge_moe_host.contract.layout import tiles
+from edge_moe_host.errors import EdgeMoEError
+from edge_moe_host.golden.trace import Trace
 from networks import random_images, random_network
 
 ZCU104 = load_accelerator("zcu104")
@@ -139,7 +140,7 @@ def test_experts_by_hand() -> None:
 def test_a_loop_waits_for_words_that_have_not_come() -> None:
     """One word in 4 cycles, the first after 150: that is when the loop can go on."""
     accelerator = small_accelerator(memory_bytes_per_cycle=32, memory_latency=150)
-    pipeline = Pipeline(accelerator)
+    pipeline = Timeline(accelerator)
     linear = Instruction(opcode=Opcode.LINEAR, weight_bits=8, rows=1, in_channels=64, out_channels=64,
                          weight_beats=2 * 35)  # fmt: skip
     pipeline.instruction(linear)
@@ -154,7 +155,7 @@ def test_a_loop_waits_for_words_that_have_not_come() -> None:
 def test_the_reader_runs_ahead_as_far_as_the_fifo_is_deep() -> None:
     """While a loop is busy for 1000 cycles, 16 words of 4 cycles each arrive, and no more."""
     accelerator = small_accelerator(memory_bytes_per_cycle=32, fifo_bytes=16 * 128, memory_latency=100)
-    pipeline = Pipeline(accelerator)
+    pipeline = Timeline(accelerator)
     pipeline.run(Loop(1000, words=2))  # arrive at 4 and 8
     assert (pipeline.reader, pipeline.now, pipeline.waited) == (8, 1007, 7)
     pipeline.run(Loop(10, words=8))
@@ -168,7 +169,7 @@ def test_the_reader_runs_ahead_as_far_as_the_fifo_is_deep() -> None:
 
 def test_load_takes_a_word_every_other_cycle() -> None:
     """As fast as they come: only the first one is waited for."""
-    pipeline = Pipeline(small_accelerator(memory_bytes_per_cycle=64, memory_latency=100))
+    pipeline = Timeline(small_accelerator(memory_bytes_per_cycle=64, memory_latency=100))
     load = Instruction(opcode=Opcode.LOAD, rows=100, out_channels=64, weight_beats=200)
     pipeline.instruction(load)
     assert (pipeline.reader, pipeline.words_read) == (104 + 100 + 2 * 100, 100)
@@ -178,7 +179,7 @@ def test_load_takes_a_word_every_other_cycle() -> None:
 
 def test_image_program_and_result_pass_the_memory() -> None:
     """A record takes 150 + 4 cycles, the image's first pixels another 150, the result's last ones too."""
-    pipeline = Pipeline(ZCU104)
+    pipeline = Timeline(ZCU104)
     patches = Instruction(opcode=Opcode.PATCHES, height=8, width=32, patch=8)
     pipeline.instruction(patches)
     plan = 4 * 16 + 12
@@ -199,11 +200,11 @@ def test_empty_experts_are_skipped_unless_they_were_read_already() -> None:
     crowds = [Crowd(2, 2), Crowd(0, 0), Crowd(0, 0), Crowd(2, 2)]
     words = 20
 
-    early = Pipeline(ZCU104)
+    early = Timeline(ZCU104)
     assert early.experts(i, table, crowds) == 0
     assert early.words_read == 2 * words
 
-    late = Pipeline(ZCU104)
+    late = Timeline(ZCU104)
     late.now = 10_000.0  # the gate is done long after the reader could have read all experts
     assert late.experts(i, table, crowds) == 2
     assert late.words_read == 4 * words
@@ -220,7 +221,7 @@ def test_experts_are_announced_as_far_ahead_as_channels_and_fifo_reach() -> None
         experts=40, weight_beats=40,
     )  # fmt: skip
     table = (ExpertEntry(weight_beats=2 * 104, bits1=8, bits2=8),) * 40
-    late = Pipeline(small_accelerator(fifo_bytes=16 * 128))
+    late = Timeline(small_accelerator(fifo_bytes=16 * 128))
     late.now = 100_000.0
     in_vain = late.experts(i, table, [Crowd(0, 0)] * 39 + [Crowd(4, 4)])
     assert in_vain == 6 + 1 + 4 + 1

@@ -11,14 +11,14 @@ import pytest
 
 from bundles import compile_network, small_config
 from csim_library import Bench, csim, routing_bytes
-from edge_moe.compiler.accelerator import AcceleratorConfig, load_accelerator
-from edge_moe.compiler.estimate import estimate_task, measured_routing
-from edge_moe.compiler.loops import Crowd, Expert, crowds_of, cycles_of, experts_loops, instruction_loops
+from edge_moe.accelerator import AcceleratorConfig, load_accelerator
+from edge_moe.bench.csim import benchmark_csim, csim_table
 from edge_moe.config import load_preset
-from edge_moe.experiments.csim import benchmark_csim, csim_table
-from edge_moe.golden import IntegerNetwork
-from edge_moe_host import layout
-from edge_moe_host.isa import Epilogue, ExpertEntry, Instruction, Opcode, encode
+from edge_moe.estimate.cycles import estimate_task, measured_routing
+from edge_moe.estimate.loops import Crowd, Expert, crowds_of, cycles_of, experts_loops, instruction_loops
+from edge_moe.quant.network import IntegerNetwork
+from edge_moe_host.contract import layout
+from edge_moe_host.contract.isa import Epilogue, ExpertEntry, Instruction, Opcode, encode
 from networks import random_images, random_network
 
 ZCU104 = load_accelerator("zcu104")

@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from edge_moe.data.base import TaskDataset
 from edge_moe.data.sample import Sample
 from edge_moe.data.transforms import evaluation_resize
-from edge_moe.errors import EdgeMoEError
 from edge_moe.eval import report
 from edge_moe.eval.evaluate import EvaluationResult, evaluate, resize_prediction
 from edge_moe.eval.metrics import make_metric
 from edge_moe.tasks import TASKS
+from edge_moe_host.errors import EdgeMoEError
 
 CHANNELS = {"semseg": 3, "human_parts": 4, "saliency": 1, "normals": 3, "edge": 1, "depth": 1}
 

@@ -5,10 +5,10 @@ import json
 import pytest
 
 from edge_moe import EdgeMoEError
+from edge_moe.bench import ablation
+from edge_moe.bench.dispatch import benchmark_dispatch, dispatch_table
+from edge_moe.bench.rendering import benchmark_rendering, rendering_table
 from edge_moe.config import load_preset
-from edge_moe.experiments import ablation
-from edge_moe.experiments.dispatch import benchmark_dispatch, dispatch_table
-from edge_moe.experiments.rendering import benchmark_rendering, rendering_table
 from edge_moe.info import encoder_cost
 
 TINY = [

@@ -5,8 +5,8 @@ import onnx
 import pytest
 
 from edge_moe import EdgeMoEError
-from edge_moe.export import command
-from edge_moe.export.command import export_path
+from edge_moe.export import files as command
+from edge_moe.export.files import export_path
 from edge_moe.export.path import path_metadata, read_path_model
 from edge_moe.export.verify import verify_path, verify_qdq
 from networks import random_images, random_network

@@ -8,9 +8,9 @@ from onnx import helper
 
 from edge_moe.export.functions import path_functions
 from edge_moe.export.graph import DOMAIN, IR_VERSION, ONNX_OPSET
-from edge_moe.golden import FFN, Attention, Gate, LayerNorm, Linear
-from edge_moe.golden import arithmetic as exact
-from edge_moe.golden import operators as op
+from edge_moe_host.golden import arithmetic as exact
+from edge_moe_host.golden import operators as op
+from edge_moe_host.golden.operators import FFN, Attention, Gate, LayerNorm, Linear
 
 INT16 = (-(2**15), 2**15)
 

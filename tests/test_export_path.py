@@ -16,9 +16,10 @@ from edge_moe.export.path import build_path_model, path_metadata, read_path_mode
 from edge_moe.export.qdq import build_qdq_model
 from edge_moe.export.runtime import Session
 from edge_moe.export.verify import traced_model, verify_path, verify_qdq
-from edge_moe.golden import Trace, run_network
 from edge_moe.info import HEAD_CONVS
+from edge_moe.quant.network import run_network
 from edge_moe.quant.prune import drop_unused
+from edge_moe_host.golden.trace import Trace
 from networks import random_images, random_network
 
 

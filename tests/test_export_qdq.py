@@ -12,7 +12,8 @@ from edge_moe import EdgeMoEError
 from edge_moe.export.qdq import build_qdq_model
 from edge_moe.export.runtime import Session
 from edge_moe.export.verify import verify_qdq
-from edge_moe.golden import Head, Linear, run_network
+from edge_moe.quant.network import Head, run_network
+from edge_moe_host.golden.operators import Linear
 from networks import random_images, random_network
 from test_export_path import ALL_TASKS, CONFIGS, config, corrupt
 

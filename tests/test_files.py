@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from edge_moe import EdgeMoEError
-from edge_moe.files import replacing, write_text
+from edge_moe_host.files import replacing, write_text
 
 
 def test_writes_and_makes_folders(tmp_path):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import spec_reference as spec
-from edge_moe.golden import arithmetic
+from edge_moe_host.golden import arithmetic
 
 INT32_MIN, INT32_MAX = -(2**31), 2**31 - 1
 # An entry is the value at the middle of its bin, up to 2**-11 away, and is itself rounded.

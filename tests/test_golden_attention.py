@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 import spec_reference as spec
-from edge_moe.golden import Attention
-from edge_moe.golden.operators import attention
+from edge_moe_host.golden.operators import Attention, attention
 from golden_cases import compare, multiplier_and_shift, random_linear
 
 UNUSED = random_linear(np.random.default_rng(0), (1, 1))  # qkv and proj, which attention itself does not use

@@ -9,7 +9,7 @@ import pytest
 
 from edge_moe import EdgeMoEError
 from edge_moe.config import ModelConfig
-from edge_moe.golden import check_network
+from edge_moe.quant.network import check_network
 from networks import random_network
 
 INT32_MAX = 2**31 - 1

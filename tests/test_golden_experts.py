@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 import spec_reference as spec
-from edge_moe.golden import FFN, Gate, Linear, operators
+from edge_moe_host.golden import operators
+from edge_moe_host.golden.operators import FFN, Gate, Linear
 from golden_cases import compare, int8, random_ffn
 
 

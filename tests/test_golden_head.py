@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 
 import spec_reference as spec
-from edge_moe.golden import operators
+from edge_moe_host.golden import operators
 from golden_cases import compare, int8, int16, random_linear
 
 SIZES = [(1, 1), (1, 5), (4, 1), (2, 2), (3, 5)]

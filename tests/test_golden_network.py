@@ -11,9 +11,9 @@ import pytest
 import spec_reference as spec
 from edge_moe import EdgeMoEError
 from edge_moe.config import ModelConfig
-from edge_moe.golden import IntegerNetwork, Trace, run_network
-from edge_moe.golden.network import head_grid, run_block
+from edge_moe.quant.network import IntegerNetwork, head_grid, run_block, run_network
 from edge_moe.tasks import TASKS
+from edge_moe_host.golden.trace import Trace
 from golden_cases import compare
 from networks import random_images, random_network
 

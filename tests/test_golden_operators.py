@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import spec_reference as spec
-from edge_moe.golden import FFN, LayerNorm, Linear, operators
+from edge_moe_host.golden import operators
+from edge_moe_host.golden.operators import FFN, LayerNorm, Linear
 from golden_cases import compare, int8, int16, multiplier_and_shift, random_ffn, random_linear
 
 

@@ -4,7 +4,8 @@
 import numpy as np
 import pytest
 
-from edge_moe.golden import LayerNorm, arithmetic, operators
+from edge_moe_host.golden import arithmetic, operators
+from edge_moe_host.golden.operators import LayerNorm
 from golden_cases import compare, int8, int16
 from hls_ops import each_build
 

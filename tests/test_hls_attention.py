@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 
 import spec_reference as spec
-from edge_moe.golden import Attention, operators
-from edge_moe.golden.arithmetic import EXP2, rounding_shift
+from edge_moe_host.golden import operators
+from edge_moe_host.golden.arithmetic import EXP2, rounding_shift
+from edge_moe_host.golden.operators import Attention
 from golden_cases import compare, int8, random_linear
 from hls_ops import TILE, each_build
 

@@ -6,7 +6,8 @@ import subprocess
 
 import pytest
 
-from edge_moe.codegen import generate, vendor
+from edge_moe.codegen import generate
+from edge_moe.vendor import tcl as vendor
 from vendor_tools import ROOT, synthesis_command
 
 # Directives of UG1399 that are in use, with their options; of some the values.

@@ -6,7 +6,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from edge_moe.golden import Gate, operators
+from edge_moe_host.golden import operators
+from edge_moe_host.golden.operators import Gate
 from golden_cases import compare, int8, int16, random_ffn
 from hls_ops import each_build
 

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from edge_moe.compiler import weights
-from edge_moe.golden import operators
-from edge_moe_host.isa import Epilogue
+from edge_moe_host.contract.isa import Epilogue
+from edge_moe_host.golden import operators
 from golden_cases import compare, int8, int16, random_ffn, random_linear
 from hls_ops import TILE, each_build
 

@@ -4,7 +4,7 @@
 import numpy as np
 import pytest
 
-from edge_moe.golden import operators
+from edge_moe_host.golden import operators
 from golden_cases import compare, int8, random_linear
 from hls_ops import each_build
 

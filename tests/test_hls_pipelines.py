@@ -18,8 +18,8 @@ import test_csim_instructions as instructions
 from bundles import compile_network, small_config
 from csim_library import ROOT
 from edge_moe.codegen import generate
-from edge_moe_host.csim import Csim, CsimError
-from edge_moe_host.isa import Epilogue
+from edge_moe_host.backends.csim_library import Csim, CsimError
+from edge_moe_host.contract.isa import Epilogue
 from networks import random_images, random_network
 
 HLS = ROOT / "hls"

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from bundles import compile_network, small_config
+from edge_moe.accelerator import load_accelerator
 from edge_moe.codegen import generate
-from edge_moe.compiler.accelerator import load_accelerator
-from edge_moe_host import isa, layout, program
+from edge_moe_host.contract import isa, layout, program
+from edge_moe_host.contract.isa import ExpertEntry, Instruction, Opcode
+from edge_moe_host.contract.registers import Error
 from edge_moe_host.errors import BundleError
-from edge_moe_host.isa import ExpertEntry, Instruction, Opcode
-from edge_moe_host.registers import Error
 from hls_ops import ROOT
 from networks import random_network
 

@@ -7,8 +7,8 @@ import pytest
 
 from bundles import small_bundle, small_config
 from csim_library import build
-from edge_moe.experiments import host
-from edge_moe_host.accelerator import Accelerator
+from edge_moe.bench import host
+from edge_moe_host.runtime.accelerator import Accelerator
 from networks import random_images
 
 

@@ -17,12 +17,12 @@ from PIL import Image, ImageOps
 
 from bundles import compile_network, relist, reseal, small_config
 from csim_library import build
-from edge_moe.golden.network import IntegerNetwork, run_network
-from edge_moe_host import isa, manifest
-from edge_moe_host.accelerator import Accelerator
-from edge_moe_host.bundle import load_bundle
-from edge_moe_host.errors import BundleError, EdgeMoEHostError, ImageError
-from edge_moe_host.images import resize_image
+from edge_moe.quant.network import IntegerNetwork, run_network
+from edge_moe_host.contract import isa, manifest
+from edge_moe_host.contract.bundle import load_bundle
+from edge_moe_host.errors import BundleError, EdgeMoEError, ImageError
+from edge_moe_host.runtime.accelerator import Accelerator
+from edge_moe_host.runtime.images import resize_image
 from networks import random_network
 from test_bundle_fuzz import VALUES, leaves, random_instruction
 
@@ -178,7 +178,7 @@ def use(path: Path) -> str:
         bundle = load_bundle(path)
         with Accelerator.open("csim", bundle) as csim, Accelerator.open("golden", bundle) as golden:
             actual, expected = csim.run_tasks(image), golden.run_tasks(image)
-    except EdgeMoEHostError as error:
+    except EdgeMoEError as error:
         sentence(error)
         return "refused"
     for task, result in actual.items():

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edge_moe_host import images
 from edge_moe_host.errors import ImageError
-from edge_moe_host.images import Frame, as_image, frames, is_camera, read_image, resize_image
+from edge_moe_host.runtime import images
+from edge_moe_host.runtime.images import Frame, as_image, frames, is_camera, read_image, resize_image
 
 
 def noise(height: int, width: int, seed: int = 0) -> np.ndarray:

@@ -6,9 +6,9 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from edge_moe.golden.operators import task_output, upsample_sums
-from edge_moe_host.drawing import depth_colours, distinct_palette, draw_values, overlay
-from edge_moe_host.result import class_map, decode, enlarge, probability, task_values
+from edge_moe_host.golden.operators import task_output, upsample_sums
+from edge_moe_host.runtime.drawing import depth_colours, distinct_palette, draw_values, overlay
+from edge_moe_host.runtime.result import class_map, decode, enlarge, probability, task_values
 
 GRIDS = [
     (8, 16, 4, 7),
@@ -85,7 +85,7 @@ def test_a_class_that_wins_between_its_neighbours_only() -> None:
 def test_many_undecided_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
     grid = grid_of(9, 9, 4, 5, seed=3)
     expected = enlarge(grid, (50, 70))[0].argmax(axis=2)
-    monkeypatch.setattr("edge_moe_host.result._PIXELS_AT_ONCE", 100)
+    monkeypatch.setattr("edge_moe_host.runtime.result._PIXELS_AT_ONCE", 100)
     np.testing.assert_array_equal(class_map(grid, (50, 70)), expected)
 
 

@@ -13,19 +13,19 @@ import pytest
 
 import host_models
 from bundles import small_bundle
-from edge_moe_host import accelerator as accelerator_module
-from edge_moe_host.accelerator import Accelerator
-from edge_moe_host.bundle import Bundle
+from edge_moe_host.contract.bundle import Bundle
 from edge_moe_host.errors import (
     ClosedError,
     DeviceError,
     DeviceTimeoutError,
-    EdgeMoEHostError,
+    EdgeMoEError,
     ImageError,
     SourceError,
 )
-from edge_moe_host.result import Result
-from edge_moe_host.stream import Channel
+from edge_moe_host.runtime import accelerator as accelerator_module
+from edge_moe_host.runtime.accelerator import Accelerator
+from edge_moe_host.runtime.result import Result
+from edge_moe_host.runtime.stream import Channel
 from host_models import Scripted
 
 
@@ -130,18 +130,18 @@ def test_cameras_take_the_latest_by_default(acc: Scripted, monkeypatch: pytest.M
         original(self, capacity, latest)
 
     monkeypatch.setattr(Channel, "__init__", spy)
-    monkeypatch.setattr("edge_moe_host.stream.frames", lambda source: iter([]))
+    monkeypatch.setattr("edge_moe_host.runtime.stream.frames", lambda source: iter([]))
     for source in (0, "/dev/video0", "clip.mp4", [picture(0)]):
         assert list(acc.stream(source)) == []
     assert made == [True] * 4 + [False] * 4
 
 
 def test_bad_arguments_are_errors_at_once(acc: Scripted, tmp_path: Path) -> None:
-    with pytest.raises(EdgeMoEHostError, match="policy 'newest' is unknown"):
+    with pytest.raises(EdgeMoEError, match="policy 'newest' is unknown"):
         acc.stream([], policy="newest")  # type: ignore[arg-type]
-    with pytest.raises(EdgeMoEHostError, match="queue = 0 is not allowed"):
+    with pytest.raises(EdgeMoEError, match="queue = 0 is not allowed"):
         acc.stream([], queue=0)
-    with pytest.raises(EdgeMoEHostError, match="at least one task"):
+    with pytest.raises(EdgeMoEError, match="at least one task"):
         acc.stream([], [])
     with pytest.raises(ImageError, match="has no pictures"):
         acc.stream(tmp_path)
@@ -277,7 +277,7 @@ def test_ctrl_c_while_the_caller_waits(acc: Scripted) -> None:
 def test_a_source_that_never_answers_does_not_hold_the_caller(
     acc: Scripted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edge_moe_host.stream.READER_SECONDS", 0.05)
+    monkeypatch.setattr("edge_moe_host.runtime.stream.READER_SECONDS", 0.05)
     held = threading.Event()
 
     def source() -> Iterator[np.ndarray]:

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edge_moe.data.images import iter_frames, read_array, read_image, read_label, read_mat, read_mat_array
-from edge_moe.errors import EdgeMoEError
+from edge_moe.data.images import read_array, read_label, read_mat, read_mat_array
+from edge_moe_host.errors import EdgeMoEError
+from edge_moe_host.runtime.images import frames, read_image
 from trees import colors, cut_short, save_jpg, save_mat, save_npy, save_palette_png, save_png, save_text
 
 
@@ -130,19 +131,19 @@ def test_frames_of_one_picture_and_of_a_folder_in_order(tmp_path: Path) -> None:
         save_png(tmp_path / name, colors((4, 4), seed))
     save_text(tmp_path / "notes.txt", "no picture")
     (tmp_path / "sub.png").mkdir()
-    frames = list(iter_frames(tmp_path))
-    assert [name for name, _ in frames] == ["a", "b", "c"]
-    np.testing.assert_array_equal(frames[1][1], colors((4, 4), 1))
-    [(name, frame)] = iter_frames(tmp_path / "a.png")
-    assert name == "a"
-    np.testing.assert_array_equal(frame, colors((4, 4), 2))
+    found = list(frames(tmp_path))
+    assert [frame.name for frame in found] == ["a", "b", "c"]
+    np.testing.assert_array_equal(found[1].image, colors((4, 4), 1))
+    [frame] = frames(tmp_path / "a.png")
+    assert frame.name == "a"
+    np.testing.assert_array_equal(frame.image, colors((4, 4), 2))
 
 
 def test_equal_stems_get_distinct_names(tmp_path: Path) -> None:
     save_png(tmp_path / "a.png", colors((2, 2)))
     save_jpg(tmp_path / "a.jpg", colors((2, 2)))
     save_png(tmp_path / "b.png", colors((2, 2)))
-    assert [name for name, _ in iter_frames(tmp_path)] == ["a_jpg", "a_png", "b"]
+    assert [frame.name for frame in frames(tmp_path)] == ["a_jpg", "a_png", "b"]
 
 
 def test_frames_of_a_video_are_rgb(tmp_path: Path) -> None:
@@ -152,20 +153,20 @@ def test_frames_of_a_video_are_rgb(tmp_path: Path) -> None:
     for _ in range(3):
         writer.write(np.full((16, 32, 3), (0, 0, 255), dtype=np.uint8))  # red in OpenCV's BGR
     writer.release()
-    frames = list(iter_frames(path))
-    assert [name for name, _ in frames] == ["clip_000000", "clip_000001", "clip_000002"]
-    for _, frame in frames:
-        assert frame.shape == (16, 32, 3)
-        assert frame[..., 0].min() > 240
-        assert frame[..., 1:].max() < 20
+    found = list(frames(path))
+    assert [frame.name for frame in found] == ["clip_000000", "clip_000001", "clip_000002"]
+    for frame in found:
+        assert frame.image.shape == (16, 32, 3)
+        assert frame.image[..., 0].min() > 240
+        assert frame.image[..., 1:].max() < 20
 
 
 def test_bad_frame_sources_are_errors_before_the_first_frame(tmp_path: Path) -> None:
     with pytest.raises(EdgeMoEError, match="does not exist"):
-        iter_frames(tmp_path / "none")
+        frames(tmp_path / "none")
     (tmp_path / "empty").mkdir()
     with pytest.raises(EdgeMoEError, match="has no pictures"):
-        iter_frames(tmp_path / "empty")
+        frames(tmp_path / "empty")
     path = save_text(tmp_path / "broken.mp4", "not a video")
     with pytest.raises(EdgeMoEError, match=r"broken\.mp4' is neither a picture nor a video"):
-        iter_frames(path)
+        frames(path)

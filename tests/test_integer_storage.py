@@ -15,8 +15,8 @@ import pytest
 
 from edge_moe import EdgeMoEError
 from edge_moe.config import ModelConfig
-from edge_moe.golden import IntegerNetwork, run_network
 from edge_moe.quant import storage
+from edge_moe.quant.network import IntegerNetwork, run_network
 from edge_moe.quant.storage import is_network, load_network, save_network
 from networks import random_images, random_network
 

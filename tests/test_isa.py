@@ -6,9 +6,9 @@ import dataclasses
 import numpy as np
 import pytest
 
-from edge_moe_host import isa
+from edge_moe_host.contract import isa
+from edge_moe_host.contract.isa import Epilogue, ExpertEntry, Instruction, Opcode, decode, encode
 from edge_moe_host.errors import BundleError
-from edge_moe_host.isa import Epilogue, ExpertEntry, Instruction, Opcode, decode, encode
 
 RECORDS = (Instruction, ExpertEntry)
 

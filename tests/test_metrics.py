@@ -6,9 +6,9 @@ import math
 import numpy as np
 import pytest
 
-from edge_moe.errors import EdgeMoEError
 from edge_moe.eval.metrics import ClassMetric, delta_m, make_metric
 from edge_moe.tasks import TASKS
+from edge_moe_host.errors import EdgeMoEError
 
 
 def one_hot(classes: np.ndarray, channels: int) -> np.ndarray:

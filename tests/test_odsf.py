@@ -9,7 +9,6 @@ from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import maximum_bipartite_matching
 from scipy.spatial.distance import cdist
 
-from edge_moe.errors import EdgeMoEError
 from edge_moe.eval.odsf import (
     BoundaryProtocol,
     BoundaryScore,
@@ -19,6 +18,7 @@ from edge_moe.eval.odsf import (
     f_measure,
     suppress_non_maxima,
 )
+from edge_moe_host.errors import EdgeMoEError
 
 HARD = BoundaryProtocol(thresholds=3, suppress=False)  # thresholds 0.25, 0.5, 0.75
 

@@ -12,10 +12,6 @@ from torch import Tensor
 
 from edge_moe import EdgeMoEError
 from edge_moe.config import ModelConfig
-from edge_moe.golden import IntegerNetwork, Linear, Trace, check_network, run_network
-from edge_moe.golden import operators as op
-from edge_moe.golden.network import ACCUMULATOR_LIMIT
-from edge_moe.golden.operators import SCORE_FRACTION
 from edge_moe.nn import M3ViT
 from edge_moe.nn.heads import upsample
 from edge_moe.nn.moe import MoEFFN
@@ -23,9 +19,13 @@ from edge_moe.quant.build import build_network, weight_grid
 from edge_moe.quant.calibrate import Calibration, calibrate
 from edge_moe.quant.correct import InputSource, LayerInputs
 from edge_moe.quant.integer_model import IntegerModel
+from edge_moe.quant.network import ACCUMULATOR_LIMIT, IntegerNetwork, check_network, run_network
 from edge_moe.quant.options import QuantOptions
 from edge_moe.quant.report import decibels, dequantise, same_sets
 from edge_moe.quant.rounding import compensated, nearest, weight_scales
+from edge_moe_host.golden import operators as op
+from edge_moe_host.golden.operators import SCORE_FRACTION, Linear
+from edge_moe_host.golden.trace import Trace
 from networks import random_images
 from quant_models import CONFIG, as_tensor, changed, pictures, random_model
 

@@ -9,25 +9,26 @@ import numpy as np
 import pytest
 
 from edge_moe import EdgeMoEError
-from edge_moe.config import ModelConfig, Preset, TrainConfig, to_dict
+from edge_moe.config import ModelConfig, Preset, TrainConfig
 from edge_moe.data.transforms import evaluation_resize
-from edge_moe.golden import run_network
 from edge_moe.nn import M3ViT
 from edge_moe.quant.build import build_network
-from edge_moe.quant.command import (
+from edge_moe.quant.fake import FakeQuantiser
+from edge_moe.quant.network import run_network
+from edge_moe.quant.options import QuantOptions
+from edge_moe.quant.quantise import (
     accuracy_table,
     calibration_images,
-    load_or_quantize,
+    load_or_quantise,
     obtain_network,
     open_calibration,
+    quantise_checkpoint,
     quantise_model,
-    quantize_checkpoint,
 )
-from edge_moe.quant.fake import FakeQuantiser
-from edge_moe.quant.options import QuantOptions
 from edge_moe.quant.scales import check_scales
 from edge_moe.quant.storage import load_network, save_network
 from edge_moe.train.checkpoint import save_checkpoint
+from edge_moe_host.config import to_dict
 from networks import random_network
 from quant_models import CONFIG, changed, random_model
 
@@ -50,7 +51,7 @@ def checkpoint(folder: Path, config: ModelConfig = SCENES, **content: object) ->
 
 def test_from_checkpoint_to_file(tmp_path: Path) -> None:
     out = tmp_path / "new" / "model.int.npz"
-    text = quantize_checkpoint(checkpoint(tmp_path), out, options=OPTIONS, progress=False)
+    text = quantise_checkpoint(checkpoint(tmp_path), out, options=OPTIONS, progress=False)
     network, extra = load_network(out)
     assert network.config == SCENES
     assert network.tasks == ("semseg", "depth")
@@ -69,7 +70,7 @@ def test_from_checkpoint_to_file(tmp_path: Path) -> None:
 
 def test_text_has_what_was_asked_for(tmp_path: Path) -> None:
     options = QuantOptions(images=4, average_expert_bits=4.5, drop_unused_experts=True)
-    text = quantize_checkpoint(
+    text = quantise_checkpoint(
         checkpoint(tmp_path), tmp_path / "m.int.npz", options=options, evaluate=True, report=True, limit=2,
         progress=False,
     )  # fmt: skip
@@ -107,7 +108,7 @@ def test_accuracy_of_an_exact_copy(tmp_path: Path) -> None:
 def test_dense_models_have_no_experts_to_speak_of(tmp_path: Path) -> None:
     config = changed(tasks={"depth": 1}, routing="dense", depth=2)
     options = QuantOptions(images=2, average_expert_bits=4.0, drop_unused_experts=True)
-    text = quantize_checkpoint(
+    text = quantise_checkpoint(
         checkpoint(tmp_path, config), tmp_path / "m.int.npz", options=options, progress=False
     )
     assert "experts" not in text
@@ -118,8 +119,8 @@ def test_a_network_is_loaded_and_a_checkpoint_is_quantised(tmp_path: Path) -> No
     source = checkpoint(tmp_path)
     first, extra = obtain_network(source, options=OPTIONS, progress=False)
     save_network(first, tmp_path / "m.int.npz", extra)
-    second = load_or_quantize(tmp_path / "m.int.npz")
-    third = load_or_quantize(source, options=OPTIONS, progress=False)
+    second = load_or_quantise(tmp_path / "m.int.npz")
+    third = load_or_quantise(source, options=OPTIONS, progress=False)
     images = np.random.default_rng(0).integers(0, 256, (1, 32, 64, 3)).astype(np.uint8)
     raw = [run_network(network, images, "depth").raw for network in (first, second, third)]
     assert np.array_equal(raw[0], raw[1])
@@ -144,7 +145,7 @@ def test_fine_tuned_grids_are_used_as_they_are(tmp_path: Path) -> None:
         assert np.array_equal(ours.attention.qkv.bias, theirs.attention.qkv.bias)
         assert np.array_equal(ours.attention.proj.weight, theirs.attention.proj.weight)
     assert set(kept["usage"]) == {"semseg", "depth"}
-    text = quantize_checkpoint(tmp_path / "tuned.pt", tmp_path / "m.int.npz", options=OPTIONS, progress=False)
+    text = quantise_checkpoint(tmp_path / "tuned.pt", tmp_path / "m.int.npz", options=OPTIONS, progress=False)
     assert "calibrated on 4 images of scenes, grids of fine-tuning" in text
     for options in (QuantOptions(expert_bits=4), QuantOptions(average_expert_bits=5.0)):
         with pytest.raises(EdgeMoEError, match="fine-tuned with widths of its own"):
@@ -165,21 +166,21 @@ def test_calibration_images_are_spread_over_the_training_split() -> None:
 def test_bad_input_is_named_before_a_file_is_written(tmp_path: Path) -> None:
     source, out = checkpoint(tmp_path), tmp_path / "m.int.npz"
     with pytest.raises(EdgeMoEError, match=r"'.*m\.npz' is no name for an integer network: .* '\.int\.npz'"):
-        quantize_checkpoint(source, tmp_path / "m.npz", options=OPTIONS)
+        quantise_checkpoint(source, tmp_path / "m.npz", options=OPTIONS)
     with pytest.raises(EdgeMoEError, match="unknown data specification 'nonsense'"):
-        quantize_checkpoint(source, out, data="nonsense", options=OPTIONS)
+        quantise_checkpoint(source, out, data="nonsense", options=OPTIONS)
     with pytest.raises(EdgeMoEError, match="does not exist"):
-        quantize_checkpoint(tmp_path / "none.pt", out)
+        quantise_checkpoint(tmp_path / "none.pt", out)
     with pytest.raises(EdgeMoEError, match="does not exist"):
-        load_or_quantize(tmp_path / "none.int.npz")
+        load_or_quantise(tmp_path / "none.int.npz")
     imported = write_checkpoint(tmp_path / "imported.pt", random_model(SCENES), data="")
     with pytest.raises(EdgeMoEError, match=r"does not say what it was trained on: give --data SPEC"):
-        load_or_quantize(imported)
+        load_or_quantise(imported)
     assert not out.exists()
-    assert load_or_quantize(imported, data="scenes", options=OPTIONS, progress=False).tasks
+    assert load_or_quantise(imported, data="scenes", options=OPTIONS, progress=False).tasks
 
 
 def test_a_dropped_path_can_be_stored_too(tmp_path: Path) -> None:
     path = tmp_path / "path.int.npz"
     save_network(random_network(CONFIG).path("semseg"), path)
-    assert load_or_quantize(path).tasks == ("semseg",)
+    assert load_or_quantise(path).tasks == ("semseg",)

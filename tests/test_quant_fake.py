@@ -10,14 +10,15 @@ from torch import Tensor
 
 from edge_moe import EdgeMoEError
 from edge_moe.config import ModelConfig
-from edge_moe.golden import IntegerNetwork, Trace, run_network
 from edge_moe.nn import M3ViT, build_model
 from edge_moe.quant.build import build_network
 from edge_moe.quant.calibrate import calibrate
 from edge_moe.quant.fake import FakeQuantiser, fake_quantise, load_grids, round_through
 from edge_moe.quant.integer_model import IntegerModel
+from edge_moe.quant.network import IntegerNetwork, run_network
 from edge_moe.quant.options import QuantOptions
 from edge_moe.quant.storage import save_network
+from edge_moe_host.golden.trace import Trace
 from quant_models import random_model
 
 CONFIG = ModelConfig(

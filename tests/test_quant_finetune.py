@@ -9,8 +9,8 @@ import torch
 
 from edge_moe import EdgeMoEError
 from edge_moe.config import Preset, load_preset
-from edge_moe.quant.command import obtain_network, quantize_checkpoint
 from edge_moe.quant.options import QuantOptions
+from edge_moe.quant.quantise import obtain_network, quantise_checkpoint
 from edge_moe.quant.storage import load_network
 from edge_moe.train.checkpoint import load_checkpoint, slim
 from edge_moe.train.engine import LAST, run_training
@@ -41,7 +41,7 @@ def start(tmp_path_factory) -> tuple[Path, Path]:
     folder = tmp_path_factory.mktemp("finetune")
     run_training(preset(), "scenes", folder / "float", device="cpu")
     checkpoint, network = folder / "float" / LAST, folder / "network.int.npz"
-    quantize_checkpoint(checkpoint, network, options=QuantOptions(images=4, expert_bits=3), progress=False)
+    quantise_checkpoint(checkpoint, network, options=QuantOptions(images=4, expert_bits=3), progress=False)
     return checkpoint, network
 
 

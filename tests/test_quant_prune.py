@@ -11,16 +11,17 @@ import torch
 
 from edge_moe import EdgeMoEError
 from edge_moe.eval.evaluate import ExpertUsage
-from edge_moe.golden import IntegerNetwork, Trace, run_network
-from edge_moe.golden import operators as op
-from edge_moe.golden.arithmetic import EXP2, reciprocal, requantise, rounding_shift
 from edge_moe.quant.build import build_network
 from edge_moe.quant.calibrate import calibrate
 from edge_moe.quant.integer_model import IntegerModel
+from edge_moe.quant.network import IntegerNetwork, run_network
 from edge_moe.quant.options import EXPERT_WIDTHS, QuantOptions
 from edge_moe.quant.prune import drop_table, drop_unused, task_path, weight_bits
 from edge_moe.quant.report import LayerReport, decibels, dequantise, layer_report, same_sets, snr_table
 from edge_moe.quant.widths import choose_bits, least_damage, mean_bits, uniform_bits
+from edge_moe_host.golden import operators as op
+from edge_moe_host.golden.arithmetic import EXP2, reciprocal, requantise, rounding_shift
+from edge_moe_host.golden.trace import Trace
 from networks import random_images, random_network
 from quant_models import CONFIG, as_tensor, changed, pictures, random_model
 

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from edge_moe import EdgeMoEError
-from edge_moe.config import load_preset, to_dict
-from edge_moe.experiments import reference
-from edge_moe.experiments.reference import benchmark_reference, reference_table
+from edge_moe.bench import reference
+from edge_moe.bench.reference import benchmark_reference, reference_table
+from edge_moe.config import load_preset
 from edge_moe.nn import build_model
 from edge_moe.train.checkpoint import save_checkpoint
+from edge_moe_host.config import to_dict
 from networks import random_images, random_network
 from test_export_path import CONFIGS, config
 

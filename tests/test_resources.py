@@ -11,10 +11,10 @@ import pytest
 import hls_probe
 import hls_source
 from edge_moe import cli
-from edge_moe.codegen import generate, reports, vendor
-from edge_moe.codegen.interface import AVAILABLE, TOP
-from edge_moe.codegen.inventory import inventory
-from edge_moe.codegen.resources import (
+from edge_moe.accelerator import AcceleratorConfig, load_accelerator
+from edge_moe.codegen import generate
+from edge_moe.estimate.inventory import inventory
+from edge_moe.estimate.resources import (
     ESTIMATED,
     Inventory,
     Master,
@@ -28,8 +28,10 @@ from edge_moe.codegen.resources import (
     table,
     weight_fifo,
 )
-from edge_moe.compiler.accelerator import AcceleratorConfig, load_accelerator
-from edge_moe.errors import EdgeMoEError
+from edge_moe.vendor import reports
+from edge_moe.vendor import tcl as vendor
+from edge_moe.vendor.interface import AVAILABLE, TOP
+from edge_moe_host.errors import EdgeMoEError
 
 PRESETS = ("zcu104", "zcu104_large")
 # Numbers that divide nothing: sizes are rounded up in every place.

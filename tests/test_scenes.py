@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge_moe.data.scenes import ALL_TASKS, FAR, RENDERER_VERSION, ScenesDataset, render_scene
-from edge_moe.data.scenes.geometry import Fixed
-from edge_moe.data.scenes.labels import (
+from edge_moe.scenes import ALL_TASKS, FAR, RENDERER_VERSION, ScenesDataset, render_scene
+from edge_moe.scenes.geometry import Fixed
+from edge_moe.scenes.labels import (
     KNOWN_CLASS_COUNTS,
     PART,
     class_names,
@@ -21,9 +21,9 @@ from edge_moe.data.scenes.labels import (
     class_table,
     human_table,
 )
-from edge_moe.data.scenes.render import Composition, compose, streams
-from edge_moe.errors import EdgeMoEError
+from edge_moe.scenes.render import Composition, compose, streams
 from edge_moe.tasks import TASKS
+from edge_moe_host.errors import EdgeMoEError
 
 SIZE = (64, 128)
 SEED = 3
@@ -63,7 +63,7 @@ def test_same_arguments_give_the_same_bytes_whatever_came_before() -> None:
 
 def test_another_process_gives_the_same_bytes() -> None:
     code = (
-        "import hashlib; from edge_moe.data.scenes import render_scene\n"
+        "import hashlib; from edge_moe.scenes import render_scene\n"
         f"s = render_scene({SEED}, 7, {SIZE}); h = hashlib.sha256()\n"
         "for n in sorted(s): h.update(n.encode() + s[n].tobytes())\n"
         "print(h.hexdigest())"
@@ -290,7 +290,7 @@ def test_cache_returns_the_rendered_bytes(tmp_path: Path, monkeypatch: pytest.Mo
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert [path.suffix for path in files] == [".npz"]
     assert f"v{RENDERER_VERSION}" in files[0].parent.name
-    monkeypatch.setattr("edge_moe.data.scenes.dataset.render_scene", lambda *_: pytest.fail("rendered anew"))
+    monkeypatch.setattr("edge_moe.scenes.dataset.render_scene", lambda *_: pytest.fail("rendered anew"))
     assert digest(cached(tmp_path)[1]) == first
 
 

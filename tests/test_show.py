@@ -11,9 +11,10 @@ import torch
 from PIL import Image
 
 from edge_moe.cli import main
-from edge_moe.config import load_preset, to_dict
+from edge_moe.config import load_preset
 from edge_moe.nn import build_model
 from edge_moe.train.checkpoint import load_model, save_checkpoint
+from edge_moe_host.config import to_dict
 
 SMALL = [
     "model.image_size=[32, 64]", "model.embed_dim=16", "model.num_heads=2", "model.depth=2",

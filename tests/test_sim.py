@@ -15,13 +15,13 @@ import operators
 import prove
 import run
 import synth
+from edge_moe.accelerator import load_accelerator
 from edge_moe.codegen import generate_package, sv_package
-from edge_moe.codegen.interface import Port
-from edge_moe.codegen.ports import parse_module
-from edge_moe.compiler.accelerator import load_accelerator
-from edge_moe.errors import EdgeMoEError
-from edge_moe.golden import arithmetic
-from edge_moe_host.registers import REGISTERS
+from edge_moe.vendor.interface import Port
+from edge_moe.vendor.ports import parse_module
+from edge_moe_host.contract.registers import REGISTERS
+from edge_moe_host.errors import EdgeMoEError
+from edge_moe_host.golden import arithmetic
 from operators import OPERATORS, Operator
 
 ROOT = Path(__file__).parents[1]

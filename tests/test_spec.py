@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 import spec_reference as spec
-from edge_moe.golden import arithmetic, network, operators
+from edge_moe.quant import network
+from edge_moe_host.golden import arithmetic, operators
 
 SPEC = (Path(__file__).parent.parent / "docs" / "SPEC.md").read_text(encoding="utf-8")
 TABLES = ["EXP2", "RECIPROCAL", "RSQRT", "GELU"]

@@ -16,7 +16,7 @@ from edge_moe.data.transforms import (
     evaluation_resize,
     jitter_colors,
 )
-from edge_moe.errors import EdgeMoEError
+from edge_moe_host.errors import EdgeMoEError
 
 SIZE = (4, 6)
 

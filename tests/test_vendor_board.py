@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from edge_moe.codegen import interface as shown
-from edge_moe.codegen.interface import Interface, accelerator_interface
-from edge_moe.compiler.accelerator import load_accelerator
-from edge_moe_host import registers
+from edge_moe.accelerator import load_accelerator
+from edge_moe.vendor import interface as shown
+from edge_moe.vendor.interface import Interface, accelerator_interface
+from edge_moe_host.contract import registers
 from vendor_tools import ROOT, Workplace, one_sentence, workplace
 
 PART = "xczu7ev-ffvc1156-2-e"

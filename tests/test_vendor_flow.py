@@ -14,12 +14,13 @@ from typing import Any
 
 import pytest
 
-from edge_moe.codegen import generate, vendor
-from edge_moe.codegen import interface as shown
-from edge_moe.codegen.interface import TOP, Interface, accelerator_interface
-from edge_moe.compiler.accelerator import load_accelerator
-from edge_moe.errors import EdgeMoEError
-from edge_moe_host import registers
+from edge_moe.accelerator import load_accelerator
+from edge_moe.codegen import generate
+from edge_moe.vendor import interface as shown
+from edge_moe.vendor import tcl as vendor
+from edge_moe.vendor.interface import TOP, Interface, accelerator_interface
+from edge_moe_host.contract import registers
+from edge_moe_host.errors import EdgeMoEError
 from vendor_tools import (
     ROOT,
     Workplace,

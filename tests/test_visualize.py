@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edge_moe.errors import EdgeMoEError
 from edge_moe.eval.visualize import decode, depth_limit, draw, panel, usage_heatmap
-from edge_moe_host.drawing import distinct_palette
+from edge_moe_host.errors import EdgeMoEError
+from edge_moe_host.runtime.drawing import distinct_palette
 
 PALETTE = np.array([[10, 20, 30], [200, 100, 0], [0, 150, 250]], dtype=np.uint8)
 NEAR, FAR = (240, 249, 33), (13, 8, 135)  # ends of "plasma"

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from edge_moe.codegen import vendor
-from edge_moe.codegen.interface import TOP, Interface, top_ports
-from edge_moe_host.registers import Register
+from edge_moe.vendor import tcl as vendor
+from edge_moe.vendor.interface import TOP, Interface, top_ports
+from edge_moe_host.contract.registers import Register
 
 ROOT = Path(__file__).parents[1]
 STUBS = Path(__file__).parent / "vendor_stubs"

@@ -12,7 +12,6 @@ Pictures go through every task, one after the other; the frames of a video or a 
 import argparse
 import contextlib
 import itertools
-import os
 import signal
 import sys
 import time
@@ -24,10 +23,11 @@ try:
     from demo_figures import Stretch, table
     from demo_web import DemoServer, Live, encode
 
-    from edge_moe_host.accelerator import Accelerator
-    from edge_moe_host.errors import EdgeMoEHostError, ImageError, TaskError
-    from edge_moe_host.images import IMAGE_SUFFIXES, Frame, frames, is_camera
-    from edge_moe_host.result import Result
+    from edge_moe_host.errors import EdgeMoEError, ImageError, TaskError
+    from edge_moe_host.files import replacing
+    from edge_moe_host.runtime.accelerator import Accelerator
+    from edge_moe_host.runtime.images import IMAGE_SUFFIXES, Frame, frames, is_camera
+    from edge_moe_host.runtime.result import Result
 except ImportError as missing:
     print(f"demo: {missing}: run install.sh, then this with the Python that it names.", file=sys.stderr)
     sys.exit(2)
@@ -103,19 +103,13 @@ class Overlays:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise EdgeMoEHostError(f"cannot make folder '{folder}': {error.strerror or error}.") from None
+            raise EdgeMoEError(f"cannot make folder '{folder}': {error.strerror or error}.") from None
         self.folder = folder
 
     def __call__(self, result: Result) -> None:
         path = self.folder / f"{result.name}_{result.task}.png"
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
+        with replacing(path, durable=False) as temporary:
             temporary.write_bytes(encode(result.draw(result.image), "PNG"))
-            os.replace(temporary, path)
-        except OSError as error:
-            raise EdgeMoEHostError(f"cannot write '{path}': {error.strerror or error}.") from None
-        finally:
-            temporary.unlink(missing_ok=True)
         print(f"{path}  {result.task}  {1e3 * result.seconds:.3f} ms", flush=True)
 
 
@@ -132,7 +126,7 @@ def open_board(args: argparse.Namespace) -> Iterator[Any]:
 
 
 def demo(args: argparse.Namespace) -> bool:
-    """Everything that the command does; False when Ctrl-C ended it. EdgeMoEHostError for what is wrong."""
+    """Everything that the command does; False when Ctrl-C ended it. EdgeMoEError for what is wrong."""
     sources = args.sources if args.camera is None else [args.camera]
     if not sources:
         raise ImageError("there is nothing to show: name pictures, folders or videos, or give --camera.")
@@ -213,7 +207,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser().error("give sources or --camera, not both")
     try:
         whole = demo(args)
-    except EdgeMoEHostError as error:
+    except EdgeMoEError as error:
         print(f"demo: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -10,8 +10,8 @@ have all of it. Where there was no sensor there are no watts and no joules.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from edge_moe_host.power import Energy
-from edge_moe_host.result import Result
+from edge_moe_host.backends.board.power import Energy
+from edge_moe_host.runtime.result import Result
 
 NO_SENSOR = "no sensor"
 SIMULATED = (

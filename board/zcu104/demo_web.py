@@ -18,9 +18,9 @@ from urllib.parse import unquote, urlsplit
 import numpy as np
 from demo_figures import Stretch
 
-from edge_moe_host.drawing import depth_colours, depth_limit
-from edge_moe_host.errors import EdgeMoEHostError, ImageError
-from edge_moe_host.result import Result
+from edge_moe_host.errors import EdgeMoEError, ImageError
+from edge_moe_host.runtime.drawing import depth_colours, depth_limit
+from edge_moe_host.runtime.result import Result
 
 PAGE = Path(__file__).with_name("demo_page.html")
 JPEG_QUALITY = 88
@@ -128,7 +128,7 @@ class DemoServer:
             self._server = _Server((host, port), handler)
         except (OSError, OverflowError) as error:
             reason = getattr(error, "strerror", None) or error
-            raise EdgeMoEHostError(f"the page cannot be served at {host}:{port}: {reason}.") from None
+            raise EdgeMoEError(f"the page cannot be served at {host}:{port}: {reason}.") from None
         port = self._server.server_address[1]
         self.url = f"http://{socket.gethostname() if host in _ALL else host}:{port}/"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.1,), daemon=True)

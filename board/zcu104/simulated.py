@@ -32,7 +32,7 @@ from simulated_memory import BusFaultError, PhysicalMemory
 from simulated_sensors import SimulatedSensors
 from simulated_uio import SimulatedUio
 
-from edge_moe_host.bundle import Bundle, load_bundle
+from edge_moe_host.contract.bundle import Bundle, load_bundle
 
 MEMORY_BASE, MEMORY_BYTES = 0x10000000, 1 << 28  # of the part of DRAM that Linux leaves to drivers
 # Blocks of the processing system that pynq sets at a download: FPD_SLCR, LPD_SLCR, CRF_APB, CRL_APB, AFIFM

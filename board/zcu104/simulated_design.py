@@ -12,8 +12,8 @@ from pathlib import Path
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
 
-from edge_moe_host.driver import VLNV
-from edge_moe_host.registers import CONTROL, MASTERS, REGISTERS, Register
+from edge_moe_host.backends.board.driver import VLNV
+from edge_moe_host.contract.registers import CONTROL, MASTERS, REGISTERS, Register
 
 CELL = "accelerator"
 CONTROL_ADDRESS, CONTROL_RANGE = 0xA0000000, 0x10000

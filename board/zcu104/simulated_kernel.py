@@ -18,11 +18,11 @@ from dataclasses import dataclass
 import numpy as np
 from simulated_memory import BusFaultError, PhysicalMemory
 
-from edge_moe_host.csim import Csim, CsimError, library_path
-from edge_moe_host.csim import Registers as Results
-from edge_moe_host.isa import RECORD_BYTES
-from edge_moe_host.layout import BEAT
-from edge_moe_host.registers import AP_DONE, AP_IDLE, AP_READY, AP_START, REGISTERS, Status
+from edge_moe_host.backends.csim_library import Csim, CsimError, library_path
+from edge_moe_host.backends.csim_library import Registers as Results
+from edge_moe_host.contract.isa import RECORD_BYTES
+from edge_moe_host.contract.layout import BEAT
+from edge_moe_host.contract.registers import AP_DONE, AP_IDLE, AP_READY, AP_START, REGISTERS, Status
 
 WORD = 0xFFFFFFFF
 INTERRUPT = 1 << 9  # of ap_ctrl

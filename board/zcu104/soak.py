@@ -18,9 +18,9 @@ from pathlib import Path
 import numpy as np
 from simulated import Fault, SimulatedDevice, simulated_board
 
-from edge_moe_host.accelerator import Accelerator
-from edge_moe_host.bundle import Bundle, load_bundle
-from edge_moe_host.errors import DeviceError, EdgeMoEHostError
+from edge_moe_host.contract.bundle import Bundle, load_bundle
+from edge_moe_host.errors import DeviceError, EdgeMoEError
+from edge_moe_host.runtime.accelerator import Accelerator
 
 BLOCK = 50  # frames that follow from one seed
 PICTURES = 8
@@ -157,7 +157,7 @@ def main() -> int:
     options = parser.parse_args()
     try:
         counts = soak(load_bundle(options.bundle), options.frames, options.seed, options.start)
-    except (EdgeMoEHostError, SoakError) as error:
+    except (EdgeMoEError, SoakError) as error:
         print(f"soak: {error} (seed {options.seed})", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

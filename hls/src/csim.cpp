@@ -8,7 +8,7 @@
 
 namespace {
 
-// What host/edge_moe_host/csim.py declares under the same names.
+// What host/edge_moe_host/backends/csim_library.py declares under the same names.
 struct HostBuffers {
   const uint8_t* program;
   const uint8_t* weights;

@@ -13,12 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
-from edge_moe.compiler.accelerator import AcceleratorConfig, load_accelerator
-from edge_moe.compiler.interpreter import run_program
-from edge_moe.compiler.opening import open_bundle, task_of
-from edge_moe.errors import EdgeMoEError
-from edge_moe_host.bundle import Bundle
-from edge_moe_host.isa import encode
+from edge_moe.accelerator import AcceleratorConfig, load_accelerator
+from edge_moe_host.contract.bundle import Bundle, load_bundle
+from edge_moe_host.contract.isa import encode
+from edge_moe_host.errors import EdgeMoEError
+from edge_moe_host.golden.interpreter import run_program
 
 PORT_BYTES = 16
 SEED = 0
@@ -36,7 +35,7 @@ def small_bundle(accelerator: AcceleratorConfig, folder: Path) -> Bundle:
 
 def record(bundle: Bundle, task: str, out: Path) -> None:
     """Write program, weight image, a random image and the result of ``task`` into the folder ``out``."""
-    program = task_of(bundle, task)
+    program = bundle.task(task)
     height, width, _ = program.entry.image
     image = np.random.default_rng(SEED).integers(0, 256, (height, width, 3), dtype=np.uint8)
     raw = run_program(bundle, task, image)
@@ -67,7 +66,7 @@ def main() -> int:
     try:
         accelerator = load_accelerator(args.accelerator)
         with tempfile.TemporaryDirectory() as folder:
-            bundle = open_bundle(args.bundle) if args.bundle else small_bundle(accelerator, Path(folder))
+            bundle = load_bundle(args.bundle) if args.bundle else small_bundle(accelerator, Path(folder))
             if bundle.manifest.accelerator.hash != accelerator.hash():
                 raise EdgeMoEError(
                     f"bundle '{args.bundle}' was compiled for another accelerator than '{args.accelerator}'."

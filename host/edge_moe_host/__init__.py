@@ -1,2 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Host runtime: runs on the board too, so it imports neither torch nor edge_moe."""
+"""Runs bundles of multi-task mixture-of-experts vision transformers on a board, a CPU or a GPU."""
+
+from edge_moe_host.runtime.accelerator import Accelerator
+
+__all__ = ["Accelerator"]

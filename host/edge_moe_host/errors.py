@@ -2,39 +2,39 @@
 """Exceptions of the host runtime: each message is one sentence meant for its user.
 
 Everything that the public functions raise on bad input or bad devices derives from
-:class:`EdgeMoEHostError`.
+:class:`EdgeMoEError`.
 """
 
 
-class EdgeMoEHostError(Exception):
+class EdgeMoEError(Exception):
     """One sentence: what is wrong, where, and what to do."""
 
 
-class BundleError(EdgeMoEHostError, ValueError):
+class BundleError(EdgeMoEError, ValueError):
     """A bundle that cannot be used."""
 
 
-class BackendError(EdgeMoEHostError):
+class BackendError(EdgeMoEError):
     """A backend that is unknown, lacks what it needs here, or was given options that it does not take."""
 
 
-class TaskError(EdgeMoEHostError, ValueError):
+class TaskError(EdgeMoEError, ValueError):
     """A task that the bundle does not have."""
 
 
-class ImageError(EdgeMoEHostError, ValueError):
+class ImageError(EdgeMoEError, ValueError):
     """A picture, a video or an array that is no image."""
 
 
-class SourceError(EdgeMoEHostError):
+class SourceError(EdgeMoEError):
     """A stream's source failed with an exception of its own, which is this one's ``__cause__``."""
 
 
-class ClosedError(EdgeMoEHostError):
+class ClosedError(EdgeMoEError):
     """An accelerator was used after it was closed."""
 
 
-class DeviceError(EdgeMoEHostError):
+class DeviceError(EdgeMoEError):
     """The device behind a backend failed; after it the next frame works, or says why it cannot."""
 
 

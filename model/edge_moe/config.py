@@ -10,15 +10,15 @@ import hashlib
 import json
 import math
 import tomllib
-import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from edge_moe.errors import EdgeMoEError
 from edge_moe.tasks import TASKS
+from edge_moe_host.config import from_dict, to_dict
+from edge_moe_host.errors import EdgeMoEError
 
 DENSE_SUFFIX = "_dense"
 
@@ -255,65 +255,3 @@ def _apply_override(data: dict[str, Any], override: str) -> None:
         if not isinstance(node, dict):
             raise EdgeMoEError(f"override '{override}': '{part}' is a value, not a section.")
     node[parts[-1]] = value
-
-
-def from_dict(cls: type, data: object, where: str = "") -> Any:
-    """Build the dataclass ``cls`` from plain data, checking keys and types."""
-    if not isinstance(data, Mapping):
-        raise EdgeMoEError(f"{where or cls.__name__} = {data!r} is not a table.")
-    hints = typing.get_type_hints(cls)
-    known = {f.name: f for f in dataclasses.fields(cls)}
-    prefix = f"{where}." if where else ""
-    for key in data:
-        if key not in known:
-            raise EdgeMoEError(f"unknown key '{prefix}{key}': {cls.__name__} has {', '.join(known)}.")
-    for name, spec in known.items():
-        required = spec.default is dataclasses.MISSING and spec.default_factory is dataclasses.MISSING
-        if required and name not in data:
-            raise EdgeMoEError(f"key '{prefix}{name}' is missing: {cls.__name__} needs it.")
-    return cls(**{key: _convert(hints[key], value, prefix + key) for key, value in data.items()})
-
-
-def _convert(hint: Any, value: Any, where: str) -> Any:
-    """Check ``value`` against a type hint; lists become tuples and integers become floats."""
-    if dataclasses.is_dataclass(hint):
-        return from_dict(typing.cast(type, hint), value, where)
-    origin, args = typing.get_origin(hint), typing.get_args(hint)
-    if origin is Literal:
-        if value not in args:
-            raise EdgeMoEError(
-                f"{where} = {value!r} is not allowed: it is one of {', '.join(map(repr, args))}."
-            )
-        return value
-    if origin is tuple:
-        variadic = len(args) == 2 and args[1] is Ellipsis
-        if not isinstance(value, list | tuple) or (not variadic and len(value) != len(args)):
-            size = "a list" if variadic else f"a list of {len(args)} values"
-            raise EdgeMoEError(f"{where} = {value!r} has the wrong type: it must be {size}.")
-        kinds = [args[0]] * len(value) if variadic else list(args)
-        return tuple(_convert(kind, item, where) for kind, item in zip(kinds, value, strict=True))
-    if isinstance(origin, type) and issubclass(origin, Mapping):
-        if not isinstance(value, Mapping):
-            raise EdgeMoEError(f"{where} = {value!r} has the wrong type: it must be a table.")
-        return {str(key): _convert(args[1], item, f"{where}.{key}") for key, item in value.items()}
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
-        raise EdgeMoEError(f"{where} = {value!r} has the wrong type: it must be {hint.__name__}.")
-    if hint is float and not math.isfinite(value):
-        raise EdgeMoEError(f"{where} = {value!r} is not allowed: it must be finite.")
-    return value
-
-
-def to_dict(config: Any) -> dict[str, Any]:
-    """Plain data (JSON and ``torch.load(weights_only=True)`` safe) that :func:`from_dict` reads back."""
-
-    def plain(value: Any) -> Any:
-        if dataclasses.is_dataclass(value):
-            return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
-        if isinstance(value, Mapping):
-            return {key: plain(item) for key, item in value.items()}
-        return list(value) if isinstance(value, tuple) else value
-
-    result: dict[str, Any] = plain(config)
-    return result

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from simulated import SimulatedDevice, simulated_board
 
-from edge_moe_host.accelerator import Accelerator
-from edge_moe_host.bundle import Bundle, load_bundle
+from edge_moe_host.contract.bundle import Bundle, load_bundle
+from edge_moe_host.runtime.accelerator import Accelerator
 
 ROOT = Path(__file__).parents[2]
 BUNDLES = ROOT / "build" / "board_bundles"

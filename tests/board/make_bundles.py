@@ -19,15 +19,11 @@ ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "tests"))
 
 from bundles import compile_network, small_config  # noqa: E402
-from edge_moe.codegen.interface import (  # noqa: E402
-    CONTROL_ADDRESS,
-    CONTROL_RANGE,
-    accelerator_interface,
-)
-from edge_moe.compiler.accelerator import load_accelerator  # noqa: E402
+from edge_moe.accelerator import load_accelerator  # noqa: E402
 from edge_moe.config import load_preset  # noqa: E402
-from edge_moe.files import write_text  # noqa: E402
-from edge_moe.golden import run_network  # noqa: E402
+from edge_moe.quant.network import run_network  # noqa: E402
+from edge_moe.vendor.interface import CONTROL_ADDRESS, CONTROL_RANGE, accelerator_interface  # noqa: E402
+from edge_moe_host.files import write_text  # noqa: E402
 from networks import random_images, random_network  # noqa: E402
 
 OUT = ROOT / "build" / "board_bundles"

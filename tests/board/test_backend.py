@@ -11,9 +11,9 @@ from board_fixtures import ROOT, TIMEOUT, Sample
 from simulated import SimulatedDevice, simulated_board
 from simulated_server import serve
 
-from edge_moe_host.accelerator import Accelerator
-from edge_moe_host.driver import EdgeMoEDriver
+from edge_moe_host.backends.board.driver import EdgeMoEDriver
 from edge_moe_host.errors import BackendError, ClosedError, DeviceError, TaskError
+from edge_moe_host.runtime.accelerator import Accelerator
 
 
 def opened(sample: Sample, board: SimulatedDevice, **options: object) -> Accelerator:

@@ -25,11 +25,11 @@ from simulated import Fault, SimulatedDevice
 from simulated_design import write_design
 from simulated_server import serve
 
-from edge_moe_host import images
-from edge_moe_host.accelerator import Accelerator
+from edge_moe_host.backends.board.power import Energy
 from edge_moe_host.backends.pynq import PynqAccelerator
-from edge_moe_host.power import Energy
-from edge_moe_host.result import Raw, make_result
+from edge_moe_host.runtime import images
+from edge_moe_host.runtime.accelerator import Accelerator
+from edge_moe_host.runtime.result import Raw, make_result
 
 SCRIPT = ROOT / "board" / "zcu104" / "demo.py"
 SECONDS = 100

@@ -10,7 +10,7 @@ import pytest
 from board_fixtures import SHORT, TIMEOUT, Sample
 from simulated import Fault, SimulatedDevice
 
-from edge_moe_host.accelerator import Accelerator
+from edge_moe_host.contract.registers import Error, Status
 from edge_moe_host.errors import (
     AllocationError,
     BusError,
@@ -19,7 +19,7 @@ from edge_moe_host.errors import (
     DeviceStoppedError,
     DeviceTimeoutError,
 )
-from edge_moe_host.registers import Error, Status
+from edge_moe_host.runtime.accelerator import Accelerator
 
 LONG = 60.0  # seconds that no test lasts
 
@@ -160,7 +160,7 @@ def test_an_interrupt_that_nobody_took(
     with Accelerator.open(
         "pynq", small.bundle, device=board, wait="interrupt", timeout=TIMEOUT, locks=locks
     ) as accelerator:
-        monkeypatch.setattr("edge_moe_host.driver.LOOK_SECONDS", LONG)
+        monkeypatch.setattr("edge_moe_host.backends.board.driver.LOOK_SECONDS", LONG)
         for task in small.tasks:
             token = accelerator._submit(task, small.images[0])
             while board.kernel.busy:

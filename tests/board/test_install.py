@@ -116,7 +116,7 @@ def test_it_installs_what_a_board_needs_and_nothing_else(fresh: Fresh, tmp_path:
                for path in (ROOT / "host" / "edge_moe_host").rglob("*.py")}  # fmt: skip
     assert {name: seen[0][name] for name in sources} == sources
     assert {name for name in seen[0] if name.startswith("edge_moe_host/")} == set(sources)
-    code = "import edge_moe_host.record, sys; print(edge_moe_host.__file__, 'torch' in sys.modules)"
+    code = "import edge_moe_host.runtime.record, sys; print(edge_moe_host.__file__, 'torch' in sys.modules)"
     assert fresh.run(code, tmp_path) == f"{fresh.site / 'edge_moe_host' / '__init__.py'} False\n"
     assert install("--remote", "--dry-run", PYTHON=fresh.python)[0] == 0
 

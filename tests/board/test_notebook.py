@@ -15,7 +15,7 @@ import pytest
 from board_fixtures import ROOT, Sample
 from PIL import Image
 
-from edge_moe_host.accelerator import Accelerator
+from edge_moe_host.runtime.accelerator import Accelerator
 
 FOLDER = ROOT / "board" / "zcu104"
 NOTEBOOK = FOLDER / "notebook.ipynb"

@@ -9,8 +9,8 @@ import pynq
 import pytest
 from simulated import SimulatedDevice
 
-from edge_moe_host.accelerator import Accelerator
-from edge_moe_host.power import PowerMeter
+from edge_moe_host.backends.board.power import PowerMeter
+from edge_moe_host.runtime.accelerator import Accelerator
 
 
 def test_the_simulated_rail(accelerator: Accelerator) -> None:

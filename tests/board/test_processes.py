@@ -15,16 +15,16 @@ import pytest
 from board_fixtures import ROOT, Sample
 from simulated import Fault, SimulatedDevice, simulated_board
 
-from edge_moe_host.accelerator import Accelerator
+from edge_moe_host.backends.board.lock import DeviceLock
 from edge_moe_host.errors import DeviceBusyError, DeviceError
-from edge_moe_host.lock import DeviceLock
+from edge_moe_host.runtime.accelerator import Accelerator
 
 CHILD_SECONDS = 60
 PROGRAM = """
 import sys, time
 sys.path.insert(0, {board!r})
 from simulated import simulated_board
-from edge_moe_host.accelerator import Accelerator
+from edge_moe_host.runtime.accelerator import Accelerator
 import numpy as np
 golden = np.load({golden!r})
 with simulated_board({bundle!r}, tag="shared") as board:

@@ -16,7 +16,6 @@ from simulated import Fault, SimulatedDevice
 from simulated_design import write_design
 from simulated_server import serve
 
-from edge_moe_host.accelerator import Accelerator
 from edge_moe_host.errors import (
     AllocationError,
     BackendError,
@@ -25,6 +24,7 @@ from edge_moe_host.errors import (
     DeviceStoppedError,
     DeviceTimeoutError,
 )
+from edge_moe_host.runtime.accelerator import Accelerator
 
 
 @pytest.fixture(autouse=True)
@@ -143,7 +143,7 @@ def test_every_call_has_an_end(far: Far) -> None:
 
 
 def test_a_call_that_is_not_answered(far: Far, monkeypatch: pytest.MonkeyPatch, small: Sample) -> None:
-    monkeypatch.setattr("edge_moe_host.devices.CALL_SECONDS", 0.5)
+    monkeypatch.setattr("edge_moe_host.backends.board.devices.CALL_SECONDS", 0.5)
     with far.open() as accelerator:
         read = far.device.read_registers
         far.device.read_registers = lambda *arguments: (time.sleep(1.0), read(*arguments))[1]

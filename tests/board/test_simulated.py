@@ -19,10 +19,10 @@ from simulated_design import CELL, CONTROL_ADDRESS, CONTROL_RANGE, write_design
 from simulated_kernel import Fault
 from simulated_memory import FRESH, GUARD, STALE, BusFaultError
 
-from edge_moe_host.driver import VLNV, EdgeMoEDriver, check_registers
+from edge_moe_host.backends.board.driver import VLNV, EdgeMoEDriver, check_registers
+from edge_moe_host.contract.isa import ISA_VERSION
+from edge_moe_host.contract.registers import AP_DONE, AP_IDLE, AP_READY, AP_START, MASTERS, REGISTERS
 from edge_moe_host.errors import ConfigurationError, DeviceError
-from edge_moe_host.isa import ISA_VERSION
-from edge_moe_host.registers import AP_DONE, AP_IDLE, AP_READY, AP_START, MASTERS, REGISTERS
 
 SECONDS = 10.0
 

@@ -9,7 +9,7 @@ import pytest
 from board_fixtures import ROOT, Sample
 from soak import BLOCK, Soak, SoakError, soak
 
-from edge_moe_host.result import Raw
+from edge_moe_host.runtime.result import Raw
 
 
 def test_three_hundred_frames(mini: Sample) -> None:

@@ -26,10 +26,10 @@ from demo_figures import Stretch
 from demo_web import DemoServer, Live, encode, legend
 from PIL import Image
 
-from edge_moe_host.accelerator import Accelerator
-from edge_moe_host.drawing import depth_colours, depth_limit
-from edge_moe_host.power import Energy
-from edge_moe_host.result import Result
+from edge_moe_host.backends.board.power import Energy
+from edge_moe_host.runtime.accelerator import Accelerator
+from edge_moe_host.runtime.drawing import depth_colours, depth_limit
+from edge_moe_host.runtime.result import Result
 
 SCRIPT = ROOT / "board" / "zcu104" / "demo.py"
 SECONDS = 100

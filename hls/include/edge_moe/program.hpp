@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Proof that an instruction can run: every field, address and length before anything uses it. SPEC.md,
-// sections 8 to 10. host/edge_moe_host/program.py has the same rules in the same order, and the ranges of single
+// sections 8 to 10. host/edge_moe_host/contract/program.py has the same rules in the same order, and the ranges of single
 // fields, from which those of edge_moe_isa.hpp are made.
 //
 // Sizes in scratch are words of 64 bytes; in weights, words of 128 bytes, the width of the weight FIFO.

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from edge_moe_host.accelerator import Accelerator
-from edge_moe_host.csim import open_csim, program_bytes
+from edge_moe_host.backends.csim_library import open_csim, program_bytes
+from edge_moe_host.contract.registers import Error, Status, describe
 from edge_moe_host.errors import DeviceStoppedError
-from edge_moe_host.registers import Error, Status, describe
-from edge_moe_host.result import Raw
+from edge_moe_host.runtime.accelerator import Accelerator
+from edge_moe_host.runtime.result import Raw
 
 
 class CsimAccelerator(Accelerator):

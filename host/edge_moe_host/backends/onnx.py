@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from edge_moe_host import manifest
-from edge_moe_host.accelerator import Accelerator
+from edge_moe_host.contract import manifest
 from edge_moe_host.errors import BackendError, DeviceError
-from edge_moe_host.result import Raw
+from edge_moe_host.runtime.accelerator import Accelerator
+from edge_moe_host.runtime.result import Raw
 
 PATH_FILE = "path.onnx"
 PROVIDERS = {

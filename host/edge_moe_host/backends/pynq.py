@@ -18,10 +18,14 @@ from typing import Any
 
 import numpy as np
 
-from edge_moe_host.accelerator import Accelerator
-from edge_moe_host.csim import program_bytes
-from edge_moe_host.devices import choose_device, find_bitstream
-from edge_moe_host.driver import VLNV, EdgeMoEDriver, pynq
+from edge_moe_host.backends.board.devices import choose_device, find_bitstream
+from edge_moe_host.backends.board.driver import VLNV, EdgeMoEDriver, pynq
+from edge_moe_host.backends.board.lock import DeviceLock
+from edge_moe_host.backends.board.power import PowerMeter
+from edge_moe_host.backends.csim_library import program_bytes
+from edge_moe_host.contract.isa import ISA_VERSION, RECORD_BYTES
+from edge_moe_host.contract.layout import BEAT
+from edge_moe_host.contract.registers import Error, Status, describe
 from edge_moe_host.errors import (
     AllocationError,
     BackendError,
@@ -30,14 +34,10 @@ from edge_moe_host.errors import (
     DeviceError,
     DeviceStoppedError,
     DeviceTimeoutError,
-    EdgeMoEHostError,
+    EdgeMoEError,
 )
-from edge_moe_host.isa import ISA_VERSION, RECORD_BYTES
-from edge_moe_host.layout import BEAT
-from edge_moe_host.lock import DeviceLock
-from edge_moe_host.power import PowerMeter
-from edge_moe_host.registers import Error, Status, describe
-from edge_moe_host.result import Raw
+from edge_moe_host.runtime.accelerator import Accelerator
+from edge_moe_host.runtime.result import Raw
 
 _log = logging.getLogger(__name__)
 PORT_BYTES = 16  # images are read, and outputs written, in whole ones
@@ -131,7 +131,7 @@ class PynqAccelerator(Accelerator):
             )
         try:
             self.driver = getattr(self._overlay, cells[0])
-        except EdgeMoEHostError:
+        except EdgeMoEError:
             raise
         except Exception as error:  # such as that only root may map registers
             raise DeviceError(f"the registers of '{cells[0]}' are out of reach: {_reason(error)}.") from error
@@ -327,7 +327,7 @@ class PynqAccelerator(Accelerator):
         """No run may be on its way when its buffers are freed."""
         try:
             self._driver.wait(0.0 if self._hung else self._timeout)
-        except EdgeMoEHostError:
+        except EdgeMoEError:
             with _noting("the accelerator could not be stopped"):
                 self._overlay.download()
 

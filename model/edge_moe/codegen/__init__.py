@@ -6,12 +6,12 @@ Imports no torch.
 
 from pathlib import Path
 
+from edge_moe.accelerator import load_accelerator
 from edge_moe.codegen.config_header import config_header, require_buildable
 from edge_moe.codegen.isa_header import isa_header
 from edge_moe.codegen.sv_package import sv_package
 from edge_moe.codegen.tables_header import tables_header
-from edge_moe.compiler.accelerator import load_accelerator
-from edge_moe.files import write_text
+from edge_moe_host.files import write_text
 
 __all__ = ["config_header", "generate", "generate_package", "isa_header", "sv_package", "tables_header"]
 

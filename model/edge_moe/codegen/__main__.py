@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edge_moe.codegen import generate, generate_package
-from edge_moe.errors import EdgeMoEError
+from edge_moe_host.errors import EdgeMoEError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -3,9 +3,9 @@
 
 import dataclasses
 
+from edge_moe.accelerator import AcceleratorConfig
 from edge_moe.codegen.cpp import constant, header
-from edge_moe.compiler.accelerator import AcceleratorConfig
-from edge_moe.errors import EdgeMoEError
+from edge_moe_host.errors import EdgeMoEError
 
 # What the C++ design is written for; the estimator also answers what other rates would give.
 PORT_BYTES, WEIGHT_PORTS = 16, 3

@@ -9,7 +9,7 @@ import textwrap
 from collections.abc import Iterable
 
 from edge_moe.codegen.cpp import constant, header, native_type
-from edge_moe_host import isa, layout, program
+from edge_moe_host.contract import isa, layout, program
 
 _LAYOUT = {
     "beat_bytes": layout.BEAT,

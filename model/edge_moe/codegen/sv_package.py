@@ -10,10 +10,10 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from edge_moe.accelerator import AcceleratorConfig
 from edge_moe.codegen.tables_header import CONSTANTS, TABLES
-from edge_moe.compiler.accelerator import AcceleratorConfig
-from edge_moe_host.isa import ISA_VERSION
-from edge_moe_host.registers import CONTROL, REGISTERS, SIZE, WORD_BYTES, Register
+from edge_moe_host.contract.isa import ISA_VERSION
+from edge_moe_host.contract.registers import CONTROL, REGISTERS, SIZE, WORD_BYTES, Register
 
 _PER_LINE = 8
 

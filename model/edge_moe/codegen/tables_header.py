@@ -2,7 +2,8 @@
 """Golden's tables and the fixed points of its operators as C++ constants."""
 
 from edge_moe.codegen.cpp import constant, header, table
-from edge_moe.golden import arithmetic, network, operators
+from edge_moe_host.contract import layout
+from edge_moe_host.golden import arithmetic, operators
 
 CONSTANTS = {
     "exp2_bits": arithmetic.EXP2_BITS,
@@ -18,8 +19,8 @@ CONSTANTS = {
     "sum_fraction": operators.SUM_FRACTION,
     "score_fraction": operators.SCORE_FRACTION,
     "exponent_limit": operators.EXPONENT_LIMIT,
-    "token_limit": network.TOKEN_LIMIT,
-    "top_k_limit": network.TOP_K_LIMIT,
+    "token_limit": layout.TOKEN_LIMIT,
+    "top_k_limit": layout.MAX_TOP_K,
 }
 TABLES = {
     "exp2": (arithmetic.EXP2, "2**(-i/256) in Q15"),

@@ -4,7 +4,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from edge_moe_host.layout import ALIGNMENT
+from edge_moe_host.contract.layout import ALIGNMENT
 
 
 @dataclass(eq=False)

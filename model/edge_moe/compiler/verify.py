@@ -7,15 +7,19 @@ from pathlib import Path
 
 import numpy as np
 
-from edge_moe.compiler.interpreter import run_program, task_output
-from edge_moe.compiler.opening import open_bundle, task_of
-from edge_moe.compiler.path_reader import parse_path
-from edge_moe.errors import EdgeMoEError
+from edge_moe.accelerator import load_accelerator
+from edge_moe.compiler.bundle import CompileReport, compile_bundle
+from edge_moe.compiler.read_graph import parse_path
+from edge_moe.config import ModelConfig
 from edge_moe.export.path import read_path_model
 from edge_moe.export.runtime import Session
 from edge_moe.export.verify import traced_model
-from edge_moe.golden.network import Trace
-from edge_moe_host.bundle import Bundle
+from edge_moe_host.config import from_dict
+from edge_moe_host.contract.bundle import Bundle, load_bundle
+from edge_moe_host.errors import EdgeMoEError
+from edge_moe_host.golden.interpreter import run_program, task_output
+from edge_moe_host.golden.trace import Trace
+from edge_moe_host.runtime.images import read_pictures
 
 
 @dataclass(frozen=True)
@@ -41,12 +45,12 @@ def verify_bundle(path: Path, paths: Sequence[Path], images: np.ndarray | None =
 
     Without images, two random ones are taken. Raises EdgeMoEError naming the first tensor that differs.
     """
-    bundle = open_bundle(path)
+    bundle = load_bundle(path)
     tensors, values, count = 0, 0, 0
     for source in paths:
         model = read_path_model(Path(source))
         graph = parse_path(model, f"'{source}'")
-        program = task_of(bundle, graph.task)
+        program = bundle.task(graph.task)
         if graph.config.hash() != bundle.manifest.model.hash:
             raise EdgeMoEError(f"'{source}' is of another model than bundle '{path}': compile it again.")
         height, width, _ = program.entry.image
@@ -88,3 +92,63 @@ def _compare(bundle: Bundle, task: str, session: Session, image: np.ndarray, num
                 f"{actual[place]} where {wanted[place]} is right."
             )
     return len(trace.tensors), sum(value.size for value in trace.tensors.values())
+
+
+def compile_verified(
+    paths: Sequence[Path],
+    accelerator: str,
+    out: Path,
+    images: Sequence[Path] = (),
+    *,
+    data: str | None = None,
+    verify_images: int = 2,
+    verify: bool = True,
+) -> str:
+    """Compile path.onnx files into a bundle that equals them on pictures.
+
+    These are ``images``, or the first ``verify_images`` validation images of ``data``, or two random ones.
+    """
+    counts: list[str] = []
+
+    def check(folder: Path) -> None:
+        done = verify_bundle(folder, paths, _pictures(load_bundle(folder), images, data, verify_images))
+        counts.append(
+            f"verified: {done.values:,} values of {done.tensors} tensors on {done.images} pictures equal "
+            "onnxruntime's"
+        )
+
+    report = compile_bundle(paths, load_accelerator(accelerator), out, check if verify else lambda _: None)
+    return "\n".join([_summary(report), *(counts or ["not verified"])])
+
+
+def _size(bundle: Bundle) -> tuple[int, int]:
+    """Height and width of the pictures that the bundle's first task takes."""
+    height, width, _ = next(iter(bundle.tasks.values())).entry.image
+    return height, width
+
+
+def _pictures(bundle: Bundle, images: Sequence[Path], data: str | None, count: int) -> np.ndarray | None:
+    if images:
+        return read_pictures(images, _size(bundle))
+    if data is None:
+        return None
+    from edge_moe.export.source import validation_images
+
+    config: ModelConfig = from_dict(ModelConfig, bundle.manifest.model.config)
+    return validation_images(config, data, count)[1]
+
+
+def _summary(report: CompileReport) -> str:
+    lines = [
+        f"{report.out}: {report.total_bytes / 1e6:.2f} MB, of which {report.shared_bytes / 1e6:.2f} MB of "
+        "weights serve every task"
+        if len(report.tasks) > 1
+        else f"{report.out}: {report.total_bytes / 1e6:.2f} MB"
+    ]
+    for task in report.tasks:
+        peak, least = report.scratch[task]
+        lines.append(
+            f"task {task}: {report.instructions[task]} instructions, scratch peak {peak:,} bytes "
+            f"(at least {least:,} are needed)"
+        )
+    return "\n".join(lines)

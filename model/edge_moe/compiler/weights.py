@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The weight image: bit planes of tiles, parameters between them, blocks stored once. SPEC.md, section 9."""
+"""Writing the weight image: bit planes of tiles, parameters between them, blocks stored once. SPEC.md, 9."""
 
 import hashlib
 import zlib
@@ -7,13 +7,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from edge_moe.golden.operators import Gate, Linear
-from edge_moe_host import layout
-from edge_moe_host.layout import GATE_EXPERTS, TILE, WORD, tiles
-from edge_moe_host.manifest import Section
-
-TILE_WEIGHTS = TILE * TILE
-LOW_BITS = 7  # of a gate weight's low half: [-64, 63]
+from edge_moe_host.contract import layout
+from edge_moe_host.contract.layout import GATE_EXPERTS, LOW_BITS, TILE, TILE_WEIGHTS, WORD, tiles
+from edge_moe_host.contract.manifest import Section
+from edge_moe_host.contract.weights import transpose_bits
+from edge_moe_host.golden.operators import Gate, Linear
 
 
 def weight_bits(weight: np.ndarray) -> int:
@@ -21,28 +19,10 @@ def weight_bits(weight: np.ndarray) -> int:
     return max(2, int(np.abs(weight.astype(np.int64)).max(initial=0)).bit_length() + 1)
 
 
-def _transpose_bits(octets: np.ndarray) -> np.ndarray:
-    """uint8 [..., 8] -> uint8 [..., 8]: bit j of byte i becomes bit i of byte j. Its own inverse."""
-    x = np.ascontiguousarray(octets).view("<u8")
-    for shift, mask in ((7, 0x00AA00AA00AA00AA), (14, 0x0000CCCC0000CCCC), (28, 0x00000000F0F0F0F0)):
-        swap = (x ^ (x >> np.uint64(shift))) & np.uint64(mask)
-        x = x ^ swap ^ (swap << np.uint64(shift))
-    return x.view(np.uint8)
-
-
 def to_planes(weights: np.ndarray, bits: int) -> np.ndarray:
     """int8 [..., 1024] -> uint8 [..., bits, 128]: bit n of plane p, from byte 0 on, is bit p of weight n."""
     octets = weights.view(np.uint8).reshape(*weights.shape[:-1], WORD, 8)
-    return np.ascontiguousarray(_transpose_bits(octets).swapaxes(-1, -2)[..., :bits, :])
-
-
-def from_planes(planes: np.ndarray) -> np.ndarray:
-    """uint8 [..., bits, 128] -> int8 [..., 1024]; the top plane is the sign."""
-    bits = planes.shape[-2]
-    sign = np.broadcast_to(planes[..., bits - 1 :, :], (*planes.shape[:-2], 8 - bits, WORD))
-    full = np.concatenate([planes, sign], axis=-2)
-    octets = _transpose_bits(full.swapaxes(-1, -2))
-    return octets.reshape(*planes.shape[:-2], TILE_WEIGHTS).view(np.int8)
+    return np.ascontiguousarray(transpose_bits(octets).swapaxes(-1, -2)[..., :bits, :])
 
 
 def _padded(values: np.ndarray, dtype: str) -> np.ndarray:
@@ -69,12 +49,6 @@ def parameter_block(first: np.ndarray, second: np.ndarray) -> bytes:
     return np.concatenate(_parameters(first, second)).tobytes()
 
 
-def read_parameters(block: np.ndarray, channels: int) -> tuple[np.ndarray, np.ndarray]:
-    """Inverse of :func:`parameter_block`: int32 [channels] and int16 [channels]."""
-    first, second, _ = _split(block, tiles(channels), 0)
-    return first[:channels], second[:channels]
-
-
 def linear_block(weight: np.ndarray, bias: np.ndarray, multiplier: np.ndarray, bits: int) -> bytes:
     """Stream of a linear, weight int8 [out, in]: per tile of 32 outputs its parameters, then its tiles."""
     out, fan_in = weight.shape
@@ -86,32 +60,6 @@ def linear_block(weight: np.ndarray, bias: np.ndarray, multiplier: np.ndarray, b
     for tile, parameters in enumerate(_parameters(bias, multiplier)):
         words += [parameters, planes[tile].reshape(-1, WORD)]
     return np.concatenate(words).tobytes()
-
-
-def _split(block: np.ndarray, out_tiles: int, tile_words: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Biases [32 * out_tiles], multipliers of the same length, weight words [out_tiles, tile_words, 128]."""
-    words = block.reshape(-1, WORD)
-    first, second, weights, at = [], [], [], 0
-    for tile in range(out_tiles):
-        first.append(words[at])
-        if tile % 2 == 0:
-            second.append(words[at + 1])
-        at += 2 - tile % 2
-        weights.append(words[at : at + tile_words])
-        at += tile_words
-    multiplier = np.concatenate(second).view("<i2")[: TILE * out_tiles]
-    return np.concatenate(first).view("<i4"), multiplier, np.stack(weights)
-
-
-def read_linear(
-    block: np.ndarray, out: int, fan_in: int, bits: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Inverse of :func:`linear_block`: weight int8 [out, fan_in], bias int32 and multiplier int16 [out]."""
-    bias, multiplier, words = _split(block, tiles(out), tiles(fan_in) * bits)
-    grid = from_planes(words.reshape(tiles(out), tiles(fan_in), bits, WORD))
-    by_rows = grid.reshape(tiles(out), tiles(fan_in), TILE, TILE).swapaxes(1, 2)
-    weight = by_rows.reshape(TILE * tiles(out), TILE * tiles(fan_in))
-    return np.ascontiguousarray(weight[:out, :fan_in]), bias[:out], multiplier[:out]
 
 
 def expert_block(fc1: Linear, fc2: Linear) -> bytes:
@@ -136,16 +84,6 @@ def gate_block(gate: Gate) -> bytes:
     bias[:, 0] = flat.reshape(count, GATE_EXPERTS)
     rows = halves.reshape(TILE * count, D).astype(np.int8)
     return linear_block(rows, bias.reshape(-1), np.zeros(TILE * count, dtype=np.int16), 8)
-
-
-def read_gate(block: np.ndarray, experts: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """Inverse of :func:`gate_block`: weight int16 [experts, width] and bias int32 [experts]."""
-    count = layout.gate_tiles(experts)
-    rows, bias, _ = read_linear(block, TILE * count, width, 8)
-    halves = rows.reshape(count, 2, GATE_EXPERTS, width).astype(np.int16)
-    weight = (halves[:, 0] << LOW_BITS) + halves[:, 1]
-    first = bias.reshape(count, 2, GATE_EXPERTS)[:, 0].reshape(-1)
-    return weight.reshape(-1, width)[:experts], first[:experts]
 
 
 def row_block(rows: np.ndarray) -> bytes:

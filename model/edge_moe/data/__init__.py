@@ -4,9 +4,9 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from edge_moe.cache import cache_folder
 from edge_moe.data.base import TaskDataset, check_split
-from edge_moe.errors import EdgeMoEError
-from edge_moe.files import cache_folder
+from edge_moe_host.errors import EdgeMoEError
 
 __all__ = ["TaskDataset", "open_dataset"]
 
@@ -27,7 +27,7 @@ def open_dataset(
     ``spec`` is ``scenes`` or ``NAME:DIR``; the layout inside DIR is detected. ``tasks`` maps each
     wanted task to its output channels. ``image_size`` (height, width), ``train_images``,
     ``val_images`` and ``seed`` matter for ``scenes`` only: real data keeps its own size and count.
-    Rendered scenes are kept in :func:`edge_moe.files.cache_folder`.
+    Rendered scenes are kept in :func:`edge_moe_host.files.cache_folder`.
 
     Raises :class:`EdgeMoEError` for an unknown specification, a missing folder, an unknown
     layout, an empty split, or a task without labels.
@@ -35,7 +35,7 @@ def open_dataset(
     checked = check_split(split)
     name, separator, folder = spec.partition(":")
     if name == "scenes" and not separator:
-        from edge_moe.data.scenes import ScenesDataset
+        from edge_moe.scenes import ScenesDataset
 
         count = train_images if checked == "train" else val_images
         return ScenesDataset(checked, tasks, image_size, count, seed, cache=cache_folder())

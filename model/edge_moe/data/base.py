@@ -9,11 +9,11 @@ from typing import Literal
 import numpy as np
 from torch.utils.data import Dataset
 
-from edge_moe.data.images import read_image
 from edge_moe.data.sample import IMAGE, Sample
-from edge_moe.errors import EdgeMoEError
 from edge_moe.tasks import TASKS
-from edge_moe_host.drawing import DepthKind
+from edge_moe_host.errors import EdgeMoEError
+from edge_moe_host.runtime.drawing import DepthKind
+from edge_moe_host.runtime.images import read_image
 
 Split = Literal["train", "val"]
 SPLITS: tuple[Split, ...] = ("train", "val")
@@ -29,7 +29,7 @@ class TaskDataset(Dataset[Sample]):
     ``tasks``       tasks that this object delivers labels for, with their output channels
     ``class_names`` per task with classes, one name per class (binary tasks have no entry)
     ``palette``     per task with classes, uint8 C x 3 RGB
-    ``depth_kind``  what the depth array holds; see :data:`edge_moe_host.drawing.DepthKind`
+    ``depth_kind``  what the depth array holds; see :data:`edge_moe_host.runtime.drawing.DepthKind`
     """
 
     name: str

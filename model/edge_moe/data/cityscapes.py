@@ -26,8 +26,8 @@ import numpy as np
 
 from edge_moe.data.base import FileDataset, IndexMap, Split, TaskDataset, check_tasks, folder_content
 from edge_moe.data.images import read_array, read_label
-from edge_moe.errors import EdgeMoEError
 from edge_moe.tasks import IGNORE_LABEL
+from edge_moe_host.errors import EdgeMoEError
 
 # The evaluated classes in the order of their train ids: name, label id, group, colour.
 CLASSES: tuple[tuple[str, int, str, tuple[int, int, int]], ...] = (

@@ -1,32 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reading pictures, label maps, arrays and video frames; a bad file is an error that names it."""
+"""Reading label maps and arrays; a bad file is an error that names it."""
 
-import contextlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import scipy.io
 
-from edge_moe.errors import EdgeMoEError
-from edge_moe_host import images
-from edge_moe_host.errors import ImageError
-
-
-@contextlib.contextmanager
-def _own_errors() -> Iterator[None]:
-    """The host runtime's errors as this package's."""
-    try:
-        yield
-    except ImageError as error:
-        raise EdgeMoEError(str(error)) from None
-
-
-def read_image(path: Path | str, *, upright: bool = True) -> np.ndarray:
-    """:func:`edge_moe_host.images.read_image`, whose errors are :class:`EdgeMoEError` here."""
-    with _own_errors():
-        return images.read_image(path, upright=upright)
+from edge_moe_host.errors import EdgeMoEError
+from edge_moe_host.runtime import images
 
 
 def read_label(path: Path | str) -> np.ndarray:
@@ -36,8 +18,7 @@ def read_label(path: Path | str) -> np.ndarray:
     :class:`EdgeMoEError` for a missing or damaged file and for one with several channels.
     """
     path = Path(path)
-    with _own_errors():
-        image = images.open_picture(path)
+    image = images.open_picture(path)
     if len(image.getbands()) != 1 or image.mode == "F":
         raise EdgeMoEError(
             f"label map '{path}' has {len(image.getbands())} channels ({image.mode}), "
@@ -90,19 +71,3 @@ def read_mat_array(path: Path | str, key: str) -> np.ndarray:
     if values.dtype.kind not in "biuf":
         raise EdgeMoEError(f"variable '{key}' of MATLAB file '{path}' does not hold an array of numbers.")
     return values
-
-
-def iter_frames(path: Path | str) -> Iterator[tuple[str, np.ndarray]]:
-    """Pictures at ``path`` as (name, uint8 H x W x 3 RGB): a picture, a folder of them, or a video.
-
-    :func:`edge_moe_host.images.frames` says in what order and under which names. Raises EdgeMoEError at
-    once for a missing path, an empty folder, or an undecodable video.
-    """
-    with _own_errors():
-        return _named(images.frames(Path(path)))
-
-
-def _named(frames: Iterator[images.Frame]) -> Iterator[tuple[str, np.ndarray]]:
-    with _own_errors():
-        for frame in frames:
-            yield frame.name, frame.image

@@ -16,7 +16,7 @@ from edge_moe.config import TrainConfig
 from edge_moe.data.base import TaskDataset
 from edge_moe.data.sample import collate, to_tensors
 from edge_moe.data.transforms import Augmentation
-from edge_moe.errors import EdgeMoEError
+from edge_moe_host.errors import EdgeMoEError
 
 # First word of a seed: numpy pads seeds with zeros, so (s, e) alone would equal (s, e, 0).
 _ORDER, _AUGMENTATION = 1, 2

@@ -30,11 +30,12 @@ from edge_moe.data.base import (
     folder_content,
     read_split,
 )
-from edge_moe.data.images import read_array, read_image, read_label, read_mat_array
+from edge_moe.data.images import read_array, read_label, read_mat_array
 from edge_moe.data.sample import unit_normals
-from edge_moe.errors import EdgeMoEError
 from edge_moe.tasks import IGNORE_LABEL
-from edge_moe_host.drawing import distinct_palette
+from edge_moe_host.errors import EdgeMoEError
+from edge_moe_host.runtime.drawing import distinct_palette
+from edge_moe_host.runtime.images import read_image
 
 CLASS_NAMES = (
     "wall", "floor", "cabinet", "bed", "chair", "sofa", "table", "door", "window", "bookshelf",

@@ -34,9 +34,9 @@ from edge_moe.data.base import (
 )
 from edge_moe.data.images import read_label, read_mat, read_mat_array
 from edge_moe.data.nyud import decode_normals
-from edge_moe.errors import EdgeMoEError
 from edge_moe.tasks import IGNORE_LABEL
-from edge_moe_host.drawing import distinct_palette
+from edge_moe_host.errors import EdgeMoEError
+from edge_moe_host.runtime.drawing import distinct_palette
 
 CLASS_NAMES = (
     "background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair",

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from edge_moe.errors import EdgeMoEError
 from edge_moe.tasks import IGNORE_LABEL, TASKS
+from edge_moe_host.errors import EdgeMoEError
 
 Sample = dict[str, np.ndarray]  # "image" and the arrays of the tasks
 

@@ -16,9 +16,9 @@ from edge_moe.config import ModelConfig
 from edge_moe.data.base import TaskDataset
 from edge_moe.data.sample import IMAGE, Sample
 from edge_moe.data.transforms import evaluation_resize
-from edge_moe.errors import EdgeMoEError
 from edge_moe.eval.metrics import ClassMetric, Metric, make_metric
 from edge_moe.eval.odsf import BoundaryProtocol
+from edge_moe_host.errors import EdgeMoEError
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ from collections.abc import Mapping
 import numpy as np
 from scipy.special import expit
 
-from edge_moe.errors import EdgeMoEError
 from edge_moe.eval.odsf import BoundaryProtocol, BoundaryScore, f_measure
 from edge_moe.tasks import IGNORE_LABEL, TASKS
+from edge_moe_host.errors import EdgeMoEError
 
 SALIENCY_THRESHOLDS = np.arange(4, 19) / 20  # 0.20, 0.25, ..., 0.90
 BETA_SQUARED = 0.3  # weighs precision over recall (Achanta et al., CVPR 2009)

@@ -26,8 +26,8 @@ import numpy as np
 from scipy.ndimage import gaussian_filter, map_coordinates
 from skimage.morphology import thin
 
-from edge_moe.errors import EdgeMoEError
 from edge_moe.tasks import IGNORE_LABEL
+from edge_moe_host.errors import EdgeMoEError
 
 INTERPOLATION_STEPS = 100
 NMS_SIGMA = 1.0  # pixels; smoothing before the ridge direction is measured

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from edge_moe.errors import EdgeMoEError
 from edge_moe.eval.evaluate import EvaluationResult
 from edge_moe.eval.metrics import delta_m
-from edge_moe.files import write_text
 from edge_moe.tasks import TASKS
+from edge_moe_host.errors import EdgeMoEError
+from edge_moe_host.files import write_text
 
 FORMAT = "edge-moe-evaluation"
 VERSION = 1

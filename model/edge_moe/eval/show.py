@@ -10,14 +10,14 @@ import torch
 from PIL import Image
 
 from edge_moe.config import Preset
-from edge_moe.data.images import iter_frames
 from edge_moe.data.transforms import evaluation_resize
-from edge_moe.errors import EdgeMoEError
 from edge_moe.eval.evaluate import resize_prediction
 from edge_moe.eval.run import load_for_inference, open_validation
 from edge_moe.eval.visualize import panel
-from edge_moe.files import replacing
 from edge_moe.nn import M3ViT
+from edge_moe_host.errors import EdgeMoEError
+from edge_moe_host.files import replacing
+from edge_moe_host.runtime.images import frames
 
 _LOG = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ def show_images(
     names, palette = _class_style(preset, trained_on, chosen)
     written: set[str] = set()
     for source in images:
-        for number, (name, frame) in enumerate(iter_frames(source)):
+        for number, (name, frame) in enumerate((f.name, f.image) for f in frames(source)):
             if number % every:
                 continue
             stem = Path(name).stem

@@ -11,11 +11,11 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from edge_moe.errors import EdgeMoEError
-from edge_moe.files import replacing
 from edge_moe.tasks import IGNORE_LABEL, TASKS
-from edge_moe_host import result
-from edge_moe_host.drawing import (
+from edge_moe_host.errors import EdgeMoEError
+from edge_moe_host.files import replacing
+from edge_moe_host.runtime import result
+from edge_moe_host.runtime.drawing import (
     UNKNOWN_COLOUR,
     DepthKind,
     depth_colours,
@@ -50,7 +50,7 @@ def draw(
 ) -> np.ndarray:
     """Draw a label, or a prediction in the form of a label (:func:`decode`), as uint8 H x W x 3 RGB.
 
-    The rules are those of :func:`edge_moe_host.drawing.draw_values`.
+    The rules are those of :func:`edge_moe_host.runtime.drawing.draw_values`.
     """
     return draw_values(TASKS[task].kind, values, palette=palette, limit=limit, depth_kind=depth_kind)
 

@@ -14,7 +14,7 @@ import onnx
 from onnx import TensorProto, parser
 
 from edge_moe.export.graph import DOMAIN, ONNX_OPSET
-from edge_moe.golden import arithmetic, operators
+from edge_moe_host.golden import arithmetic, operators
 
 HEADER = f'<domain: "{DOMAIN}", opset_import: ["": {ONNX_OPSET}, "{DOMAIN}": 1]>\n'
 

@@ -13,10 +13,10 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from edge_moe.config import to_dict
-from edge_moe.golden.network import IntegerNetwork, head_grid
-from edge_moe.golden.operators import FFN, Gate, LayerNorm, Linear
+from edge_moe.quant.network import IntegerNetwork, head_grid
 from edge_moe.tasks import TASKS
+from edge_moe_host.config import to_dict
+from edge_moe_host.golden.operators import FFN, Gate, LayerNorm, Linear
 
 DOMAIN = "edge_moe"
 FORMAT_VERSION = 1

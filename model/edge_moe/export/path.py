@@ -12,11 +12,11 @@ from typing import Any
 import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
-from edge_moe.errors import EdgeMoEError
 from edge_moe.export.functions import path_functions
 from edge_moe.export.graph import FORMAT_VERSION, METADATA_KEY, path_graph
 from edge_moe.export.tensors import describe_tensors
-from edge_moe.golden.network import IntegerNetwork, check_network
+from edge_moe.quant.network import IntegerNetwork, check_network
+from edge_moe_host.errors import EdgeMoEError
 
 REQUIRED_METADATA = ("format_version", "task", "config", "config_hash", "output_scale")
 

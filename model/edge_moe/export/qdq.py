@@ -16,10 +16,10 @@ from onnx import TensorProto, helper
 
 from edge_moe.export.graph import IR_VERSION, ONNX_OPSET
 from edge_moe.export.qdq_builder import QdqBuilder, Quantised
-from edge_moe.golden.arithmetic import EXP2_BITS, GELU_FRACTION, INT8_MIN
-from edge_moe.golden.network import Head, IntegerNetwork, head_grid
-from edge_moe.golden.operators import AVERAGE_FRACTION, FFN, Attention, Gate, Linear
+from edge_moe.quant.network import Head, IntegerNetwork, head_grid
 from edge_moe.tasks import TASKS
+from edge_moe_host.golden.arithmetic import EXP2_BITS, GELU_FRACTION, INT8_MIN
+from edge_moe_host.golden.operators import AVERAGE_FRACTION, FFN, Attention, Gate, Linear
 
 LOGIT_UNIT = math.log(2) / (1 << EXP2_BITS)  # of a base-2 logit in Q8, as an exponent of e
 

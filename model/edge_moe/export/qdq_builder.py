@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from edge_moe.golden.operators import LayerNorm, Linear
+from edge_moe_host.golden.operators import LayerNorm, Linear
 
 Input = str | np.ndarray | np.generic  # a tensor's name, or a constant
 OFFSET = 128  # from the golden model's int8 to the graph's uint8

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import onnxruntime
 
-from edge_moe.errors import EdgeMoEError
+from edge_moe_host.errors import EdgeMoEError
 
 QUIET = 3  # onnxruntime's log level for errors alone
 

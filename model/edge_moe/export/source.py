@@ -10,11 +10,11 @@ from edge_moe.config import ModelConfig, TrainConfig
 from edge_moe.data import TaskDataset, open_dataset
 from edge_moe.data.sample import IMAGE
 from edge_moe.data.transforms import evaluation_resize
-from edge_moe.errors import EdgeMoEError
-from edge_moe.export.command import export_path
-from edge_moe.quant.command import obtain_network
+from edge_moe.export.files import export_path
 from edge_moe.quant.options import QuantOptions
 from edge_moe.quant.prune import task_path
+from edge_moe.quant.quantise import obtain_network
+from edge_moe_host.errors import EdgeMoEError
 
 
 def export_source(

@@ -8,9 +8,10 @@ import numpy as np
 import onnx
 from tqdm import tqdm
 
-from edge_moe.errors import EdgeMoEError
 from edge_moe.export.runtime import Session
-from edge_moe.golden.network import IntegerNetwork, Trace, run_network
+from edge_moe.quant.network import IntegerNetwork, run_network
+from edge_moe_host.errors import EdgeMoEError
+from edge_moe_host.golden.trace import Trace
 
 RESULTS = ("head.out", "output")  # names of a model's outputs
 QDQ_SNR = 25.0  # dB of path.qdq.onnx's head.out against golden's, over all images

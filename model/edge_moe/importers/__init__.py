@@ -2,7 +2,7 @@
 """Foreign weights as models of this project: the same function to 1e-5 in float32."""
 
 from edge_moe.importers.assembly import Imported
-from edge_moe.importers.command import import_checkpoint
+from edge_moe.importers.checkpoint import import_checkpoint
 from edge_moe.importers.edge_moe_bin import import_edge_moe_bin
 from edge_moe.importers.m3vit import import_m3vit
 

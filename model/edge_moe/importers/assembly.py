@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from edge_moe.config import ModelConfig, Preset
-from edge_moe.errors import EdgeMoEError
 from edge_moe.nn import build_model
+from edge_moe_host.errors import EdgeMoEError
 
 FILL_SEED = 0  # what a checkpoint lacks is drawn from this seed, so an import is repeatable
 SHOWN = 6  # names that one message lists before it counts the rest

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from edge_moe.config import ModelConfig, Preset, load_preset
-from edge_moe.errors import EdgeMoEError
 from edge_moe.importers.assembly import Assembly, Imported, listing, refuse_missing
+from edge_moe_host.errors import EdgeMoEError
 
 DEFAULT_PRESET = "m3vit_tiny_cityscapes"  # the model whose dimensions Edge-MoE compiles in
 HEAD_DIM = 64  # of the attention scale 1/8

@@ -33,7 +33,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from edge_moe.config import ModelConfig, Preset
-from edge_moe.errors import EdgeMoEError
 from edge_moe.importers.assembly import Assembly, Imported, listing, refuse_missing
 from edge_moe.importers.m3vit_structure import (
     HEAD_CONVS,
@@ -48,6 +47,7 @@ from edge_moe.importers.position import infer_grid, interpolate_positions
 from edge_moe.importers.tensor_file import read_state_dict
 from edge_moe.nn.block import LAYERNORM_EPS
 from edge_moe.nn.moe import SHARED_GATE
+from edge_moe_host.errors import EdgeMoEError
 
 
 class _Porter:

@@ -10,10 +10,10 @@ from typing import Literal
 from torch import Tensor
 
 from edge_moe.config import ModelConfig, Preset
-from edge_moe.errors import EdgeMoEError
 from edge_moe.importers.assembly import listing
 from edge_moe.importers.position import infer_grid
 from edge_moe.tasks import TASKS
+from edge_moe_host.errors import EdgeMoEError
 
 HEAD_CONVS = 4  # 3x3 convolutions of the PUP decoder; number 4 is the 1x1 that follows
 M3VIT_TASKS = {task: {"saliency": "sal"}.get(task, task) for task in TASKS}  # our name -> M3ViT's

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from edge_moe.errors import EdgeMoEError
+from edge_moe_host.errors import EdgeMoEError
 
 _ZIP_MAGIC = b"PK\x03\x04"
 _WRAPPERS = ("state_dict", "model")

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from edge_moe.config import ModelConfig
-from edge_moe.errors import EdgeMoEError
 from edge_moe.nn.block import Block
 from edge_moe.nn.heads import TaskHead
-from edge_moe.nn.init import initialise
+from edge_moe.nn.init import INIT_STD, initialise_layers
 from edge_moe.nn.moe import Routing
+from edge_moe_host.errors import EdgeMoEError
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,16 @@ class M3ViT(nn.Module):
                 nn.Linear(len(cfg.tasks), width), nn.GELU(), nn.Linear(width, width)
             )
         self.heads = nn.ModuleDict({task: TaskHead(cfg, task) for task in cfg.tasks})
-        initialise(self)
+        self._initialise()
+
+    def _initialise(self) -> None:
+        initialise_layers(self)
+        nn.init.trunc_normal_(self.patch_embed.weight.view(len(self.patch_embed.weight), -1), std=INIT_STD)
+        assert self.patch_embed.bias is not None
+        nn.init.zeros_(self.patch_embed.bias)
+        nn.init.trunc_normal_(self.pos_embed, std=INIT_STD)
+        if self.cls_token is not None:
+            nn.init.trunc_normal_(self.cls_token, std=INIT_STD)
 
     def forward(self, images: Tensor, tasks: Sequence[str] | None = None) -> ModelOutput:
         """Predict ``tasks`` (default: all of the model) for RGB images [B, 3, H, W].

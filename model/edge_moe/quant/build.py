@@ -15,31 +15,36 @@ from typing import cast
 import numpy as np
 from torch import Tensor, nn
 
-from edge_moe.golden import (
-    FFN,
-    Attention,
-    Block,
-    Gate,
-    Head,
-    IntegerNetwork,
-    LayerNorm,
-    Linear,
-    check_network,
-)
-from edge_moe.golden.arithmetic import EXP2_BITS, GELU_FRACTION
-from edge_moe.golden.network import ACCUMULATOR_LIMIT, GATE_WEIGHT_LIMIT
-from edge_moe.golden.operators import PIXEL_OFFSET, SCORE_FRACTION, XHAT_FRACTION
 from edge_moe.nn import M3ViT
 from edge_moe.nn.block import LAYERNORM_EPS, DenseFFN
 from edge_moe.nn.heads import TaskHead
 from edge_moe.nn.moe import SHARED_GATE, MoEFFN
 from edge_moe.quant.calibrate import Calibration
 from edge_moe.quant.correct import InputSource, LayerInputs
+from edge_moe.quant.network import (
+    ACCUMULATOR_LIMIT,
+    GATE_WEIGHT_LIMIT,
+    Block,
+    Head,
+    IntegerNetwork,
+    check_network,
+)
 from edge_moe.quant.options import MAX_BITS, QuantOptions
 from edge_moe.quant.rounding import compensated, nearest, weight_limit, weight_scales
 from edge_moe.quant.scales import Scales, average_multiplier, fixed_point, gelu_multiplier, snap
 from edge_moe.quant.trace import task_embedding
 from edge_moe.quant.widths import ExpertBits, check_bits, uniform_bits
+from edge_moe_host.golden.arithmetic import EXP2_BITS, GELU_FRACTION
+from edge_moe_host.golden.operators import (
+    FFN,
+    PIXEL_OFFSET,
+    SCORE_FRACTION,
+    XHAT_FRACTION,
+    Attention,
+    Gate,
+    LayerNorm,
+    Linear,
+)
 
 __all__ = ["build_network", "weight_scales"]
 

@@ -15,7 +15,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from edge_moe.config import ModelConfig
-from edge_moe.errors import EdgeMoEError
 from edge_moe.info import HEAD_CONVS
 from edge_moe.nn import M3ViT
 from edge_moe.nn.block import DenseFFN
@@ -24,6 +23,7 @@ from edge_moe.quant.observers import STEPS, SYMMETRIC_STEPS, Values, observe, ob
 from edge_moe.quant.options import QuantOptions
 from edge_moe.quant.scales import SMALLEST_SHARE, Scales, snap
 from edge_moe.quant.trace import trace_float
+from edge_moe_host.errors import EdgeMoEError
 
 MAX_ROWS = 8192  # kept of one tensor
 MAX_VALUES = 2**28  # kept of all tensors together

@@ -11,13 +11,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from edge_moe.golden import FFN
-from edge_moe.golden.operators import linear_gelu
 from edge_moe.nn import M3ViT
 from edge_moe.nn.block import DenseFFN
 from edge_moe.nn.moe import MoEFFN
 from edge_moe.quant.calibrate import Calibration, dense_hidden, expert_hidden, thinned
 from edge_moe.quant.scales import Scales
+from edge_moe_host.golden.operators import FFN, linear_gelu
 
 MEAN_ROWS = 2048  # enough for the mean of layers that all tokens pass
 

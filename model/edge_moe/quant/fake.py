@@ -23,8 +23,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from edge_moe.config import ModelConfig
-from edge_moe.errors import EdgeMoEError
-from edge_moe.golden.arithmetic import EXP2_BITS, GELU_FRACTION
 from edge_moe.nn import M3ViT
 from edge_moe.nn.block import Attention, Block, DenseFFN
 from edge_moe.nn.heads import TaskHead, upsample
@@ -34,6 +32,8 @@ from edge_moe.quant.options import MAX_BITS
 from edge_moe.quant.rounding import weight_limit
 from edge_moe.quant.scales import snap
 from edge_moe.quant.storage import load_network
+from edge_moe_host.errors import EdgeMoEError
+from edge_moe_host.golden.arithmetic import EXP2_BITS, GELU_FRACTION
 
 _INT16 = (-(2.0**15), 2.0**15 - 1)
 _NUMERATOR_BITS = 7

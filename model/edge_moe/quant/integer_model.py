@@ -7,11 +7,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from edge_moe.errors import EdgeMoEError
-from edge_moe.golden import IntegerNetwork, Trace, run_network
-from edge_moe.golden.network import head_grid
-from edge_moe.golden.operators import SCORE_FRACTION, upsample_sums
 from edge_moe.nn import ModelOutput, Routing
+from edge_moe.quant.network import IntegerNetwork, head_grid, run_network
+from edge_moe_host.errors import EdgeMoEError
+from edge_moe_host.golden.operators import SCORE_FRACTION, upsample_sums
+from edge_moe_host.golden.trace import Trace
 
 
 class _RoutingTrace(Trace):

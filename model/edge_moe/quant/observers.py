@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edge_moe.errors import EdgeMoEError
 from edge_moe.quant.options import QuantOptions
+from edge_moe_host.errors import EdgeMoEError
 
 STEPS = 255  # between the lowest and the highest int8
 SYMMETRIC_STEPS = 254  # between -127 and 127

@@ -4,7 +4,7 @@
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from edge_moe.errors import EdgeMoEError
+from edge_moe_host.errors import EdgeMoEError
 
 Observer = Literal["minmax", "percentile", "mse"]
 Rounding = Literal["nearest", "gptq"]

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from edge_moe.errors import EdgeMoEError
-from edge_moe.golden import FFN, Block, Gate, IntegerNetwork, Linear
+from edge_moe.quant.network import Block, IntegerNetwork
+from edge_moe_host.errors import EdgeMoEError
+from edge_moe_host.golden.operators import FFN, Gate, Linear
 
 GATE_BITS = 16
 

@@ -9,10 +9,11 @@ import numpy as np
 import torch
 
 from edge_moe.config import ModelConfig
-from edge_moe.golden import IntegerNetwork, Trace, run_network
 from edge_moe.nn import M3ViT
+from edge_moe.quant.network import IntegerNetwork, run_network
 from edge_moe.quant.scales import Scales
 from edge_moe.quant.trace import trace_float
+from edge_moe_host.golden.trace import Trace
 
 
 @dataclass(frozen=True)

@@ -24,10 +24,10 @@ import math
 import numpy as np
 
 from edge_moe.config import ModelConfig
-from edge_moe.errors import EdgeMoEError
-from edge_moe.golden.arithmetic import GELU_FRACTION
-from edge_moe.golden.operators import AVERAGE_FRACTION
 from edge_moe.info import HEAD_CONVS
+from edge_moe_host.errors import EdgeMoEError
+from edge_moe_host.golden.arithmetic import GELU_FRACTION
+from edge_moe_host.golden.operators import AVERAGE_FRACTION
 
 Scales = dict[str, np.ndarray]
 

@@ -17,20 +17,12 @@ from typing import Any
 
 import numpy as np
 
-from edge_moe.config import ModelConfig, from_dict, to_dict
-from edge_moe.errors import EdgeMoEError
-from edge_moe.files import replacing
-from edge_moe.golden import (
-    FFN,
-    Attention,
-    Block,
-    Gate,
-    Head,
-    IntegerNetwork,
-    LayerNorm,
-    Linear,
-    check_network,
-)
+from edge_moe.config import ModelConfig
+from edge_moe.quant.network import Block, Head, IntegerNetwork, check_network
+from edge_moe_host.config import from_dict, to_dict
+from edge_moe_host.errors import EdgeMoEError
+from edge_moe_host.files import replacing
+from edge_moe_host.golden.operators import FFN, Attention, Gate, LayerNorm, Linear
 
 FORMAT = "edge-moe-integer-network"
 VERSION = 1

@@ -7,10 +7,10 @@ from typing import cast
 import torch.nn.functional as F
 from torch import Tensor
 
-from edge_moe.errors import EdgeMoEError
 from edge_moe.nn import M3ViT
 from edge_moe.nn.block import Block, DenseFFN
 from edge_moe.nn.heads import TaskHead, upsample
+from edge_moe_host.errors import EdgeMoEError
 
 Keep = Callable[[str, Tensor], None]
 

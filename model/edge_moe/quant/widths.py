@@ -9,13 +9,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from edge_moe.config import ModelConfig
-from edge_moe.errors import EdgeMoEError
 from edge_moe.nn import M3ViT
 from edge_moe.nn.moe import MoEFFN
 from edge_moe.quant.calibrate import Calibration, thinned
 from edge_moe.quant.options import EXPERT_WIDTHS, MAX_BITS, MIN_BITS
 from edge_moe.quant.rounding import nearest, weight_limit, weight_scales
 from edge_moe.quant.scales import Scales
+from edge_moe_host.errors import EdgeMoEError
 
 CHANGE_ROWS = 256  # tokens that the effect of a width is measured on
 

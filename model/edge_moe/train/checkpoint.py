@@ -19,10 +19,11 @@ from typing import IO, Any
 import torch
 from torch import Tensor, nn
 
-from edge_moe.config import Preset, from_dict, to_dict
-from edge_moe.errors import EdgeMoEError
-from edge_moe.files import replacing
+from edge_moe.config import Preset
 from edge_moe.nn import M3ViT, build_model, load_dense_weights
+from edge_moe_host.config import from_dict, to_dict
+from edge_moe_host.errors import EdgeMoEError
+from edge_moe_host.files import replacing
 
 FORMAT = "edge-moe-checkpoint"
 VERSION = 1

@@ -17,7 +17,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from edge_moe.errors import EdgeMoEError
+from edge_moe_host.errors import EdgeMoEError
 
 _TIMEOUT = timedelta(hours=2)  # rank 0 validates alone while the others wait
 _log = logging.getLogger(__name__)

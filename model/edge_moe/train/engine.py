@@ -24,11 +24,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from edge_moe.config import Preset, to_dict
+from edge_moe.config import Preset
 from edge_moe.data import TaskDataset, open_dataset
 from edge_moe.data.loader import epoch_batches, steps_per_epoch
 from edge_moe.data.transforms import Augmentation
-from edge_moe.errors import EdgeMoEError
 from edge_moe.eval.evaluate import evaluate
 from edge_moe.nn import M3ViT, build_model
 from edge_moe.quant.fake import FakeQuantiser, load_grids
@@ -47,6 +46,8 @@ from edge_moe.train.gradients import pcgrad_gradients, summed_gradients, task_or
 from edge_moe.train.losses import task_loss
 from edge_moe.train.monitor import Monitor, StepReport
 from edge_moe.train.optim import Ema, build_optimizer, learning_rate, set_learning_rate
+from edge_moe_host.config import to_dict
+from edge_moe_host.errors import EdgeMoEError
 
 LAST, BEST = "last.pt", "best.pt"
 _MODEL_STREAM, _PCGRAD_STREAM = 1, 2

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from edge_moe.config import Preset
 from edge_moe.eval.evaluate import EvaluationResult
-from edge_moe.files import write_text
+from edge_moe_host.files import write_text
 
 LOG_EVERY = 10
 LOG_FILE = "log.jsonl"

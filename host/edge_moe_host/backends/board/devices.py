@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which device of pynq a bundle runs on, and which bitstream is loaded into it."""
+
+import contextlib
+import functools
+import importlib.util
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from edge_moe_host.backends.board.driver import pynq
+from edge_moe_host.contract.bundle import Bundle
+from edge_moe_host.errors import BackendError, DeviceError
+
+DEVICE_VARIABLE = "EDGE_MOE_DEVICE"  # a Python file with open_device(bundle), such as the simulated board's
+CALL_SECONDS = 60.0  # for one call over the network: that of a whole bitstream takes longest
+_BUILD = Path(__file__).parents[2] / "build" / "board"
+
+
+def choose_device(bundle: Bundle, device: Any, address: str | None) -> tuple[Any, Callable[[], None]]:
+    """The device, and what is to be called when it is not needed any more.
+
+    ``device``, or the board at ``address``, or what ``EDGE_MOE_DEVICE`` names, or the one that pynq finds.
+    """
+    if device is not None:
+        return device, _nothing
+    if address is not None:
+        before = vars(pynq.Device).get("_active_device")
+        device = remote_device(address)
+        return device, functools.partial(_disconnect, device, before)
+    if os.environ.get(DEVICE_VARIABLE):
+        device = _device_of_file(Path(os.environ[DEVICE_VARIABLE]), bundle)
+        return device, device.close
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pynq's own words for what follows
+        try:
+            found = pynq.Device.active_device
+        except RuntimeError:
+            raise DeviceError(
+                "pynq finds no device here: run this on the board, give its address=, or let "
+                f"{DEVICE_VARIABLE} name board/zcu104/simulated.py for a simulated one."
+            ) from None
+    if found.has_capability("REMOTE"):
+        bound_calls(found)
+    return found, _nothing
+
+
+def _nothing() -> None:
+    """The device is somebody else's."""
+
+
+def remote_device(address: str) -> Any:
+    """The board that PYNQ.remote serves at ``address``, HOST or HOST:PORT.
+
+    It becomes pynq's active device: pynq sets that one's ports when it downloads to any.
+    """
+    from pynq.pl_server.remote_device import (  # type: ignore[import-not-found]
+        PYNQ_PORT,
+        RemoteDevice,
+    )
+
+    host, _, port = address.partition(":")
+    try:
+        device = RemoteDevice(ip_addr=host, port=int(port or PYNQ_PORT), tag=f"remote_{address}_{{}}")
+    except Exception as error:  # RuntimeError, gRPC's own, or a port that is no number
+        raise DeviceError(
+            f"the board at '{address}' does not answer: {error}; is it on, and does it run PYNQ.remote?"
+        ) from None
+    bound_calls(device)
+    _forget_clocks()
+    pynq.Device.active_device = device
+    return device
+
+
+def _forget_clocks() -> None:
+    """pynq sets the clocks of the first device that it met, for ever, whichever it downloads to."""
+    if "_real_instance" in vars(pynq.Clocks):
+        del pynq.Clocks._real_instance
+
+
+def _disconnect(device: Any, before: Any) -> None:
+    """Close the connection; pynq's active device is the one ``before``, or to be found again."""
+    device.client.channel.close()
+    _forget_clocks()
+    if vars(pynq.Device).get("_active_device") is device:
+        if before is None:
+            del pynq.Device._active_device
+        else:
+            pynq.Device.active_device = before
+
+
+def bound_calls(device: Any) -> None:
+    """Give every call of a remote device an end; pynq waits for ever for a board that has gone."""
+    for stub in device._stub.values():
+        for name, call in vars(stub).items():
+            if not isinstance(call, functools.partial):
+                setattr(stub, name, functools.partial(call, timeout=CALL_SECONDS))
+
+
+def _device_of_file(path: Path, bundle: Bundle) -> Any:
+    if not path.is_file():
+        raise BackendError(f"{DEVICE_VARIABLE} names '{path}', which is not a file.")
+    name = path.stem
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, path)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        with _on_path(path.resolve().parent):
+            sys.modules[name] = module
+            try:
+                spec.loader.exec_module(module)
+            except BaseException:
+                del sys.modules[name]
+                raise
+    try:
+        return sys.modules[name].open_device(bundle)
+    except AttributeError:
+        raise BackendError(f"'{path}', which {DEVICE_VARIABLE} names, has no open_device.") from None
+
+
+@contextlib.contextmanager
+def _on_path(folder: Path) -> Iterator[None]:
+    """Its neighbours can be imported."""
+    sys.path.insert(0, str(folder))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder))
+
+
+def find_bitstream(bundle: Bundle, device: Any, bitstream: str | Path | None) -> Path:
+    """The overlay of a bundle's accelerator: the one given, the device's own, or the first found.
+
+    Looked for by name in the bundle's folder, the one above, the current one, and where the build puts it.
+    """
+    given = bitstream or getattr(device, "bitstream", None)
+    name = f"edge_moe_{bundle.manifest.accelerator.hash}.bit"
+    places = [bundle.path / name, bundle.path.parent / name, Path(name), *sorted(_BUILD.glob(f"*/*/{name}"))]
+    candidates = [Path(given)] if given else places
+    found = next((path for path in candidates if path.is_file()), None)
+    if found is None:
+        where = f"'{given}' does not exist" if given else f"{name} stands neither beside the bundle nor here"
+        raise DeviceError(f"the overlay is missing: {where}; give bitstream=.")
+    if not found.with_suffix(".hwh").is_file():
+        raise DeviceError(f"'{found.with_suffix('.hwh')}' is missing: it belongs to '{found.name}'.")
+    return found.resolve()

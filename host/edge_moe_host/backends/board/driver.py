@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Driver of the accelerator for pynq: registers by name, bounded waits, one kind of error for each failure.
+
+It uses only what a local device and PYNQ.remote both offer: 32-bit reads and writes of registers. Waiting
+polls; on a local device it can sleep until the interrupt instead, and still looks at the register from time
+to time, so that a lost interrupt costs a moment and not the frame.
+"""
+
+import os
+import select
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from edge_moe_host.contract.registers import AP_DONE, AP_IDLE, AP_START, CONTROL, REGISTERS, WORD_BYTES
+from edge_moe_host.errors import BackendError, BusError, ConfigurationError, DeviceError, DeviceTimeoutError
+
+try:
+    import pynq  # type: ignore[import-not-found]
+    import pynq.interrupt  # type: ignore[import-not-found]
+except ImportError as missing:
+    raise ImportError(
+        f"{missing}; it comes with the board's PYNQ image, or with edge-moe-host[board]"
+    ) from None
+
+VLNV = "edge-moe:hls:edge_moe_accelerator:1.0"  # of the packaged IP
+IRQ = 121  # Linux's number of pl_ps_irq0, where the block design connects the interrupt
+POLL_SECONDS = 100e-6
+LOOK_SECONDS = 20e-3  # between looks at the register while an interrupt is awaited
+_DONE_INTERRUPT = 1  # bit of ier and isr
+# Names that Vitis HLS gives the control registers
+_CONTROL_NAMES = {"ap_ctrl": "CTRL", "gie": "GIER", "ier": "IP_IER", "isr": "IP_ISR"}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run left in the registers."""
+
+    status: int
+    error: int
+    position: int
+    cycles: int
+
+
+class EdgeMoEDriver(pynq.DefaultIP):
+    """The accelerator in an overlay; pynq makes one where the hardware handoff has an IP of this VLNV."""
+
+    bindto = (VLNV,)
+
+    def __init__(self, description: Mapping[str, Any]) -> None:
+        """ConfigurationError when the hardware's registers are not those that this package knows."""
+        check_registers(description.get("registers") or {}, description.get("fullpath", VLNV))
+        # pynq's own interrupts need a running event loop, and PYNQ.remote has none
+        super().__init__({**description, "interrupts": {}})
+        self._uio: _Uio | None = None
+
+    # Registers
+
+    def get(self, name: str) -> int:
+        """A register's value. BusError where it cannot be read."""
+        register = REGISTERS[name]
+        words = range(register.bits // 32)
+        return sum(self._read_word(register.offset + WORD_BYTES * word, name) << 32 * word for word in words)
+
+    def put(self, name: str, value: int) -> None:
+        """Set a register. BusError where it cannot be written."""
+        register = REGISTERS[name]
+        for word in range(register.bits // 32):
+            self._write_word(register.offset + WORD_BYTES * word, value >> 32 * word & 0xFFFFFFFF, name)
+
+    def _read_word(self, offset: int, name: str) -> int:
+        try:
+            return int(self.mmio.read(offset))
+        except Exception as error:  # OSError, RuntimeError or gRPC's own, by the kind of device
+            raise _bus_error("read", name, error) from error
+
+    def _write_word(self, offset: int, value: int, name: str) -> None:
+        try:
+            self.mmio.write(offset, value)
+        except Exception as error:
+            raise _bus_error("written", name, error) from error
+
+    # Runs
+
+    def start(self) -> None:
+        """Begin a run with the registers as they are. DeviceError while another is on its way."""
+        control = self.get("ap_ctrl")  # clears what the run before left
+        if control & AP_START or not control & AP_IDLE:
+            raise DeviceError("the accelerator was started while it was running: wait for its run first.")
+        if self._uio is not None:
+            pending = self.get("isr")
+            if pending:
+                self.put("isr", pending)  # a written 1 toggles
+            self._uio.arm()
+        self.put("ap_ctrl", AP_START)
+
+    def finished(self) -> bool:
+        """Whether no run is on its way. Done is shown once; idle stays, should somebody have missed it."""
+        control = self.get("ap_ctrl")
+        return bool(control & AP_DONE) or control & (AP_START | AP_IDLE) == AP_IDLE
+
+    def wait(self, seconds: float) -> None:
+        """Until no run is on its way. DeviceTimeoutError after ``seconds``."""
+        deadline = time.monotonic() + seconds
+        while not self.finished():
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise DeviceTimeoutError(
+                    f"the accelerator did not finish in {seconds:g} s: it hangs, or timeout= is too short."
+                )
+            if self._uio is None:
+                time.sleep(min(POLL_SECONDS, left))
+            else:
+                self._uio.wait(min(LOOK_SECONDS, left))
+
+    def outcome(self) -> Outcome:
+        """What the last run left."""
+        return Outcome(*(self.get(name) for name in ("status", "error", "position", "cycles")))
+
+    def identify(self, seconds: float) -> tuple[str, int]:
+        """Hash of the accelerator's configuration, and version of its instruction set.
+
+        A run without a program leaves them in their registers, which hold nothing after reset.
+        """
+        for name in ("program_records", "weight_beats", "image_bytes", "output_bytes"):
+            self.put(name, 0)
+        self.start()
+        self.wait(seconds)
+        return f"{self.get('config_id'):016x}", self.get("version")
+
+    # Interrupt
+
+    def use_interrupt(self) -> None:
+        """Wait by interrupt from now on. BackendError where the device has none."""
+        if self.device.has_capability("REMOTE"):
+            raise BackendError("PYNQ.remote carries no interrupts: open the board with wait='poll'.")
+        path = pynq.interrupt.get_uio_irq(IRQ)
+        if path is None:
+            raise BackendError(
+                f"no UIO device has interrupt {IRQ}: its device tree node is missing; use wait='poll'."
+            )
+        self._uio = _Uio(path)
+        self.enable_interrupt()
+
+    def enable_interrupt(self) -> None:
+        """Set the interrupt registers, which a reset clears; without effect when waiting polls."""
+        if self._uio is not None:
+            self.put("ier", _DONE_INTERRUPT)
+            self.put("gie", 1)
+
+    def close(self) -> None:
+        """Close the interrupt's file."""
+        if self._uio is not None:
+            self._uio.close()
+            self._uio = None
+
+
+class _Uio:
+    """An interrupt as a file of Linux's generic UIO driver: off once it came, until it is armed again."""
+
+    def __init__(self, path: str) -> None:
+        try:
+            self._file = os.open(path, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+        except OSError as error:
+            raise BackendError(f"'{path}' cannot be opened: {error.strerror or error}.") from None
+
+    def arm(self) -> None:
+        """Let the next interrupt through."""
+        try:
+            os.write(self._file, (1).to_bytes(4, "little"))
+        except OSError as error:
+            raise BusError(f"the interrupt could not be armed: {error.strerror or error}.") from error
+
+    def wait(self, seconds: float) -> None:
+        """Until the interrupt comes, or an earlier one that nobody waited for is taken note of."""
+        ready, _, _ = select.select([self._file], [], [], seconds)
+        try:
+            if ready:
+                os.read(self._file, 4)
+        except OSError as error:
+            raise BusError(f"the interrupt could not be read: {error.strerror or error}.") from error
+
+    def close(self) -> None:
+        os.close(self._file)
+
+
+def check_registers(described: Mapping[str, Mapping[str, Any]], where: str) -> None:
+    """ConfigurationError unless a hardware handoff has every register where this package expects it.
+
+    Vitis HLS numbers the words of wide arguments, and adds to names that Verilog has taken.
+    """
+    names = {entry["address_offset"]: name for name, entry in described.items()}
+    for register in REGISTERS.values():
+        stem = _CONTROL_NAMES[register.name] if register in CONTROL else register.name
+        found = names.get(register.offset)
+        if not register.name.endswith("_ctrl") and (found is None or not found.startswith(stem)):
+            there = f"'{found}' stands there" if found else "nothing stands there"
+            raise ConfigurationError(
+                f"register '{register.name}' of '{where}' is expected at {register.offset:#x}, where in the "
+                f"overlay {there}: build the overlay and install this package from the same version."
+            )
+
+
+def _bus_error(access: str, name: str, error: Exception) -> BusError:
+    lines = str(error).strip().splitlines()
+    reason = lines[0].rstrip(".")[:200] if lines else type(error).__name__
+    return BusError(
+        f"register '{name}' could not be {access}: {reason}; the next frame loads the overlay again."
+    )

@@ -1,0 +1,290 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The accelerator in C simulation: the shared library that ``make -C hls csim`` builds, through ctypes.
+
+It executes a bundle's program and weight image as the hardware does, and shows every intermediate.
+"""
+
+import ctypes
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edge_moe_host.contract import layout
+from edge_moe_host.contract.bundle import Bundle, TaskProgram
+from edge_moe_host.contract.isa import ISA_VERSION, RECORD_BYTES, Instruction, Opcode, encode
+from edge_moe_host.contract.layout import TILE, tiles
+from edge_moe_host.contract.manifest import Tensor
+from edge_moe_host.contract.registers import Error, Status, describe
+from edge_moe_host.errors import BundleError
+
+BUILD = Path(__file__).parents[2] / "build" / "hls"
+LOW_BITS = 7  # of a gate weight's low half
+_MESSAGE_BYTES = 1024
+
+
+class CsimError(BundleError):
+    """The accelerator stopped, or its streams could not go on: one sentence."""
+
+
+class _Buffers(ctypes.Structure):
+    """Buffers of hls/src/csim.cpp."""
+
+    _fields_ = (
+        ("program", ctypes.c_void_p),
+        ("weights", ctypes.c_void_p),
+        ("image", ctypes.c_void_p),
+        ("output", ctypes.c_void_p),
+        ("program_offset", ctypes.c_uint32),
+        ("program_records", ctypes.c_uint32),
+        ("weight_beats", ctypes.c_uint32),
+        ("image_bytes", ctypes.c_uint32),
+        ("output_bytes", ctypes.c_uint32),
+    )
+
+
+class Registers(ctypes.Structure):
+    """What the accelerator leaves in its register map; cycles are those of the loops as written."""
+
+    _fields_ = (
+        ("config_id", ctypes.c_uint64),
+        ("version", ctypes.c_uint32),
+        ("status", ctypes.c_uint32),
+        ("error", ctypes.c_uint32),
+        ("position", ctypes.c_uint32),
+        ("cycles", ctypes.c_uint32),
+    )
+
+
+_SEEN = ctypes.CFUNCTYPE(
+    None,
+    ctypes.c_void_p,
+    ctypes.c_uint32,
+    ctypes.c_uint32,
+    ctypes.POINTER(ctypes.c_uint8),
+    ctypes.c_uint32,
+    ctypes.POINTER(ctypes.c_int32),
+    ctypes.c_uint32,
+)
+
+
+class _Tap(ctypes.Structure):
+    _fields_ = (("seen", _SEEN), ("user", ctypes.c_void_p))
+
+
+# instruction, its cycles, scratch memory uint8 [bytes], accumulators int32 [rows, 32]; valid during the call
+Watcher = Callable[[int, int, np.ndarray, np.ndarray], None]
+
+
+@dataclass(frozen=True)
+class CsimRun:
+    """One frame: ``raw`` int16 [h*w, C]; cycles of the loops as written, waiting for memory not counted.
+
+    ``instruction_cycles`` and ``tensors`` (by golden's names, without the batch) are there when the run was
+    traced.
+    """
+
+    raw: np.ndarray
+    cycles: int
+    instruction_cycles: tuple[int, ...]
+    tensors: dict[str, np.ndarray]
+
+
+def library_path(config_hash: str) -> Path:
+    """Where ``make -C hls csim`` puts the accelerator of this configuration."""
+    return BUILD / f"libedge_moe_{config_hash}.so"
+
+
+class Csim:
+    """One build of the accelerator."""
+
+    def __init__(self, library: Path) -> None:
+        """BundleError when there is no such library, or it is none of an accelerator."""
+        if not library.is_file():
+            raise BundleError(
+                f"'{library}' is missing: build the C simulation with make -C hls csim ACCELERATOR=..."
+            )
+        try:
+            self._run = ctypes.CDLL(str(library)).edge_moe_csim_run
+        except (OSError, AttributeError) as error:
+            reason = str(error).splitlines()[0]
+            raise BundleError(f"'{library}' is no C simulation of the accelerator: {reason}.") from None
+        self.library = library
+        self._run.restype = ctypes.c_int
+
+    @functools.cached_property
+    def identity(self) -> Registers:
+        """Registers of a run without a program: configuration and version."""
+        empty = np.zeros(0, np.uint8)
+        return self.execute(empty, empty, empty, empty)
+
+    def execute(
+        self,
+        program: np.ndarray,
+        weights: np.ndarray,
+        image: np.ndarray,
+        output: np.ndarray,
+        offset: int = 0,
+        watch: Watcher | None = None,
+    ) -> Registers:
+        """Start the accelerator on uint8 buffers; ``output`` is written in place.
+
+        ``program`` [bytes]: instructions up to the end of the buffer, from the ``offset``-th on. ``weights``
+        [bytes]: the weight image. ``image`` [H, W, 3]. ``output`` [h*w, row bytes]. CsimError when the
+        streams between its parts deadlock, overflow or keep leftovers.
+        """
+        image_bytes = image.nbytes
+        if image_bytes % 16:
+            image = np.concatenate([image.reshape(-1), np.zeros(-image_bytes % 16, np.uint8)])
+        program, weights, image = (np.ascontiguousarray(array) for array in (program, weights, image))
+        buffers = _Buffers(
+            *(array.ctypes.data for array in (program, weights, image, output)),
+            offset,
+            len(program) // RECORD_BYTES - offset,
+            len(weights) // layout.BEAT,
+            image_bytes,
+            output.nbytes,
+        )
+        registers, message = Registers(), ctypes.create_string_buffer(_MESSAGE_BYTES)
+        watching = _Watch(watch) if watch else None
+        tap = ctypes.byref(watching.tap) if watching else None
+        failed = self._run(ctypes.byref(buffers), ctypes.byref(registers), tap, message, _MESSAGE_BYTES)
+        if watching and watching.raised:
+            raise watching.raised[0]
+        if failed:
+            raise CsimError(f"the C simulation could not go on: {message.value.decode(errors='replace')}")
+        return registers
+
+    def check(self, bundle: Bundle) -> None:
+        """BundleError unless the bundle was compiled for this accelerator."""
+        wanted = bundle.manifest.accelerator.hash
+        built, version = f"{self.identity.config_id:016x}", self.identity.version
+        if built != wanted:
+            raise BundleError(
+                f"'{self.library}' is of the accelerator configuration {built}, bundle '{bundle.path}' "
+                f"was compiled for {wanted}: build or compile again."
+            )
+        if version != ISA_VERSION:
+            raise BundleError(
+                f"'{self.library}' executes instructions of version {version}, this program knows "
+                f"{ISA_VERSION}: build it again."
+            )
+
+    def run(self, bundle: Bundle, task: str, image: np.ndarray, trace: bool = False) -> CsimRun:
+        """One frame of a task, uint8 RGB [H, W, 3]. BundleError for another task, image or accelerator,
+        CsimError when the accelerator stops."""
+        self.check(bundle)
+        program = bundle.task(task)
+        if image.dtype != np.uint8 or list(image.shape) != program.entry.image:
+            raise BundleError(
+                f"the image is {image.dtype} {list(image.shape)}: task '{task}' takes uint8 "
+                f"{program.entry.image}."
+            )
+        out = program.entry.output
+        buffer = np.zeros((out.height * out.width, out.row_bytes), np.uint8)
+        tracer = _Tracer(program)
+        registers = self.execute(
+            program_bytes(program), bundle.weights, image, buffer, watch=tracer if trace else None
+        )
+        if registers.status != Status.DONE or registers.error != Error.NONE:
+            raise CsimError(
+                f"task '{task}' of '{bundle.path}' {describe(registers.error, registers.position)}."
+            )
+        raw = buffer.view("<i2")[:, : out.channels].astype(np.int16)
+        return CsimRun(raw, registers.cycles, tuple(tracer.cycles), tracer.tensors)
+
+
+def open_csim(bundle: Bundle, library: Path | None = None) -> Csim:
+    """The C simulation that a bundle was compiled for; BundleError when it is missing or another."""
+    csim = Csim(library or library_path(bundle.manifest.accelerator.hash))
+    csim.check(bundle)
+    return csim
+
+
+def program_bytes(program: TaskProgram) -> np.ndarray:
+    """uint8 [bytes]: the program as it stands in memory."""
+    return np.frombuffer(b"".join(map(encode, program.instructions)), dtype=np.uint8)
+
+
+class _Watch:
+    """A watcher as the library calls it. What it raises is kept until the run is over."""
+
+    def __init__(self, watch: Watcher) -> None:
+        self.watch = watch
+        self.raised: list[Exception] = []
+        self.tap = _Tap(_SEEN(self._seen), None)
+
+    def _seen(
+        self, _: int, index: int, cycles: int, scratch: Any, scratch_bytes: int, sums: Any, sum_rows: int
+    ) -> None:
+        memory = np.ctypeslib.as_array(scratch, (scratch_bytes,))
+        accumulators = np.ctypeslib.as_array(sums, (sum_rows, TILE))
+        try:
+            self.watch(index, cycles, memory, accumulators)
+        except Exception as error:  # it cannot pass through C
+            self.raised.append(error)
+
+
+class _Tracer:
+    """Collects cycles, and the tensors that the manifest names, from the scratch memory."""
+
+    def __init__(self, program: TaskProgram) -> None:
+        self.program = program
+        self.cycles: list[int] = []
+        self.tensors: dict[str, np.ndarray] = {}
+        self._logits: list[np.ndarray] = []
+        self._notes: dict[int, list[Tensor]] = {}
+        for tensor in program.entry.tensors:
+            self._notes.setdefault(tensor.instruction, []).append(tensor)
+
+    def __call__(self, index: int, cycles: int, scratch: np.ndarray, sums: np.ndarray) -> None:
+        self.cycles.append(cycles)
+        instruction = self.program.instructions[index]
+        if instruction.opcode == Opcode.GATE:
+            self._logits.append(gate_logits(instruction, sums))
+        for tensor in self._notes.get(index, ()):
+            if tensor.kind == "logits":
+                self.tensors[tensor.name] = np.concatenate(self._logits)
+                self._logits = []
+            else:
+                self.tensors[tensor.name] = tensor_of(tensor, scratch)
+
+
+def gate_logits(instruction: Instruction, sums: np.ndarray) -> np.ndarray:
+    """int32 [rows, experts] from the accumulators that GATE leaves: high halves, then low ones with bias."""
+    pairs, columns = -(-instruction.rows // layout.PAIR), []
+    for tile in range(layout.gate_tiles(instruction.experts)):
+        start = layout.PAIR * tile * pairs
+        block = sums[start : start + instruction.rows].astype(np.int64)
+        high, low = block[:, : layout.GATE_EXPERTS], block[:, layout.GATE_EXPERTS :]
+        columns.append((high << LOW_BITS) + low)
+    return np.concatenate(columns, axis=1)[:, : instruction.experts].astype(np.int32)
+
+
+def tensor_of(tensor: Tensor, scratch: np.ndarray) -> np.ndarray:
+    """A named intermediate in golden's shape without the batch, from the bytes of the scratch memory."""
+    if tensor.kind in ("expert", "score"):
+        pairs = scratch[tensor.address :][: tensor.rows * layout.ROUTE_BYTES].view("<i2")
+        column = 0 if tensor.kind == "expert" else 1
+        chosen = pairs.reshape(tensor.rows, -1)[:, column : 2 * tensor.channels : 2]
+        return chosen.astype(np.int32 if tensor.kind == "expert" else np.int16)
+    groups = tensor.channels // tensor.group
+    stored = groups * tensor.stored
+    if tensor.kind == "int8":
+        value = pair_rows(scratch[tensor.address :], tensor.rows, stored)
+    else:
+        row = layout.int16_row(stored)
+        value = scratch[tensor.address :][: tensor.rows * row].view("<i2").reshape(tensor.rows, -1)
+    value = value[:, :stored].reshape(tensor.rows, groups, tensor.stored)[..., : tensor.group]
+    return value.reshape(tensor.rows, tensor.channels).copy()
+
+
+def pair_rows(scratch: np.ndarray, rows: int, channels: int) -> np.ndarray:
+    """int8 [rows, padded channels] of rows stored by pairs: 32 channels of one, then of the other."""
+    pairs, count = -(-rows // layout.PAIR), tiles(channels)
+    words = scratch[: pairs * count * layout.PAIR * TILE].view(np.int8)
+    grid = words.reshape(pairs, count, layout.PAIR, TILE).swapaxes(1, 2)
+    return grid.reshape(layout.PAIR * pairs, count * TILE)[:rows]

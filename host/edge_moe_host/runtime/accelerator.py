@@ -1,0 +1,317 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One interface to everything that runs a bundle: integer reference, ONNX, C simulation, board, float model.
+
+::
+
+    with Accelerator.open("csim", "bundle/") as acc:
+        result = acc.run("photo.jpg", "depth")
+        for result in acc.stream("clip.mp4", "semseg"):
+            ...
+
+A backend is a subclass that implements the hooks at the end of :class:`Accelerator`. Its package announces
+it as an entry point of the group ``edge_moe_host.backends``: its name, and the class.
+"""
+
+import importlib
+import inspect
+import threading
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edge_moe_host.contract.bundle import Bundle, TaskProgram, load_bundle
+from edge_moe_host.errors import BackendError, ClosedError, DeviceError, TaskError
+from edge_moe_host.runtime.images import as_image, resize_image
+from edge_moe_host.runtime.result import Raw, Result, make_result
+from edge_moe_host.runtime.stream import Policy, run_stream
+
+GROUP = "edge_moe_host.backends"
+BUILTIN = {
+    "golden": "edge_moe_host.backends.golden:GoldenAccelerator",
+    "csim": "edge_moe_host.backends.csim:CsimAccelerator",
+    "onnx": "edge_moe_host.backends.onnx:OnnxAccelerator",
+    "pynq": "edge_moe_host.backends.pynq:PynqAccelerator",
+}
+
+
+@dataclass
+class TaskCounters:
+    """Of all frames of a task that finished. ``cycles`` stays 0 where the device counts none;
+    ``milliseconds`` are the device's own; bytes are what image and result took."""
+
+    frames: int = 0
+    cycles: int = 0
+    milliseconds: float = 0.0
+    image_bytes: int = 0
+    output_bytes: int = 0
+
+
+@dataclass(eq=False)
+class _Flight:
+    """A frame between submission and collection."""
+
+    task: str
+    token: Any
+    raw: Raw | None = None
+    error: Exception | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Launch:
+    """A frame that was submitted, and the picture that it was made of."""
+
+    name: str
+    picture: np.ndarray  # as given, uint8 [h, w, 3]
+    flight: _Flight = field(repr=False)
+
+
+class Accelerator(ABC):
+    """A bundle opened on a backend. Use :meth:`open`; usable from several threads, one frame at a time."""
+
+    slots: int = 1  # frames that the backend lets be submitted and not yet collected
+    bundle: Bundle
+
+    # Opening and closing
+
+    @staticmethod
+    def open(backend: str, bundle: str | Path | Bundle, **options: Any) -> "Accelerator":
+        """Open a bundle on a backend; ``options`` are the backend's own.
+
+        BackendError for an unknown backend, one that lacks what it needs here, or an unknown option;
+        BundleError for a bundle that cannot be used; DeviceError where the device fails.
+        """
+        cls = backend_class(backend)
+        known = inspect.signature(cls._open).parameters
+        for option in options:
+            if option not in known or option == "self":
+                takes = ", ".join(name for name in known if name != "self") or "none"
+                raise BackendError(f"backend '{backend}' has no option '{option}': it takes {takes}.")
+        accelerator = cls()
+        accelerator.bundle = bundle if isinstance(bundle, Bundle) else load_bundle(Path(bundle))
+        accelerator._prepare()
+        try:
+            accelerator._open(**options)
+        except BaseException:
+            accelerator._close()
+            raise
+        return accelerator
+
+    def _prepare(self) -> None:
+        self._lock = threading.RLock()
+        self._flights: deque[_Flight] = deque()
+        self._counters = {task: TaskCounters() for task in self.bundle.tasks}
+        self._current = next(iter(self.bundle.tasks))
+        self._closed = False
+
+    def close(self) -> None:
+        """Give the device back; a second time does nothing."""
+        with self._lock:
+            if not self._closed:
+                self._closed = True
+                self._lose_flights(ClosedError("the accelerator was closed with the frame on its way."))
+                self._close()
+
+    def __enter__(self) -> "Accelerator":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # Running
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Tasks of the bundle, in its order."""
+        return tuple(self.bundle.tasks)
+
+    @property
+    def task(self) -> str:
+        """The task of :meth:`run` when none is named: the bundle's first, or the last switched to."""
+        return self._current
+
+    def switch(self, task: str) -> None:
+        """Make ``task`` the current one. TaskError for a task that the bundle does not have."""
+        self._current = self._program(task).name
+
+    def run(self, image: np.ndarray | str | Path, task: str | None = None) -> Result:
+        """One picture, uint8 RGB [h, w, 3] of any size or a file, through one task; results at its size.
+
+        ImageError, TaskError, ClosedError or DeviceError say what went wrong; the next call works.
+        """
+        picture, name = as_image(image), task or self._current
+        return self.land(self.launch("", picture, resize_image(picture, self.image_size(name)), name))
+
+    def image_size(self, task: str) -> tuple[int, int]:
+        """(height, width) that pictures are brought to for a task. TaskError for one that there is not."""
+        height, width, _ = self._program(task).entry.image
+        return height, width
+
+    def run_tasks(
+        self, image: np.ndarray | str | Path, tasks: Sequence[str] | None = None
+    ) -> dict[str, Result]:
+        """Task -> result of :meth:`run` of the same picture, by default for all tasks of the bundle."""
+        picture = as_image(image)
+        names = [self._program(task).name for task in (self.tasks if tasks is None else tasks)]
+        return {task: self.run(picture, task) for task in names}
+
+    def stream(
+        self,
+        source: Any,
+        task: str | Sequence[str] | None = None,
+        *,
+        queue: int | None = None,
+        policy: Policy | None = None,
+    ) -> Iterator[Result]:
+        """Results of every frame of ``source``, read and prepared while the device works.
+
+        ``source``: what :func:`edge_moe_host.runtime.images.frames` takes. ``task``: one, or several that
+        take turns frame by frame. ``policy``: ``block`` loses no frame, ``latest`` drops the oldest waiting
+        one; by default ``latest`` for cameras alone. At most ``queue`` frames wait on either side of the
+        device (2, or 1 with ``latest``).
+        Closing the iterator, Ctrl-C, and errors of source or device leave the accelerator usable.
+        """
+        names = [task or self._current] if task is None or isinstance(task, str) else list(task)
+        for name in names:
+            self._program(name)
+        if not names:
+            raise TaskError("a stream needs at least one task.")
+        self._check_open()
+        return run_stream(self, source, names, queue, policy)
+
+    def counters(self) -> dict[str, TaskCounters]:
+        """Totals of each task since the accelerator was opened."""
+        with self._lock:
+            return {task: TaskCounters(**vars(counters)) for task, counters in self._counters.items()}
+
+    # What run and stream are made of
+
+    def launch(self, name: str, picture: np.ndarray, image: np.ndarray, task: str) -> Launch:
+        """Submit ``image``, uint8 [H, W, 3], which is ``picture`` at the task's size; waits for a slot.
+
+        ClosedError, or DeviceError where the device refuses the frame.
+        """
+        with self._lock:
+            self._check_open()
+            while len(self._flights) >= self.slots:
+                self._land_oldest()
+            try:
+                token = self._submit(task, image)
+            except BaseException as error:
+                self._fail(error)
+                raise
+            self._flights.append(flight := _Flight(task, token))
+        return Launch(name, picture, flight)
+
+    def land(self, launch: Launch) -> Result:
+        """Wait for a frame and interpret its result; raises what the device raised."""
+        flight = launch.flight
+        with self._lock:
+            while flight.raw is None and flight.error is None:
+                self._land_oldest()
+        if flight.error is not None:
+            raise flight.error
+        assert flight.raw is not None
+        return make_result(self._program(flight.task), flight.raw, launch.picture, launch.name)
+
+    def _land_oldest(self) -> None:
+        flight = self._flights[0]
+        try:
+            raw = self._collect(flight.token)
+        except BaseException as error:
+            self._fail(error)
+            if not isinstance(error, Exception):
+                raise
+        else:
+            self._flights.popleft().raw = raw
+            self._count(flight.task, raw)
+
+    def _fail(self, error: BaseException) -> None:
+        """Every frame on its way is lost with ``error``; the device is made ready for the next one."""
+        if not isinstance(error, Exception):  # an interrupt is for the thread that it came to
+            error = DeviceError("the frame was lost, as the one before it was interrupted.")
+        self._lose_flights(error)
+        self._reset()
+
+    def _lose_flights(self, error: Exception) -> None:
+        while self._flights:
+            self._flights.popleft().error = error
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ClosedError("the accelerator is closed: open it again.")
+
+    def _count(self, task: str, raw: Raw) -> None:
+        counters, entry = self._counters[task], self.bundle.task(task).entry
+        height, width, channels = entry.image
+        counters.frames += 1
+        counters.cycles += raw.cycles or 0
+        counters.milliseconds += 1e3 * raw.seconds
+        counters.image_bytes += height * width * channels
+        counters.output_bytes += raw.values.nbytes
+
+    def _program(self, task: str) -> TaskProgram:
+        if task not in self.bundle.tasks:
+            raise TaskError(f"task '{task}' is not in '{self.bundle.path}': it has {', '.join(self.tasks)}.")
+        return self.bundle.tasks[task]
+
+    # Hooks of a backend, called under the lock, never after _close
+
+    @abstractmethod
+    def _open(self, *args: Any, **options: Any) -> None:
+        """Acquire what running ``self.bundle`` needs. The parameters of a backend's own method, all with
+        defaults, are the options that :meth:`open` takes. When it raises, ``_close`` is called.
+        """
+
+    @abstractmethod
+    def _run_raw(self, task: str, image: np.ndarray) -> Raw:
+        """One frame: ``image`` uint8 [H, W, 3], contiguous, of the task's size, may be read until it is back.
+
+        ``Raw.values`` must be an array of its own, which no later frame changes.
+        """
+
+    def _submit(self, task: str, image: np.ndarray) -> Any:
+        """Start a frame, or put it in line; what comes back names it to :meth:`_collect`.
+
+        At most ``slots`` frames are between the two, and they are collected in the order of submission.
+        """
+        return self._run_raw(task, image)
+
+    def _collect(self, token: Any) -> Raw:
+        """Wait, within bounds, for the oldest frame that was submitted."""
+        raw: Raw = token
+        return raw
+
+    def _reset(self) -> None:  # noqa: B027 - most backends have nothing to forget
+        """Called after an exception came out of ``_submit`` or ``_collect``, KeyboardInterrupt included:
+        forget every frame in flight and be ready for the next one."""
+
+    def _close(self) -> None:  # noqa: B027 - many backends hold nothing
+        """Release everything. Must tolerate an ``_open`` that stopped half-way and frames in flight."""
+
+
+def backend_names() -> tuple[str, ...]:
+    """Backends that are known here, whether or not what they need is installed."""
+    return tuple(sorted({*BUILTIN, *(point.name for point in entry_points(group=GROUP))}))
+
+
+def backend_class(name: str) -> type[Accelerator]:
+    """The class of a backend; BackendError names those that are known, or what is missing."""
+    try:
+        if name in BUILTIN:
+            module, _, attribute = BUILTIN[name].partition(":")
+            found = getattr(importlib.import_module(module), attribute)
+        else:
+            points = [point for point in entry_points(group=GROUP) if point.name == name]
+            if not points:
+                raise BackendError(f"unknown backend '{name}': known here are {', '.join(backend_names())}.")
+            found = points[0].load()
+    except ImportError as error:
+        raise BackendError(f"backend '{name}' cannot be loaded: {error}.") from None
+    cls: type[Accelerator] = found
+    return cls

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Raw results of a backend in a file, so that backends of different environments can be compared.
+
+    python -m edge_moe_host.runtime.record BACKEND BUNDLE IMAGES.npz OUT.npz [KEY=VALUE ...]
+
+IMAGES.npz holds ``images``, uint8 [n, H, W, 3]; every one goes through every task of the bundle. With
+``EDGE_MOE_DEVICE=board/zcu104/simulated.py`` the backend ``pynq`` runs on the simulated board.
+"""
+
+import argparse
+import sys
+import zipfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from edge_moe_host.errors import BackendError, EdgeMoEError, ImageError
+from edge_moe_host.files import replacing
+from edge_moe_host.runtime.accelerator import Accelerator
+
+UNCOUNTED = -1  # cycles of a frame where the device counts none
+
+
+@dataclass(frozen=True, eq=False)
+class Record:
+    """Of each task: ``raw`` [n, h*w, C] as the device gave it, its ``cycles`` int64 [n] and ``seconds``
+    float64 [n]."""
+
+    raw: dict[str, np.ndarray]
+    cycles: dict[str, np.ndarray]
+    seconds: dict[str, np.ndarray]
+
+
+def record(
+    accelerator: Accelerator, images: np.ndarray, seen: Callable[[str], None] = lambda _: None
+) -> Record:
+    """Run uint8 images [n, H, W, 3] through every task; ``seen`` is called with the task after each frame."""
+    result = Record({}, {}, {})
+    for task in accelerator.tasks:
+        raw, cycles, seconds = [], [], []
+        for image in images:
+            done = accelerator.run(image, task)
+            raw.append(done.raw)
+            cycles.append(UNCOUNTED if done.cycles is None else done.cycles)
+            seconds.append(done.seconds)
+            seen(task)
+        result.raw[task] = np.stack(raw)
+        result.cycles[task] = np.array(cycles, np.int64)
+        result.seconds[task] = np.array(seconds, np.float64)
+    return result
+
+
+def save_record(done: Record, path: Path) -> None:
+    """Write a record; the file appears whole or not at all."""
+    arrays: dict[str, np.ndarray] = {}
+    for name, by_task in vars(done).items():
+        arrays |= {f"{name}.{task}": values for task, values in by_task.items()}
+    with replacing(path) as temporary:
+        np.savez(temporary, **arrays)  # type: ignore[arg-type]
+
+
+def load_record(path: Path) -> Record:
+    """Read what :func:`save_record` wrote; EdgeMoEError for anything else."""
+    result = Record({}, {}, {})
+    try:
+        with np.load(path) as arrays:
+            for key in arrays.files:
+                name, _, task = key.partition(".")
+                getattr(result, name)[task] = arrays[key]
+    except OSError as error:
+        raise EdgeMoEError(f"cannot read '{path}': {error.strerror or error}.") from None
+    except (ValueError, EOFError, AttributeError, TypeError, zipfile.BadZipFile):
+        raise EdgeMoEError(f"'{path}' holds no results of a backend: make it again.") from None
+    if not result.raw or not set(result.raw) == set(result.cycles) == set(result.seconds):
+        raise EdgeMoEError(f"'{path}' holds no results of a backend: make it again.")
+    return result
+
+
+def load_images(path: Path) -> np.ndarray:
+    """The array ``images`` of an NPZ file; ImageError for anything else."""
+    try:
+        with np.load(path) as arrays:
+            images: np.ndarray = arrays["images"]
+    except OSError as error:
+        raise ImageError(f"cannot read '{path}': {error.strerror or error}.") from None
+    except (ValueError, EOFError, KeyError, TypeError, zipfile.BadZipFile):
+        raise ImageError(f"'{path}' has no array 'images': give an NPZ file that has.") from None
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3 or not len(images):
+        raise ImageError(f"images of '{path}' are {images.dtype} {list(images.shape)}: uint8 [n, H, W, 3].")
+    return images
+
+
+def _option(text: str) -> tuple[str, str | int]:
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise BackendError(f"option '{text}' has no value: write KEY=VALUE.")
+    return key, int(value) if value.isdecimal() else value
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command at the top of this file."""
+    parser = argparse.ArgumentParser(
+        prog="python -m edge_moe_host.runtime.record", description="Record raw results."
+    )
+    parser.add_argument("backend")
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("images", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("options", nargs="*", metavar="KEY=VALUE", help="of the backend")
+    args = parser.parse_args(argv)
+    try:
+        images = load_images(args.images)
+        with Accelerator.open(args.backend, args.bundle, **dict(map(_option, args.options))) as accelerator:
+            save_record(record(accelerator, images, lambda task: print(task, flush=True)), args.out)
+    except EdgeMoEError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,27 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``edge-moe ablate``."""
+
+import argparse
+from pathlib import Path
+
+from edge_moe.commands.options import DATA_HELP, add_preset
+
+NAME = "ablate"
+HELP = "Routing modes against single-task and dense models, over seeds."
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """What the command takes."""
+    add_preset(parser)
+    parser.add_argument("--data", default="scenes", help=DATA_HELP)
+    parser.add_argument("--out", type=Path, default=Path("runs/ablation"))
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--jobs", type=int, default=2, help="runs at a time, one thread each")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Run the command and print its result."""
+    from edge_moe.bench.ablation import run_ablation
+    from edge_moe.config import load_preset
+
+    print(run_ablation(load_preset(args.preset, args.set), args.data, args.out, args.seeds, args.jobs))

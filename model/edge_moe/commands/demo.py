@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``edge-moe demo``."""
+
+import argparse
+from pathlib import Path
+
+from edge_moe.commands.options import checkpoint_path
+
+NAME = "demo"
+HELP = "Train, quantise, compile, run every backend, and report; goes on if stopped."
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """What the command takes."""
+    parser.add_argument(
+        "checkpoint",
+        nargs="?",
+        type=checkpoint_path,
+        help="of a trained model, or 'pretrained' (default: train mini)",
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path("demo"), help="folder for report and all it is made of"
+    )
+    parser.add_argument("--count", type=int, default=6, help="validation pictures that every backend runs")
+    parser.add_argument(
+        "--board-python", type=Path, default=Path(".venv-board/bin/python"),
+        help="Python of the environment with pynq, for the simulated board",
+    )  # fmt: skip
+
+
+def run(args: argparse.Namespace) -> None:
+    """Run the command and print its result."""
+    from edge_moe.demo.demo import DemoOptions, run_demo
+
+    print(run_demo(args.out, DemoOptions(args.checkpoint, args.count, args.board_python)))

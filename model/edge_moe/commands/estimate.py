@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``edge-moe estimate``."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from edge_moe.commands.options import add_bundle
+from edge_moe.estimate.cycles import Estimate, estimate_images, estimate_table, estimate_task
+from edge_moe_host.contract.bundle import Bundle, load_bundle
+from edge_moe_host.runtime.images import read_pictures
+
+NAME = "estimate"
+HELP = "Modelled cycles, memory traffic and roofline of a bundle."
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """What the command takes."""
+    add_bundle(parser)
+    parser.add_argument(
+        "--images", nargs="+", type=Path, default=[], help="use the experts as these pictures do"
+    )
+    parser.add_argument("--plot", type=Path, help="write a plot to this SVG or PNG file")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Run the command and print its result."""
+    print(estimate_bundle(args.bundle, args.task, args.images, args.plot))
+
+
+def estimate_bundle(
+    bundle: Path, task: str | None = None, images: Sequence[Path] = (), plot: Path | None = None
+) -> str:
+    """Modelled cycles and traffic of each task: experts evenly used, or as the given pictures use them."""
+    opened = load_bundle(bundle)
+    texts, drawn = [], []
+    for name in [task] if task else list(opened.tasks):
+        if images:
+            estimates = estimate_images(opened, name, read_pictures(images, _size(opened, name)))
+            shown = sorted(estimates, key=lambda estimate: estimate.cycles)[len(estimates) // 2]
+            texts.append(estimate_table(shown) + "\n" + _spread(estimates))
+        else:
+            shown = estimate_task(opened, name)
+            texts.append(estimate_table(shown) + "\nexperts evenly used")
+        drawn.append(shown)
+    if plot is not None:
+        from edge_moe.estimate.roofline import plot_estimates
+
+        plot_estimates(drawn, plot)
+        texts.append(str(plot))
+    return "\n\n".join(texts)
+
+
+def _size(bundle: Bundle, task: str) -> tuple[int, int]:
+    height, width, _ = bundle.task(task).entry.image
+    return height, width
+
+
+def _spread(estimates: Sequence[Estimate]) -> str:
+    cycles = [estimate.cycles for estimate in estimates]
+    return (
+        f"experts as measured on {len(cycles)} pictures: {min(cycles):,.0f} to {max(cycles):,.0f} cycles, "
+        f"mean {sum(cycles) / len(cycles):,.0f}; the table shows the median picture"
+    )

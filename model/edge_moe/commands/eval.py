@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``edge-moe eval``."""
+
+import argparse
+from pathlib import Path
+
+from edge_moe.commands.options import DATA_HELP, add_checkpoint
+
+NAME = "eval"
+HELP = "Metrics of a checkpoint at the labels' own resolution."
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """What the command takes."""
+    add_checkpoint(parser)
+    parser.add_argument("--data", help=f"{DATA_HELP} (default: what it was trained on)")
+    parser.add_argument("--json", type=Path, help="write the metrics to this file")
+    parser.add_argument("--usage", type=Path, help="write a heat map of expert usage to this PNG")
+    parser.add_argument("--baseline", type=Path, help="JSON of single-task models, to report Delta_m against")
+    parser.add_argument("--limit", type=int, help="evaluate the first so many images only")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Run the command and print its result."""
+    from edge_moe.eval.run import evaluate_checkpoint
+
+    print(
+        evaluate_checkpoint(
+            args.checkpoint,
+            args.data,
+            tasks=args.tasks,
+            json_out=args.json,
+            usage_out=args.usage,
+            baseline=args.baseline,
+            limit=args.limit,
+            device=args.device,
+        )
+    )

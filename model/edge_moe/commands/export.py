@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``edge-moe export``."""
+
+import argparse
+from pathlib import Path
+
+from edge_moe.commands.options import add_quantisation, checkpoint_path, name_list, quantisation
+
+NAME = "export"
+HELP = "path.onnx (integer-exact) and path.qdq.onnx of each task."
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """What the command takes."""
+    parser.add_argument(
+        "source", type=checkpoint_path, help="checkpoint, 'pretrained', or *.int.npz of quantise"
+    )
+    parser.add_argument(
+        "--task", type=name_list, dest="tasks", help="comma-separated; default: all of the model"
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path("export"), help="folder; a task's files go to OUT/TASK"
+    )
+    parser.add_argument("--verify-images", type=int, default=10, help="held-out images to compare on")
+    add_quantisation(parser)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Run the command and print its result."""
+    from edge_moe.export.source import export_source
+    from edge_moe.quant.storage import is_network
+
+    options = quantisation(args, args.source if is_network(args.source) else None)
+    print(export_source(args.source, args.tasks, args.out, args.data, options, args.verify_images))

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Options that several subcommands share, and how their texts are read."""
+
+import argparse
+from pathlib import Path
+
+from edge_moe.packaged import PRETRAINED, pretrained_checkpoint
+from edge_moe.quant.options import QuantOptions
+from edge_moe_host.errors import EdgeMoEError
+
+DATA_HELP = "scenes, cityscapes:DIR, nyud:DIR or pascal:DIR"
+
+
+def checkpoint_path(text: str) -> Path:
+    """A path, or the packaged weights by the name ``pretrained``."""
+    return pretrained_checkpoint() if text == PRETRAINED else Path(text)
+
+
+def name_list(text: str) -> list[str]:
+    """The parts of a comma-separated list."""
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def add_preset(parser: argparse.ArgumentParser) -> None:
+    """A preset and changes to it."""
+    parser.add_argument("preset", help="preset name, NAME_dense for its dense twin, or a .toml file")
+    add_overrides(parser)
+
+
+def add_overrides(parser: argparse.ArgumentParser) -> None:
+    """Changes to a preset."""
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="change a value of the preset, such as train.lr=1e-3 (may be repeated)",
+    )
+
+
+def add_checkpoint(parser: argparse.ArgumentParser) -> None:
+    """A checkpoint, its tasks, and the device that runs it."""
+    parser.add_argument(
+        "checkpoint", type=checkpoint_path, help="file, or 'pretrained' for the packaged tiny model"
+    )
+    parser.add_argument("--tasks", type=name_list, help="comma-separated; default: all tasks of the model")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
+
+
+def add_bundle(parser: argparse.ArgumentParser) -> None:
+    """A bundle and one of its tasks."""
+    parser.add_argument("bundle", type=Path, help="folder that compile wrote")
+    parser.add_argument("--task", help="one task; default: all of the bundle")
+
+
+def add_accelerator(parser: argparse.ArgumentParser) -> None:
+    """An accelerator."""
+    parser.add_argument("--accelerator", default="zcu104", help="preset name, or a .toml file")
+
+
+def add_quantisation(parser: argparse.ArgumentParser) -> None:
+    """How a checkpoint is quantised; :func:`quantisation` reads it."""
+    parser.add_argument("--data", help=f"calibration: {DATA_HELP} (default: what it was trained on)")
+    parser.add_argument("--observer", choices=("minmax", "percentile", "mse"), help="of activation ranges")
+    parser.add_argument("--percentile", type=float, help="for that observer, such as 99.99")
+    parser.add_argument("--images", type=int, help="training images that calibrate")
+    parser.add_argument("--rounding", choices=("nearest", "gptq"), help="of weights")
+    parser.add_argument("--no-bias-correction", action="store_false", dest="bias_correction", default=None)
+    parser.add_argument("--expert-bits", type=int, metavar="BITS", help="of every expert's weights, 2 to 8")
+    parser.add_argument("--average-expert-bits", type=float, metavar="BITS", help="a width for each expert")
+    parser.add_argument(
+        "--drop-unused-experts", action="store_true", default=None,
+        help="leave out of a task's path what it never used in calibration",
+    )  # fmt: skip
+
+
+def quantisation(args: argparse.Namespace, quantised: Path | None = None) -> QuantOptions:
+    """The options of :func:`add_quantisation`; a file that is ``quantised`` already takes none."""
+    fields = ("observer", "percentile", "images", "rounding", "bias_correction", "expert_bits",
+              "average_expert_bits", "drop_unused_experts")  # fmt: skip
+    given = {name: getattr(args, name) for name in fields if getattr(args, name) is not None}
+    if given and quantised is not None:
+        option = next(iter(given)).replace("_", "-")
+        raise EdgeMoEError(f"'{quantised}' is quantised already: --{option} belongs to quantise.")
+    return QuantOptions(**given)
+
+
+def key_value(text: str) -> tuple[str, str | int]:
+    """KEY=VALUE; whole numbers become integers."""
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise EdgeMoEError(f"option '{text}' has no value: write KEY=VALUE.")
+    return key.strip(), int(value) if value.isdecimal() else value

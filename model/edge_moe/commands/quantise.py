@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``edge-moe quantise``."""
+
+import argparse
+from pathlib import Path
+
+from edge_moe.commands.options import add_quantisation, checkpoint_path, quantisation
+
+NAME = "quantise"
+HELP = "Integer network of a checkpoint, by post-training quantisation."
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """What the command takes."""
+    parser.add_argument(
+        "checkpoint", type=checkpoint_path, help="file, or 'pretrained' for the packaged tiny model"
+    )
+    parser.add_argument("--out", type=Path, required=True, help="file to write, *.int.npz")
+    add_quantisation(parser)
+    parser.add_argument("--evaluate", action="store_true", help="measure float and integer form")
+    parser.add_argument("--limit", type=int, help="evaluate the first so many images only")
+    parser.add_argument("--report", action="store_true", help="signal-to-noise ratio of every intermediate")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Run the command and print its result."""
+    from edge_moe.quant.quantise import quantise_checkpoint
+
+    print(
+        quantise_checkpoint(
+            args.checkpoint,
+            args.out,
+            data=args.data,
+            options=quantisation(args),
+            evaluate=args.evaluate,
+            report=args.report,
+            limit=args.limit,
+        )
+    )

@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``edge-moe resources``."""
+
+import argparse
+from pathlib import Path
+
+from edge_moe.commands.options import add_accelerator
+
+NAME = "resources"
+HELP = "DSP, block RAM and UltraRAM that an accelerator is expected to take."
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """What the command takes."""
+    add_accelerator(parser)
+    parser.add_argument("--json", type=Path, help="write the totals to this file")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Run the command and print its result."""
+    from edge_moe.accelerator import load_accelerator
+    from edge_moe.estimate.inventory import inventory
+    from edge_moe.estimate.resources import require_fit, table, write_totals
+
+    listed = inventory(load_accelerator(args.accelerator))
+    print(table(listed, args.accelerator))
+    if args.json:
+        write_totals(listed, args.json)
+    require_fit(listed, args.accelerator)

@@ -1,0 +1,23 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``edge-moe slim``."""
+
+import argparse
+from pathlib import Path
+
+NAME = "slim"
+HELP = "Keep a checkpoint's weights only, in half precision."
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """What the command takes."""
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--full", action="store_true", help="keep float32")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Run the command and print its result."""
+    from edge_moe.train.checkpoint import slim
+
+    slim(args.checkpoint, args.out, half=not args.full)
+    print(f"{args.out}: {args.out.stat().st_size / 1e6:.1f} MB")

@@ -1,0 +1,250 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The main graph of a path.onnx as checked nodes: the compiler's only input. SPEC.md, section 6."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import AttributeProto, helper, numpy_helper
+
+from edge_moe.config import ModelConfig
+from edge_moe.export.graph import DOMAIN
+from edge_moe.export.path import path_metadata, read_path_model
+from edge_moe.tasks import TASKS
+from edge_moe_host.config import from_dict
+from edge_moe_host.errors import EdgeMoEError
+
+
+@dataclass(frozen=True)
+class Input:
+    """An input of a node: a tensor that flows, or a constant of so many dimensions."""
+
+    name: str
+    dtype: str
+    rank: int | None = None  # None: not a constant
+
+
+@dataclass(frozen=True)
+class NodeSpec:
+    """What a node of one op must look like."""
+
+    inputs: tuple[Input, ...]
+    outputs: tuple[str, ...]  # dtypes
+    integers: tuple[str, ...] = ()  # attributes
+    lists: tuple[str, ...] = ()  # attributes that are lists of integers
+
+
+def _linear(prefix: str = "", stack: int = 0) -> tuple[Input, ...]:
+    """Constants of a linear; ``stack`` leading axes."""
+    return (
+        Input(f"{prefix}weight", "int8", 2 + stack),
+        Input(f"{prefix}bias", "int32", 1 + stack),
+        Input(f"{prefix}multiplier", "int16", 1 + stack),
+    )
+
+
+_X = Input("x", "int8")
+_EXPERT_LAYERS = tuple(
+    item for part in ("fc1", "fc2") for item in (*_linear(f"{part}.", 1), Input(f"{part}.shift", "int64", 1))
+)
+_EXPERT_GELU = tuple(Input(name, "int64", 1) for name in ("gelu_multiplier", "gelu_shift", "zero_point"))
+
+NODES: dict[str, NodeSpec] = {
+    "PatchEmbedding": NodeSpec(
+        (Input("image", "uint8"), *_linear(), Input("position", "int16", 2)),
+        ("int16",),
+        ("shift", "patch_size"),
+    ),
+    "LayerNorm": NodeSpec(
+        (Input("x", "int16"), Input("gamma", "int16", 1), Input("beta", "int32", 1)),
+        ("int8",),
+        ("shift", "epsilon", "skip"),
+    ),
+    "Linear": NodeSpec((_X, *_linear()), ("int8",), ("shift",)),
+    "LinearInt16": NodeSpec((_X, *_linear()), ("int16",), ("shift",)),
+    "LinearResidual": NodeSpec((_X, *_linear(), Input("residual", "int16")), ("int16",), ("shift",)),
+    "LinearGelu": NodeSpec(
+        (_X, *_linear()), ("int8",), ("shift", "gelu_multiplier", "gelu_shift", "zero_point")
+    ),
+    "Attention": NodeSpec(
+        (Input("qkv", "int8"), Input("logit_multiplier", "int16", 1), Input("out_multiplier", "int16", 1)),
+        ("int8",),
+        ("heads", "logit_shift", "out_shift"),
+    ),
+    "GateLogits": NodeSpec((_X, Input("weight", "int16", 2), Input("bias", "int32", 1)), ("int32",)),
+    "Route": NodeSpec((Input("logits", "int32"),), ("int32", "int16"), ("multiplier", "shift", "top_k")),
+    "Experts": NodeSpec(
+        (_X, Input("expert", "int32"), Input("score", "int16"), Input("residual", "int16"),
+         *_EXPERT_LAYERS, *_EXPERT_GELU),
+        ("int16",),
+        lists=("bits1", "bits2"),
+    ),
+    "Conv3x3": NodeSpec(
+        (_X, Input("weight", "int8", 4), *_linear()[1:]), ("int8",), ("shift", "height", "width", "pad")
+    ),
+    "Upsample2x": NodeSpec((_X,), ("int8",), ("height", "width")),
+    "ClassMap": NodeSpec((Input("raw", "int16"),), ("uint8",), ("height", "width", "factor")),
+    "PixelValues": NodeSpec((Input("raw", "int16"),), ("int32",), ("height", "width", "factor")),
+}  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Node:
+    """A node that has everything its op needs, and nothing else."""
+
+    op: str
+    name: str
+    tensors: dict[str, str]  # input -> tensor that flows into it
+    constants: dict[str, np.ndarray]
+    attributes: dict[str, Any]
+    outputs: tuple[str, ...]
+
+    def require(self, condition: bool, rule: str) -> None:
+        """EdgeMoEError naming this node unless ``condition`` holds."""
+        if not condition:
+            raise EdgeMoEError(f"node '{self.name}' ({self.op}) cannot be compiled: {rule}.")
+
+
+@dataclass(frozen=True, eq=False)
+class PathGraph:
+    """One task's graph. ``consumers``: tensor -> the nodes that read it, in order."""
+
+    source: str
+    task: str
+    config: ModelConfig
+    metadata: dict[str, Any]
+    nodes: tuple[Node, ...]
+    consumers: dict[str, tuple[Node, ...]]
+
+
+def read_path(path: Path) -> PathGraph:
+    """Read and check a path.onnx; EdgeMoEError names what is not supported and what is."""
+    try:
+        return parse_path(read_path_model(Path(path)), f"'{path}'")
+    except UnicodeDecodeError:  # protobuf decodes names when they are asked for
+        raise _no_text(f"'{path}'") from None
+
+
+def _no_text(source: str) -> EdgeMoEError:
+    return EdgeMoEError(f"{source} is damaged, a name in it is no text: export the model again.")
+
+
+def parse_path(model: onnx.ModelProto, source: str) -> PathGraph:
+    """The checked graph of a model in memory; ``source`` names it in errors."""
+    metadata = path_metadata(model, source)
+    config: ModelConfig = from_dict(ModelConfig, metadata["config"], "model")
+    task = metadata["task"]
+    if config.hash() != metadata["config_hash"]:
+        raise EdgeMoEError(f"the configuration in {source} does not match its hash: export the model again.")
+    if task not in TASKS or task not in config.tasks:
+        raise EdgeMoEError(f"{source} is for the task {task!r}, which its configuration does not have.")
+    scale = metadata["output_scale"]
+    if not isinstance(scale, float) or not 0 < scale < float("inf"):
+        raise EdgeMoEError(f"output_scale = {scale!r} of {source} is not allowed: it must be positive.")
+    _check_metadata(metadata, source)
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    known = {value.name: "uint8" for value in model.graph.input if value.name not in constants}
+    nodes = []
+    for proto in model.graph.node:
+        node, dtypes = _node(proto, constants, known, source)
+        for name, dtype in zip(node.outputs, dtypes, strict=True):
+            node.require(name not in known, f"the tensor '{name}' is made twice")
+            known[name] = dtype
+        nodes.append(node)
+    return PathGraph(source, task, config, metadata, tuple(nodes), _consumers(nodes))
+
+
+def _check_metadata(metadata: dict[str, Any], source: str) -> None:
+    """What goes into the bundle's manifest as it is has the form that it must have there."""
+    classes = metadata.get("classes", [])
+    scales, ids = metadata.get("scales", {}), metadata.get("expert_ids", {})
+    named = isinstance(classes, list) and all(
+        isinstance(entry, list) and [type(part) for part in entry] == [str, list] and _bytes(entry[1], 3)
+        for entry in classes
+    )
+    numbers = isinstance(scales, dict) and all(
+        isinstance(value, int | float) and math.isfinite(value) for value in scales.values()
+    )
+    indices = isinstance(ids, dict) and all(
+        isinstance(value, list) and all(isinstance(index, int) and index >= 0 for index in value)
+        for value in ids.values()
+    )
+    for key, right in (("classes", named), ("scales", numbers), ("expert_ids", indices)):
+        if not right:
+            raise EdgeMoEError(f"'{key}' in the metadata of {source} is damaged: export the model again.")
+
+
+def _bytes(values: list[Any], count: int) -> bool:
+    return len(values) == count and all(isinstance(value, int) and 0 <= value < 256 for value in values)
+
+
+def _consumers(nodes: Sequence[Node]) -> dict[str, tuple[Node, ...]]:
+    result: dict[str, tuple[Node, ...]] = {}
+    for node in nodes:
+        for name in node.tensors.values():
+            result[name] = (*result.get(name, ()), node)
+    return result
+
+
+def _node(
+    proto: onnx.NodeProto, constants: dict[str, onnx.TensorProto], known: dict[str, str], source: str
+) -> tuple[Node, tuple[str, ...]]:
+    """A checked node, and the dtypes of its outputs."""
+    names = [proto.name, proto.domain, proto.op_type, *proto.input, *proto.output]
+    if not all(isinstance(name, str) for name in names):  # protobuf gives bytes that are no text as they are
+        raise _no_text(source)
+    if proto.domain != DOMAIN or proto.op_type not in NODES:
+        title = f"{proto.domain or 'ai.onnx'}.{proto.op_type}"
+        raise EdgeMoEError(
+            f"node '{proto.name or ', '.join(proto.output)}' of {source} is {title}, which the accelerator "
+            f"cannot run: supported are {', '.join(NODES)} of the domain {DOMAIN}."
+        )
+    spec = NODES[proto.op_type]
+    node = Node(proto.op_type, proto.name or proto.output[0], {}, {}, _attributes(proto), tuple(proto.output))
+    wanted = {*spec.integers, *spec.lists}
+    node.require(
+        set(node.attributes) == wanted
+        and all(isinstance(node.attributes[name], int) for name in spec.integers)
+        and all(isinstance(node.attributes[name], list) for name in spec.lists),
+        f"its attributes must be {', '.join(sorted(wanted)) or 'none'}, integers",
+    )
+    node.require(len(proto.input) == len(spec.inputs), f"it must have {len(spec.inputs)} inputs")
+    node.require(len(proto.output) == len(spec.outputs), f"it must have {len(spec.outputs)} outputs")
+    for item, name in zip(spec.inputs, proto.input, strict=True):
+        if item.rank is None:
+            node.require(
+                known.get(name) == item.dtype,
+                f"its input {item.name} ('{name}') must be an {item.dtype} tensor that an earlier node makes",
+            )
+            node.tensors[item.name] = name
+        else:
+            node.require(name in constants, f"its {item.name} ('{name}') must be a constant")
+            node.constants[item.name] = _constant(node, item, constants[name])
+    return node, spec.outputs
+
+
+def _attributes(proto: onnx.NodeProto) -> dict[str, Any]:
+    return {
+        attribute.name: helper.get_attribute_value(attribute)
+        if attribute.type in (AttributeProto.INT, AttributeProto.INTS)
+        else None
+        for attribute in proto.attribute
+    }
+
+
+def _constant(node: Node, item: Input, tensor: onnx.TensorProto) -> np.ndarray:
+    try:
+        value: np.ndarray = numpy_helper.to_array(tensor)
+    except (ValueError, TypeError, onnx.checker.ValidationError) as error:
+        reason = str(error).splitlines()[0].rstrip(".") if str(error) else "unreadable"
+        raise EdgeMoEError(f"constant '{tensor.name}' of node '{node.name}' is damaged: {reason}.") from None
+    node.require(
+        value.dtype.name == item.dtype and value.ndim == item.rank and value.size > 0,
+        f"its {item.name} is {value.dtype.name} {list(value.shape)} where {item.dtype} of {item.rank} "
+        "dimension(s) is needed",
+    )
+    return value

@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The demo's drawings: every form of every result in the same colours, and which expert each patch chose."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib import colormaps
+from PIL import Image
+
+from edge_moe.demo.flow import Folder, Trained, opened_bundle
+from edge_moe.eval.show import predict
+from edge_moe.eval.visualize import decode
+from edge_moe_host.contract.bundle import Bundle, TaskProgram
+from edge_moe_host.files import replacing
+from edge_moe_host.golden.interpreter import run_program
+from edge_moe_host.golden.trace import Trace
+from edge_moe_host.runtime.drawing import depth_limit, distinct_palette, draw_values, overlay
+from edge_moe_host.runtime.record import load_images, load_record
+from edge_moe_host.runtime.result import Raw, Result, make_result
+
+FORMS = ("truth", "float", "integer", "accelerator")
+_SHARE = 0.65  # of experts' colours over a picture
+
+Values = dict[str, Any]
+
+
+def picture_file(folder: Folder, name: str, *parts: str) -> Path:
+    """A drawing: of the input, or of a task in one form, or of a block's experts."""
+    return folder.drawings / ".".join([name, *parts, "png"])
+
+
+def draw_results(folder: Folder, trained: Trained, shown: Values, backend: str) -> Values:
+    """Write every picture; how the integers compare with the floats on each. ``backend``: the accelerator."""
+    bundle, images = opened_bundle(folder), load_images(folder.images)
+    integer, accelerator = load_record(folder.record("golden")), load_record(folder.record(backend))
+    agreement = []
+    for number, (name, index) in enumerate(zip(shown["names"], shown["indices"], strict=True)):
+        image, sample = images[number], trained.dataset[index]
+        _write(image, picture_file(folder, name, "input"))
+        floats = predict(trained.model, image, trained.tasks)
+        row = {}
+        for task, program in bundle.tasks.items():
+            results = {
+                "integer": _result(program, integer.raw[task][number], image),
+                "accelerator": _result(program, accelerator.raw[task][number], image),
+            }
+            maps = {"truth": sample[task], "float": decode(task, floats[task])}
+            maps |= {form: result.values for form, result in results.items()}
+            kind, palette = results["integer"].kind, results["integer"].palette
+            limit = depth_limit(maps["truth"]) if kind == "scalar" else None
+            for form in FORMS:
+                drawn = draw_values(kind, maps[form], palette=palette, limit=limit)
+                _write(drawn, picture_file(folder, name, task, form))
+            unit = "m" if kind == "scalar" and trained.dataset.depth_kind == "metric" else ""
+            agreed = _agreement(kind, maps["float"], maps["integer"])
+            row[task] = {"limit": limit, "unit": unit, **agreed}
+        agreement.append(row)
+    return {
+        "forms": agreement,
+        "legend": {task: _legend(program) for task, program in bundle.tasks.items()},
+        "kinds": {task: program.entry.output.kind for task, program in bundle.tasks.items()},
+        "routing": draw_routing(folder, bundle, images[0], shown["names"][0]),
+    }
+
+
+def _result(program: TaskProgram, raw: np.ndarray, image: np.ndarray) -> Result:
+    return make_result(program, Raw(raw, None, 0.0), image)
+
+
+def _agreement(kind: str, floats: np.ndarray, integers: np.ndarray) -> Values:
+    """Classes: share of pixels that are the same; others: mean absolute difference."""
+    if kind == "classes":
+        return {"same": float(np.mean(floats == integers))}
+    return {"difference": float(np.mean(np.abs(floats - integers)))}
+
+
+def _legend(program: TaskProgram) -> list[Values]:
+    return [{"name": style.name, "colour": style.colour} for style in program.entry.classes]
+
+
+def draw_routing(folder: Folder, bundle: Bundle, image: np.ndarray, name: str) -> Values:
+    """Write, for each task and MoE block, the picture with every patch in the colour of its first expert."""
+    model = bundle.manifest.model.config
+    colours = _expert_colours(model["num_experts"])
+    blocks: dict[str, list[int]] = {}
+    for task, program in bundle.tasks.items():
+        trace = Trace()
+        run_program(bundle, task, image[None], trace)
+        blocks[task] = sorted(map(int, program.entry.expert_ids))
+        for block in blocks[task]:
+            ids = np.array(program.entry.expert_ids[str(block)])
+            first = ids[trace.tensors[f"block{block}.gate.expert"][0, 1:, 0]]  # the class token has no patch
+            _write(_patches(colours[first], image, model["patch_size"]),
+                   picture_file(folder, name, task, f"block{block}"))  # fmt: skip
+    return {"picture": name, "blocks": blocks, "colours": colours.tolist()}
+
+
+def _expert_colours(count: int) -> np.ndarray:
+    """uint8 [count, 3]."""
+    for name in ("tab10", "tab20"):
+        if count <= colormaps[name].N:
+            return np.rint(255 * colormaps[name](np.arange(count))[:, :3]).astype(np.uint8)
+    return distinct_palette(count + 1)[1:]  # the first is black
+
+
+def _patches(colours: np.ndarray, image: np.ndarray, size: int) -> np.ndarray:
+    """[patches, 3] over a picture, with thin lines between."""
+    height, width = image.shape[0] // size, image.shape[1] // size
+    drawn = colours.reshape(height, width, 3).repeat(size, axis=0).repeat(size, axis=1)
+    mixed = overlay(image, drawn, _SHARE)
+    mixed[size::size] = mixed[:, size::size] = 255
+    return mixed
+
+
+def _write(pixels: np.ndarray, path: Path) -> None:
+    with replacing(path) as temporary:
+        Image.fromarray(pixels).save(temporary, optimize=True)

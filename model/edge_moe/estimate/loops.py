@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The C++ accelerator's loops: iterations and depths of every instruction, in order. SPEC.md, section 12.
+
+What ``tap::add`` counts in hls/include/edge_moe/executor_*.hpp, function by function, under the names that
+things have there. C simulation counts the same cycles: ``tests/test_estimate_loops.py``.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from edge_moe.accelerator import AcceleratorConfig
+from edge_moe_host.contract import layout
+from edge_moe_host.contract.isa import Epilogue, ExpertEntry, Instruction, Opcode
+from edge_moe_host.contract.layout import TILE, tiles
+
+# tap.hpp: COMPUTE_DEPTH is pipeline_cycles
+NORM_DEPTH = 30
+MOVE_DEPTH = 12
+SETUP_CYCLES = 8
+ACCUMULATOR_LAG = 8  # executor_job.hpp: the shortest pass
+NORM_LAG = 24  # executor_rows.hpp
+ROUTE_PAIRS = 4  # executor_gate.hpp
+COLOURS = 3
+TAPS = 9
+GATE_BITS = 8
+
+
+class Loop(NamedTuple):
+    """``steps`` iterations, one a cycle, and ``depth`` cycles until the last one's result is there.
+
+    The first iterations take ``words`` from the weight FIFO, one in every ``pace``.
+    """
+
+    steps: int
+    depth: int = 0
+    words: int = 0
+    pace: int = 1
+
+
+class Crowd(NamedTuple):
+    """Rows of one expert: those of even number and those of odd number."""
+
+    even: int
+    odd: int
+
+
+@dataclass(frozen=True)
+class Expert:
+    """What the executor meets: an entry, the expert's rows, and whether its weights are in the FIFO."""
+
+    entry: ExpertEntry
+    crowd: Crowd
+    fetched: bool
+
+
+def cycles_of(loops: Iterable[Loop]) -> int:
+    """Of loops that never wait."""
+    return sum(loop.steps + loop.depth for loop in loops)
+
+
+def instruction_loops(i: Instruction, a: AcceleratorConfig) -> Iterator[Loop]:
+    """Every instruction but EXPERTS."""
+    if i.opcode == Opcode.END:
+        return
+    if i.opcode == Opcode.LOAD:
+        yield Loop(
+            i.rows * tiles(i.out_channels), MOVE_DEPTH, layout.weight_beats(i) // layout.BEATS_PER_WORD, 2
+        )
+    elif i.opcode == Opcode.PATCHES:
+        yield from _patches(i, a)
+    elif i.opcode == Opcode.LINEAR:
+        yield from _linear(i, a)
+    elif i.opcode == Opcode.LAYERNORM:
+        row_tiles = tiles(i.in_channels)
+        yield _parameters(row_tiles)
+        yield Loop((i.rows + 1) * row_tiles + NORM_LAG, NORM_DEPTH)
+    elif i.opcode == Opcode.ATTENTION:
+        yield from _attention(i, a)
+    elif i.opcode == Opcode.GATE:
+        yield from _gate(i, a)
+    elif i.opcode == Opcode.CONV3X3:
+        yield _setup()
+        fan_in = TAPS * tiles(i.in_channels)
+        yield from linear_passes(fan_in, 0, tiles(i.out_channels), i.weight_bits, pairs(i.rows), a)
+    elif i.opcode == Opcode.UPSAMPLE2X:
+        yield Loop(2 * i.height * tiles(i.in_channels) * (i.width + 2), MOVE_DEPTH)
+    elif i.opcode == Opcode.STORE:
+        yield Loop(i.rows * -(-2 * i.in_channels // a.io_bytes_per_cycle), MOVE_DEPTH)
+    yield _setup()
+
+
+def experts_loops(i: Instruction, experts: Iterable[Expert], a: AcceleratorConfig) -> Iterator[Loop]:
+    """EXPERTS; each expert is asked for when the loops before it have been taken."""
+    yield queue_loop(i, a)
+    for expert in experts:
+        yield from expert_loops(i, expert, a)
+    yield _setup()
+
+
+def pairs(rows: int) -> int:
+    """Cycles for rows that go two at a time."""
+    return -(-rows // layout.PAIR)
+
+
+def parameters_of(out_tile: int) -> int:
+    """Words of parameters in front of a tile of outputs."""
+    return 2 - out_tile % 2
+
+
+def _setup() -> Loop:
+    return Loop(0, SETUP_CYCLES)
+
+
+def _parameters(tile_count: int) -> Loop:
+    words = layout.parameter_words(tile_count)
+    return Loop(words, MOVE_DEPTH, words)
+
+
+def linear_passes(
+    in_tiles: int, first_out: int, out_tiles: int, bits: int, pair_count: int, a: AcceleratorConfig
+) -> Iterator[Loop]:
+    """compute() on a linear: the first tile's words, then a pass of each tile that loads the next one's."""
+    lead = parameters_of(first_out) + bits
+    yield Loop(lead, words=lead)
+    for out in range(first_out, first_out + out_tiles):
+        behind = bits + parameters_of(out + 1) if out + 1 < first_out + out_tiles else 0
+        for left in reversed(range(in_tiles)):
+            words = bits if left else behind
+            yield Loop(max(pair_count, words, ACCUMULATOR_LAG), words=words)
+    yield Loop(0, a.pipeline_cycles)
+
+
+def _groups(pair_count: int, out_tiles: int, a: AcceleratorConfig) -> Iterator[tuple[int, int]]:
+    """First tile and number of tiles of outputs whose sums the accumulators hold at a time."""
+    fit = a.accumulator_rows // layout.PAIR // pair_count
+    for first in range(0, out_tiles, fit):
+        yield first, min(fit, out_tiles - first)
+
+
+def _linear(i: Instruction, a: AcceleratorConfig) -> Iterator[Loop]:
+    width, out_tiles, pair_count = tiles(i.in_channels), tiles(i.out_channels), pairs(i.rows)
+    if i.epilogue in (Epilogue.RESIDUAL, Epilogue.INT16):
+        for first, count in _groups(pair_count, out_tiles, a):
+            yield _setup()
+            yield from linear_passes(width, first, count, i.weight_bits, pair_count, a)
+            yield Loop(i.rows * count, MOVE_DEPTH)  # write_rows
+    else:
+        yield _setup()
+        yield from linear_passes(width, 0, out_tiles, i.weight_bits, pair_count, a)
+
+
+def _attention(i: Instruction, a: AcceleratorConfig) -> Iterator[Loop]:
+    """For each head and block of keys a pass of every tile of K and of V, which loads the next block's."""
+    yield _parameters(tiles(i.out_channels))
+    head_tiles = tiles(i.out_channels // i.heads)
+    passes = 2 * i.heads * -(-i.keys // a.key_block)
+    all_pairs = pairs(i.rows)
+    fit = a.accumulator_rows // layout.PAIR // (1 if head_tiles == 1 else head_tiles + 1)
+    share = -(-all_pairs // -(-all_pairs // fit))  # queries that do not fit at once go in equal parts
+    shortest = a.pipeline_cycles  # SOFTMAX_LAG
+    for first in range(0, all_pairs, share):
+        yield _setup()
+        pass_steps = max(min(share, all_pairs - first), shortest)
+        yield Loop(head_tiles * (shortest + passes * pass_steps), a.pipeline_cycles)
+
+
+def _gate(i: Instruction, a: AcceleratorConfig) -> Iterator[Loop]:
+    gate_tiles = layout.gate_tiles(i.experts)
+    yield _setup()
+    yield from linear_passes(tiles(i.in_channels), 0, gate_tiles, GATE_BITS, pairs(i.rows), a)
+    groups = -(-pairs(i.rows) // ROUTE_PAIRS) + 1
+    yield Loop(groups * (i.experts + ROUTE_PAIRS * gate_tiles) + ROUTE_PAIRS, a.pipeline_cycles)
+
+
+def queue_loop(i: Instruction, a: AcceleratorConfig) -> Loop:
+    """fill_queues(): behind it the reader of weights is told which experts have rows."""
+    return Loop(i.rows + 2 * pairs(i.rows) * i.top_k + a.max_experts, 4 * MOVE_DEPTH)
+
+
+def expert_loops(i: Instruction, expert: Expert, a: AcceleratorConfig) -> Iterator[Loop]:
+    """One expert: two linears, or its words dropped where it has no rows."""
+    entry, (even, odd) = expert.entry, expert.crowd
+    rows = even + odd
+    if not rows:
+        words = entry.weight_beats // layout.BEATS_PER_WORD if expert.fetched else 0
+        yield Loop(words, SETUP_CYCLES + MOVE_DEPTH, words)
+        return
+    width, hidden = tiles(i.in_channels), tiles(i.hidden_channels)
+    yield _setup()
+    yield from linear_passes(width, 0, hidden, entry.bits1, max(even, odd), a)
+    for first, count in _groups(pairs(rows), width, a):
+        yield _setup()
+        yield from linear_passes(hidden, first, count, entry.bits2, pairs(rows), a)
+        yield Loop(rows * count, MOVE_DEPTH)  # add_expert
+
+
+def patch_moves(i: Instruction, a: AcceleratorConfig) -> int:
+    """plan_moves(): pieces of a patch's lines, no wider than the port, that cross no word of 32 bytes."""
+    count = in_word = 0
+    for _ in range(i.patch):
+        left = COLOURS * i.patch
+        while left:
+            moved = min(left, TILE - in_word, a.io_bytes_per_cycle)
+            left, in_word, count = left - moved, (in_word + moved) % TILE, count + 1
+    return count
+
+
+def _patches(i: Instruction, a: AcceleratorConfig) -> Iterator[Loop]:
+    """A band of patches comes in while the one before leaves; it need not start with a beat."""
+    port, moves, bands = a.io_bytes_per_cycle, patch_moves(i, a), i.height // i.patch
+    beats = -(-(port - 1 + COLOURS * i.width * i.patch) // port)
+    yield Loop(4 * moves, MOVE_DEPTH)
+    yield Loop((bands + 1) * max(beats, moves * (i.width // i.patch)), (bands + 1) * MOVE_DEPTH)
+
+
+def crowds_of(chosen: Sequence[Sequence[int]], experts: int) -> list[Crowd]:
+    """Rows of each expert from the experts that each row chose."""
+    counts = [[0, 0] for _ in range(experts)]
+    for row, own in enumerate(chosen):
+        for expert in own:
+            counts[expert][row % 2] += 1
+    return [Crowd(even, odd) for even, odd in counts]

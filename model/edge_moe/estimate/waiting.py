@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""When the accelerator's loops run: what they wait for is added to the cycles that they take.
+
+SPEC.md, section 12. The program is read record by record, weights run ahead of the loops through a FIFO that
+is finite, image and result pass the memory once. All times are clock cycles from the start of the program.
+"""
+
+from bisect import bisect_left
+from collections import deque
+from collections.abc import Iterator, Sequence
+
+from edge_moe.accelerator import AcceleratorConfig
+from edge_moe.estimate.loops import Crowd, Expert, Loop, experts_loops, instruction_loops
+from edge_moe_host.contract import layout
+from edge_moe_host.contract.isa import RECORD_BYTES, ExpertEntry, Instruction, Opcode
+from edge_moe_host.contract.layout import WORD
+
+# accelerator.hpp: how far the readers are ahead of each other
+BLOCKS_AHEAD = 4  # blocks, and bursts of a port, that have been announced and are not begun
+BURSTS_AHEAD = 3  # bursts of a port that are under way
+BURST_WORDS = 32
+WEIGHT_PORTS = 3
+PLANNED_WORDS = WEIGHT_PORTS * (BLOCKS_AHEAD + BURSTS_AHEAD) * BURST_WORDS
+CHUNK = 16  # words that are looked at together; any FIFO holds them
+
+
+class Timeline:
+    """Program reader, weight reader, FIFO and the executor; instructions come in program order."""
+
+    def __init__(self, accelerator: AcceleratorConfig) -> None:
+        self.accelerator = accelerator
+        self.now = 0.0  # the executor has done all before
+        self.loops = 0  # of which so many cycles were iterations and depths
+        self.waited = 0.0  # and so many were spent waiting
+        self.fetched = 0.0  # when the last record, of the program or of a table, was announced
+        self.reader = 0.0  # when the last word that was asked for entered the FIFO
+        self.words_read = 0
+        self._available = 0.0  # when a block's first words can come
+        self._held = 0  # words in the FIFO that are not known to have left it
+        self._leaving: deque[tuple[float, int]] = deque()
+        self._ends = deque([0] * (BLOCKS_AHEAD + 1), BLOCKS_AHEAD + 1)  # words up to each of the last blocks
+        self._read_counts = [0]  # words that were read by _read_times
+        self._read_times = [0.0]
+
+    def instruction(self, i: Instruction) -> None:
+        """One instruction that is not EXPERTS, until its last result is there."""
+        latency = self.accelerator.memory_latency
+        self._fetch_record()
+        if i.weight_beats:
+            self._announce(i.weight_beats // layout.BEATS_PER_WORD)
+        self._wait(self.fetched)
+        loops = instruction_loops(i, self.accelerator)
+        if i.opcode == Opcode.PATCHES:
+            self.run(next(loops))  # the plan needs no pixel
+            self._wait(self.fetched + latency)
+        for loop in loops:
+            self.run(loop)
+        if i.opcode == Opcode.STORE:
+            self._wait(self.now + latency)  # until the last beat is in memory
+
+    def experts(self, i: Instruction, table: Sequence[ExpertEntry], crowds: Sequence[Crowd]) -> int:
+        """EXPERTS with these rows for each expert; how many empty experts were read in vain."""
+        self._fetch_record()
+        self._wait(self.fetched)
+        met: list[Expert] = []
+        for loop in experts_loops(i, self._experts(table, crowds, met), self.accelerator):
+            self.run(loop)
+        return sum(expert.fetched and not any(expert.crowd) for expert in met)
+
+    def _experts(
+        self, table: Sequence[ExpertEntry], crowds: Sequence[Crowd], met: list[Expert]
+    ) -> Iterator[Expert]:
+        """Experts as the executor meets them. The first is asked for when the queues are filled: entries that
+        have been looked at before were announced whether they have rows or not."""
+        routed = self.now
+        for entry, crowd in zip(table, crowds, strict=True):
+            self._fetch_record()
+            met.append(Expert(entry, crowd, fetched=any(crowd) or self.fetched < routed))
+            if met[-1].fetched:
+                self._announce(entry.weight_beats // layout.BEATS_PER_WORD)
+            self._wait(self.fetched)
+            yield met[-1]
+
+    def run(self, loop: Loop) -> None:
+        """A loop nest. An iteration whose word has not come stops those behind it."""
+        for first in range(0, loop.words, CHUNK):
+            count = min(CHUNK, loop.words - first)
+            due = self.now + loop.pace * first
+            last_due = due + loop.pace * (count - 1)
+            arrival, last_arrival = self._read(count)
+            late = max(0.0, arrival - due, last_arrival - last_due)
+            self._wait(self.now + late)
+            self._leaving.append((last_due + late, count))
+        self.now += loop.steps + loop.depth
+        self.loops += loop.steps + loop.depth
+
+    def _wait(self, until: float) -> None:
+        if until > self.now:
+            self.waited += until - self.now
+            self.now = until
+
+    def _fetch_record(self) -> None:
+        """The next record: one burst, asked for when the one before has come."""
+        a = self.accelerator
+        self.fetched += a.memory_latency + RECORD_BYTES / a.io_bytes_per_cycle
+
+    def _announce(self, words: int) -> None:
+        """A block of weights, as soon as the one BLOCKS_AHEAD before it is being cut into bursts."""
+        read = self._ends[0] - PLANNED_WORDS
+        if read > 0:
+            self.fetched = max(self.fetched, self._read_times[bisect_left(self._read_counts, read)])
+        self._ends.append(self._ends[-1] + words)
+        self._available = self.fetched + self.accelerator.memory_latency
+
+    def _read(self, words: int) -> tuple[float, float]:
+        """When the first and the last of the next words enter the FIFO."""
+        capacity = self.accelerator.fifo_bytes // WORD
+        start = max(self.reader, self._available)
+        while self._held + words > capacity:
+            left_at, count = self._leaving.popleft()
+            self._held -= count
+            start = max(start, left_at)
+        per_word = WORD / self.accelerator.memory_bytes_per_cycle
+        self.reader = start + words * per_word
+        self._held += words
+        self.words_read += words
+        self._read_counts.append(self.words_read)
+        self._read_times.append(self.reader)
+        return start + per_word, self.reader

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``edge-moe export``: each task's ``path.onnx`` and ``path.qdq.onnx``, verified before they are written."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from edge_moe.export.path import build_path_model
+from edge_moe.export.qdq import build_qdq_model
+from edge_moe.export.verify import PathCounts, QdqAgreement, verify_path, verify_qdq
+from edge_moe.quant.network import IntegerNetwork
+from edge_moe_host.errors import EdgeMoEError
+from edge_moe_host.files import replacing
+
+PATH_FILE = "path.onnx"
+QDQ_FILE = "path.qdq.onnx"
+
+
+def export_path(
+    network: IntegerNetwork,
+    tasks: Sequence[str],
+    out: Path,
+    images: np.ndarray,
+    *,
+    classes: Mapping[str, Sequence[tuple[str, Sequence[int]]]] | None = None,
+    trace_images: int = 3,
+    progress: bool = True,
+) -> str:
+    """Write OUT/TASK/path.onnx and OUT/TASK/path.qdq.onnx of each task; a summary of what was verified.
+
+    ``images`` uint8 [n, H, W, 3] are held-out pictures on which the models are compared with the golden
+    model, every intermediate tensor on the first ``trace_images`` of them. ``classes``: name and colour
+    of each class of a task, which path.onnx passes on. A task's files are written
+    when both its models passed. Raises EdgeMoEError for an unknown task, images of another shape, a
+    model that disagrees, or a folder that cannot be written.
+    """
+    if not tasks:
+        raise EdgeMoEError(f"no task to export: this network has {', '.join(network.tasks)}.")
+    for task in tasks:
+        network.path(task)
+    lines = []
+    for task in dict.fromkeys(tasks):
+        path_model = build_path_model(network, task, (classes or {}).get(task, ()))
+        qdq_model = build_qdq_model(network, task)
+        counts = verify_path(path_model, network, task, images, trace_images, progress=progress)
+        agreement = verify_qdq(qdq_model, network, task, images, progress=progress)
+        folder = Path(out) / task
+        for name, model in ((PATH_FILE, path_model), (QDQ_FILE, qdq_model)):
+            with replacing(folder / name) as temporary:
+                temporary.write_bytes(model.SerializeToString(deterministic=True))
+        lines += _summary(folder, counts, agreement)
+    return "\n".join(lines)
+
+
+def _summary(folder: Path, counts: PathCounts, agreement: QdqAgreement) -> list[str]:
+    def size(name: str) -> str:
+        return f"{folder / name} ({(folder / name).stat().st_size / 1e6:.1f} MB)"
+
+    pixels = f", {100 * agreement.agreement:.2f} % of the pixels" if agreement.agreement is not None else ""
+    return [
+        f"{size(PATH_FILE)}: {counts.values:,} values equal the golden model's: all {counts.tensors} tensors "
+        f"of {_images(counts.traced_images)}, the results of {_images(counts.images)}",
+        f"{size(QDQ_FILE)}: {agreement.snr:.1f} dB against the golden model{pixels}",
+    ]
+
+
+def _images(count: int) -> str:
+    return f"{count} image" if count == 1 else f"{count} images"

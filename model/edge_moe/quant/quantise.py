@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``edge-moe quantize``: from a float checkpoint to a file that holds its integer network."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from edge_moe.config import Preset
+from edge_moe.data import TaskDataset, open_dataset
+from edge_moe.data.sample import IMAGE
+from edge_moe.data.transforms import evaluation_resize
+from edge_moe.eval import evaluate as evaluation
+from edge_moe.eval.report import format_value
+from edge_moe.eval.run import open_validation
+from edge_moe.nn import M3ViT
+from edge_moe.quant.build import build_network
+from edge_moe.quant.calibrate import Calibration, calibrate
+from edge_moe.quant.fake import FakeQuantiser
+from edge_moe.quant.integer_model import IntegerModel
+from edge_moe.quant.network import IntegerNetwork
+from edge_moe.quant.options import MAX_BITS, QuantOptions
+from edge_moe.quant.prune import drop_table, task_path, weight_bits
+from edge_moe.quant.report import layer_report, snr_table
+from edge_moe.quant.storage import SUFFIX, is_network, load_network, save_network
+from edge_moe.quant.widths import ExpertBits, choose_bits, mean_bits
+from edge_moe.tasks import TASKS
+from edge_moe.train.checkpoint import load_model
+from edge_moe_host.errors import EdgeMoEError
+
+Extra = dict[str, Any]
+
+REPORT_IMAGES = 4
+
+
+def quantise_checkpoint(
+    checkpoint: Path,
+    out: Path,
+    *,
+    data: str | None = None,
+    options: QuantOptions | None = None,
+    evaluate: bool = False,
+    report: bool = False,
+    limit: int | None = None,
+    progress: bool = True,
+) -> str:
+    """Write the integer network of ``checkpoint`` to ``out`` (``*.int.npz``); text about what it became.
+
+    ``data`` defaults to what the checkpoint was trained on: its training split calibrates, and with
+    ``evaluate`` the first ``limit`` images of its validation split measure both forms of the model. With
+    ``report`` the text has the signal-to-noise ratio of every intermediate. Raises EdgeMoEError for
+    bad input of any kind; the file is written before anything is measured.
+    """
+    if not is_network(out):
+        raise EdgeMoEError(f"'{out}' is no name for an integer network: it must end in '{SUFFIX}'.")
+    model, preset, meta = load_model(checkpoint)
+    spec = _data_of(checkpoint, meta, data)
+    network, extra = quantise_model(
+        model, preset, spec, options or QuantOptions(), tuned=meta["quantisation"], progress=progress
+    )
+    save_network(network, out, extra)
+    parts = [_summary(network, extra, model, out)]
+    if extra["options"]["drop_unused_experts"] and network.config.moe_blocks:
+        parts.append(drop_table(network, extra))
+    if evaluate:
+        parts.append(accuracy_table(model, network, extra, preset, spec, limit, progress))
+    if report:
+        dataset = open_calibration(preset, spec)
+        images = np.stack(list(calibration_images(dataset, preset, REPORT_IMAGES, progress=False)))
+        parts.append(snr_table(layer_report(model, network, extra["scales"], images)))
+    return "\n\n".join(parts)
+
+
+def quantise_model(
+    model: M3ViT,
+    preset: Preset,
+    data: str,
+    options: QuantOptions,
+    *,
+    tuned: Mapping[str, Any] | None = None,
+    progress: bool = True,
+) -> tuple[IntegerNetwork, Extra]:
+    """Post-training quantisation on the training split of ``data``.
+
+    ``tuned``: grids that the model was fine-tuned on (``quantisation`` of its checkpoint); they are then
+    used as they are, without observer and bias correction, and asking for widths is an error. The
+    second result is what the network alone does not say: ``scales`` (:mod:`edge_moe.quant.scales`),
+    ``usage`` (task -> int64 [MoE blocks, experts]), ``options``, ``data``, ``images`` (calibrated on),
+    ``tuned`` (whether scales come from fine-tuning).
+    """
+    if tuned is not None and (options.expert_bits != MAX_BITS or options.average_expert_bits is not None):
+        raise EdgeMoEError("this checkpoint was fine-tuned with widths of its own: ask for no expert bits.")
+    dataset = open_calibration(preset, data)
+    calibration = calibrate(model, calibration_images(dataset, preset, options.images, progress), options)
+    if tuned is not None:
+        grids = FakeQuantiser.from_plain(tuned)
+        scales = dict(grids.scales)
+        network = build_network(model, scales, options, expert_bits=grids.expert_bits)
+    else:
+        scales, bits = calibration.scales, _expert_bits(model, calibration, options)
+        network = build_network(model, scales, options, calibration, bits)
+    extra = {
+        "scales": scales,
+        "usage": dict(calibration.usage),
+        "options": dataclasses.asdict(options),
+        "data": data,
+        "images": len(calibration.images),
+        "tuned": tuned is not None,
+    }
+    return network, extra
+
+
+def _expert_bits(model: M3ViT, calibration: Calibration, options: QuantOptions) -> ExpertBits | None:
+    if options.average_expert_bits is None or not model.cfg.moe_blocks:
+        return None
+    return choose_bits(model, calibration.scales, calibration, options.average_expert_bits)
+
+
+def obtain_network(
+    path: Path, *, data: str | None = None, options: QuantOptions | None = None, progress: bool = True
+) -> tuple[IntegerNetwork, Extra]:
+    """(network, extra) of a ``.int.npz`` file, or of a float checkpoint, quantised now.
+
+    ``data`` calibrates a checkpoint and defaults to what it was trained on; it and ``options`` have
+    no meaning for a file that holds integers. Raises EdgeMoEError for bad input of any kind.
+    """
+    path = Path(path)
+    if is_network(path):
+        return load_network(path)
+    model, preset, meta = load_model(path)
+    spec = _data_of(path, meta, data)
+    return quantise_model(
+        model, preset, spec, options or QuantOptions(), tuned=meta["quantisation"], progress=progress
+    )
+
+
+def load_or_quantise(
+    path: Path, *, data: str | None = None, options: QuantOptions | None = None, progress: bool = True
+) -> IntegerNetwork:
+    """The network of :func:`obtain_network`."""
+    return obtain_network(path, data=data, options=options, progress=progress)[0]
+
+
+def _data_of(path: Path, meta: Mapping[str, Any], data: str | None) -> str:
+    spec = data or str(meta["data"])
+    if not spec:
+        raise EdgeMoEError(f"'{path}' does not say what it was trained on: give --data SPEC to calibrate.")
+    return spec
+
+
+def open_calibration(preset: Preset, data: str) -> TaskDataset:
+    """Training split of ``data`` with the labels of all tasks."""
+    model, train = preset.model, preset.train
+    return open_dataset(
+        data, "train", dict(model.tasks), model.image_size, train.train_images, train.val_images
+    )
+
+
+def calibration_images(
+    dataset: TaskDataset, preset: Preset, count: int, progress: bool = True
+) -> Iterator[np.ndarray]:
+    """uint8 [H, W, 3] of the model's size: pictures spread evenly over the split."""
+    chosen = np.linspace(0, len(dataset) - 1, min(count, len(dataset))).round().astype(int)
+    for index in tqdm(chosen, desc="calibrate", unit="img", disable=not progress):
+        yield evaluation_resize({IMAGE: dataset[int(index)][IMAGE]}, preset.model.image_size)[IMAGE]
+
+
+def accuracy_table(
+    model: M3ViT,
+    network: IntegerNetwork,
+    extra: Extra,
+    preset: Preset,
+    data: str,
+    limit: int | None = None,
+    progress: bool = True,
+) -> str:
+    """Markdown: the headline metric of every task on the validation split, in float and in integers.
+
+    Where the quantisation was asked to drop unused experts, they are measured with and without them.
+    """
+    titles = ["float", "integer"]
+    if extra["options"]["drop_unused_experts"]:
+        titles.append("without unused experts")
+    lines = [f"| task | metric | {' | '.join(titles)} |", f"|---|---|{'---:|' * len(titles)}"]
+    images = 0
+    for task in network.tasks:
+        forms = [model, IntegerModel(network.path(task)), IntegerModel(task_path(network, task, extra))]
+        dataset, name, values = open_validation(preset, data, [task]), TASKS[task].headline, []
+        for form in forms[: len(titles)]:
+            result = evaluation.evaluate(form, dataset, [task], limit=limit, progress=progress)
+            values.append(result.metrics[task][name])
+            images = result.images
+        cells = [format_value(task, name, values[0])]
+        cells += [f"{format_value(task, name, v)} ({_change(v, values[0])})" for v in values[1:]]
+        lines.append(f"| {task} | {name} | {' | '.join(cells)} |")
+    return "\n".join(lines) + f"\n\n{images} images of the validation split of {data}; changes are relative."
+
+
+def _change(value: float, reference: float) -> str:
+    return f"{100 * (value / reference - 1):+.2f} %" if reference else "float: 0"
+
+
+def _summary(network: IntegerNetwork, extra: Extra, model: M3ViT, out: Path) -> str:
+    origin = "grids of fine-tuning" if extra["tuned"] else f"observer {extra['options']['observer']}"
+    floats = sum(parameter.numel() for parameter in model.parameters()) * 4 / 1e6
+    bits = {index: [ffn.fc1.bits for ffn in block.experts]
+            for index, block in enumerate(network.blocks) if block.experts}  # fmt: skip
+    experts = f", experts {mean_bits(bits):.2f} bits on average" if bits else ""
+    return (
+        f"{out}: weights {weight_bits(network) / 8e6:.2f} MB (float32: {floats:.2f} MB){experts}; "
+        f"calibrated on {extra['images']} images of {extra['data']}, {origin}."
+    )
