@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The integer flow from the command line: quantize, export, compile, inspect, estimate, run."""
+"""The integer flow from the command line: quantise, export, compile, inspect, estimate, run."""
 
 import json
 import shutil
@@ -34,7 +34,7 @@ def flow(tmp_path_factory) -> Path:
         folder / "model.pt", {"preset": to_dict(PRESET), "data": "scenes", "model": model.state_dict()}
     )
     commands = [
-        ["quantize", "model.pt", "--out", "model.int.npz", "--images", "4", "--average-expert-bits", "5",
+        ["quantise", "model.pt", "--out", "model.int.npz", "--images", "4", "--average-expert-bits", "5",
          "--drop-unused-experts"],
         ["export", "model.int.npz", "--task", "semseg,depth", "--out", "export", "--verify-images", "2"],
         ["compile", "export/semseg/path.onnx", "export/depth/path.onnx", "--out", "bundle",
@@ -169,12 +169,12 @@ def test_a_packaged_model_that_cannot_be_made_leaves_nothing(flow, tmp_path, mon
 @pytest.mark.parametrize(
     ("command", "message"),
     [
-        ("quantize model.pt --out model.npz", "must end in '.int.npz'"),
-        ("quantize model.pt --out x.int.npz --expert-bits 9", "expert_bits = 9"),
-        ("quantize nowhere.pt --out x.int.npz", "checkpoint 'nowhere.pt' does not exist"),
-        ("quantize model.pt --out x.int.npz --data imagenet", "unknown data specification 'imagenet'"),
+        ("quantise model.pt --out model.npz", "must end in '.int.npz'"),
+        ("quantise model.pt --out x.int.npz --expert-bits 9", "expert_bits = 9"),
+        ("quantise nowhere.pt --out x.int.npz", "checkpoint 'nowhere.pt' does not exist"),
+        ("quantise model.pt --out x.int.npz --data imagenet", "unknown data specification 'imagenet'"),
         ("export model.pt --task normals --out x", "task 'normals' is not in this network"),
-        ("export model.int.npz --expert-bits 4 --out x", "--expert-bits belongs to quantize"),
+        ("export model.int.npz --expert-bits 4 --out x", "--expert-bits belongs to quantise"),
         ("export model.int.npz --verify-images 0 --out x", "verify-images = 0"),
         ("compile nowhere.onnx --out x", "cannot read 'nowhere.onnx'"),
         ("compile export/semseg/path.qdq.onnx --out x", "metadata"),
@@ -190,7 +190,7 @@ def test_a_packaged_model_that_cannot_be_made_leaves_nothing(flow, tmp_path, mon
         ("run bundle model.pt --option graphs", "option 'graphs' has no value: write KEY=VALUE"),
         ("run bundle model.pt --backend onnx --option graph=export", "it takes graphs, provider, threads"),
         ("run bundle model.pt --backend onnx --option graphs=none", "cannot read 'none/depth/path.onnx'"),
-        ("train mini --quantized model.int.npz --out x", "give --init"),
+        ("train mini --quantised model.int.npz --out x", "give --init"),
     ],
 )
 def test_bad_input_is_one_sentence_and_status_2(command, message, inside, capsys):

@@ -105,7 +105,7 @@ def test_run_draws_every_task(bundle: Path, network: IntegerNetwork, pictures: P
     assert sorted(lines[:6]) == sorted(str(tmp_path / name) for name in files)
     assert [line.split(" on golden: 3 frames")[0] for line in lines[6:]] == ["depth", "semseg"]
     drawn = np.asarray(Image.open(tmp_path / "p1.semseg.png"))
-    image = read_pictures(load_bundle(bundle), "semseg", [pictures / "p1.png"])
+    image = read_pictures([pictures / "p1.png"], (16, 32))
     raw = run_network(network, image, "semseg").raw[0]
     classes = class_map(raw.reshape(4 * 2, 8 * 2, -1), (40, 60))
     palette = np.array([colour for _, colour in CLASSES["semseg"]], np.uint8)
@@ -143,6 +143,6 @@ def test_estimates_and_inspection(bundle: Path, pictures: Path, tmp_path: Path) 
 
 def test_pictures_are_brought_to_the_models_size(bundle: Path, pictures: Path) -> None:
     opened = load_bundle(bundle)
-    assert read_pictures(opened, "depth", [pictures]).shape == (3, 16, 32, 3)
+    assert read_pictures([pictures], (16, 32)).shape == (3, 16, 32, 3)
     with pytest.raises(EdgeMoEError, match="there are no pictures"):
-        read_pictures(opened, "depth", [])
+        read_pictures([], (16, 32))

@@ -7,6 +7,7 @@ import pytest
 from edge_moe.compiler import weights
 from edge_moe.compiler.weights import WeightImage
 from edge_moe_host.contract import layout
+from edge_moe_host.contract import weights as reading
 from edge_moe_host.golden.operators import Gate, Linear
 
 SHAPES = [(1, 1), (32, 32), (33, 31), (7, 70), (96, 40), (65, 96)]
@@ -31,10 +32,10 @@ def test_linears_survive_packing(shape: tuple[int, int], bits: int) -> None:
     out_tiles, in_tiles = -(-shape[0] // 32), -(-shape[1] // 32)
     words = out_tiles + (out_tiles + 1) // 2 + out_tiles * in_tiles * bits
     assert len(block) == 128 * words == layout.BEAT * layout.linear_beats(in_tiles, out_tiles, bits)
-    unpacked = weights.read_linear(np.frombuffer(block, np.uint8), *shape, bits)
+    unpacked = reading.read_linear(np.frombuffer(block, np.uint8), *shape, bits)
     for actual, expected in zip(unpacked, (layer.weight, layer.bias, layer.multiplier), strict=True):
         np.testing.assert_array_equal(actual, expected)
-    whole = weights.read_linear(np.frombuffer(block, np.uint8), 32 * out_tiles, 32 * in_tiles, bits)
+    whole = reading.read_linear(np.frombuffer(block, np.uint8), 32 * out_tiles, 32 * in_tiles, bits)
     for padded, plain in zip(whole, unpacked, strict=True):
         assert np.count_nonzero(padded) == np.count_nonzero(plain)
 
@@ -74,7 +75,7 @@ def test_planes_of_random_tiles() -> None:
     tiles = rng.integers(-127, 127, size=(5, 3, 1024), endpoint=True).astype(np.int8)
     planes = weights.to_planes(tiles, 8)
     assert planes.shape == (5, 3, 8, 128)
-    np.testing.assert_array_equal(weights.from_planes(planes), tiles)
+    np.testing.assert_array_equal(reading.from_planes(planes), tiles)
     bits = np.unpackbits(planes, axis=-1, bitorder="little")
     np.testing.assert_array_equal(bits[:, :, 3], tiles.view(np.uint8) >> 3 & 1)
 
@@ -94,7 +95,7 @@ def test_gates_survive_packing(experts: int) -> None:
     bias = rng.integers(-(2**31), 2**31, size=experts).astype(np.int32)
     block = weights.gate_block(Gate(weight, bias, 1, 1, 1))
     assert len(block) == layout.BEAT * layout.linear_beats(2, layout.gate_tiles(experts), 8)
-    actual = weights.read_gate(np.frombuffer(block, np.uint8), experts, 40)
+    actual = reading.read_gate(np.frombuffer(block, np.uint8), experts, 40)
     np.testing.assert_array_equal(actual[0], weight)
     np.testing.assert_array_equal(actual[1], bias)
 
@@ -105,7 +106,7 @@ def test_gate_halves_are_those_of_the_specification() -> None:
     weight = rng.integers(-16319, 16319, size=(20, 32), endpoint=True).astype(np.int16)
     bias = np.arange(20, dtype=np.int32) + 1
     block = np.frombuffer(weights.gate_block(Gate(weight, bias, 1, 1, 1)), np.uint8)
-    rows, biases, _ = weights.read_linear(block, 64, 32, 8)
+    rows, biases, _ = reading.read_linear(block, 64, 32, 8)
     for expert in range(20):
         row = 32 * (expert // 16) + expert % 16
         high, low = rows[row].astype(int), rows[row + 16].astype(int)
@@ -124,7 +125,7 @@ def test_parameters_and_rows() -> None:
         second = rng.integers(-(2**15), 2**15, size=channels).astype(np.int16)
         block = weights.parameter_block(first, second)
         assert len(block) == 128 * layout.parameter_words(layout.tiles(channels))
-        actual = weights.read_parameters(np.frombuffer(block, np.uint8), channels)
+        actual = reading.read_parameters(np.frombuffer(block, np.uint8), channels)
         np.testing.assert_array_equal(actual[0], first)
         np.testing.assert_array_equal(actual[1], second)
     rows = rng.integers(-(2**15), 2**15, size=(3, 40)).astype(np.int16)

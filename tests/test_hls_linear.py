@@ -6,6 +6,7 @@ import pytest
 
 from edge_moe.compiler import weights
 from edge_moe_host.contract.isa import Epilogue
+from edge_moe_host.contract.weights import from_planes
 from edge_moe_host.golden import operators
 from golden_cases import compare, int8, int16, random_ffn, random_linear
 from hls_ops import TILE, each_build
@@ -74,7 +75,7 @@ def test_every_bit_of_a_plane_has_its_place(ops):
     planes = np.zeros((64, 2, 128), np.uint8)
     for tile in range(64):
         planes[tile].reshape(-1)[4 * tile : 4 * tile + 4] = 1, 2, 0x40, 0x80
-    expected = weights.from_planes(planes).reshape(64, TILE, TILE)
+    expected = from_planes(planes).reshape(64, TILE, TILE)
     assert np.count_nonzero(expected) == 256
     assert compare(ops.weight_tile(planes), expected, np.int8) == 64 * 1024
 

@@ -183,7 +183,7 @@ def rewrite_header(path: Path, **changes: Any) -> None:
     [
         ({"version": 2}, "has version 2, this program reads version 1"),
         ({"version": None}, "has version None"),
-        ({"format": "other"}, "is no integer network: write one with 'edge-moe quantize'"),
+        ({"format": "other"}, "is no integer network: write one with 'edge-moe quantise'"),
         ({"sha256": {}}, "is damaged"),
         ({"network": {"node": "Gate", "fields": {}}}, "is damaged"),
         ({"network": {"node": "os.system", "fields": {}}}, "is damaged"),

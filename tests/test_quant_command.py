@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``edge-moe quantize`` from a checkpoint on disk to a file, a text and a network for export."""
+"""``edge-moe quantise`` from a checkpoint on disk to a file, a text and a network for export."""
 
 import dataclasses
 import math

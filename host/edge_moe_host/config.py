@@ -21,15 +21,16 @@ def from_dict(
     data: object,
     where: str = "",
     *,
+    place: str = "",
     error: type[EdgeMoEError] = EdgeMoEError,
     natural: bool = False,
 ) -> Any:
     """Build the dataclass ``cls`` from plain data, checking keys and types.
 
-    ``where`` names the place of ``data`` in errors. ``error`` is the type of what is raised.
+    Errors are of the type ``error`` and name the key: ``where`` is that of ``data`` itself, ``place`` the file.
     With ``natural`` integers may not be negative.
     """
-    return _Reader(error, natural).record(cls, data, where)
+    return _Reader(place and f"{place}: ", error, natural).record(cls, data, where)
 
 
 def to_dict(config: Any) -> dict[str, Any]:
@@ -53,22 +54,26 @@ def _shown(value: object) -> str:
 
 @dataclass(frozen=True)
 class _Reader:
+    place: str
     error: type[EdgeMoEError]
     natural: bool
 
+    def fail(self, text: str) -> EdgeMoEError:
+        return self.error(self.place + text)
+
     def record(self, cls: type, data: object, where: str) -> Any:
         if not isinstance(data, Mapping):
-            raise self.error(f"{where or cls.__name__} = {_shown(data)} is not a table.")
+            raise self.fail(f"{where or cls.__name__} = {_shown(data)} is not a table.")
         hints = typing.get_type_hints(cls)
         known = {f.name: f for f in dataclasses.fields(cls)}
         prefix = f"{where}." if where else ""
         for key in data:
             if key not in known:
-                raise self.error(f"unknown key '{prefix}{key}': {cls.__name__} has {', '.join(known)}.")
+                raise self.fail(f"unknown key '{prefix}{key}': {cls.__name__} has {', '.join(known)}.")
         for name, spec in known.items():
             required = spec.default is dataclasses.MISSING and spec.default_factory is dataclasses.MISSING
             if required and name not in data:
-                raise self.error(f"key '{prefix}{name}' is missing: {cls.__name__} needs it.")
+                raise self.fail(f"key '{prefix}{name}' is missing: {cls.__name__} needs it.")
         return cls(**{key: self.value(hints[key], value, prefix + key) for key, value in data.items()})
 
     def value(self, hint: Any, value: Any, where: str) -> Any:
@@ -78,7 +83,7 @@ class _Reader:
         origin, args = typing.get_origin(hint), typing.get_args(hint)
         if origin is Literal:
             if value not in args:
-                raise self.error(
+                raise self.fail(
                     f"{where} = {_shown(value)} is not allowed: it is one of {', '.join(map(repr, args))}."
                 )
             return value
@@ -86,7 +91,7 @@ class _Reader:
             return self.sequence(origin, args, value, where)
         if isinstance(origin, type) and issubclass(origin, Mapping):
             if not isinstance(value, Mapping):
-                raise self.error(f"{where} = {_shown(value)} has the wrong type: it must be a table.")
+                raise self.fail(f"{where} = {_shown(value)} has the wrong type: it must be a table.")
             return {str(key): self.value(args[1], item, f"{where}.{key}") for key, item in value.items()}
         return self.scalar(hint, value, where)
 
@@ -95,7 +100,7 @@ class _Reader:
         fixed = origin is tuple and not (len(args) == 2 and args[1] is Ellipsis)
         if not isinstance(value, list | tuple) or (fixed and len(value) != len(args)):
             size = f"a list of {len(args)} values" if fixed else "a list"
-            raise self.error(f"{where} = {_shown(value)} has the wrong type: it must be {size}.")
+            raise self.fail(f"{where} = {_shown(value)} has the wrong type: it must be {size}.")
         kinds = list(args) if fixed else [args[0]] * len(value)
         items = zip(kinds, value, strict=True)
         return origin(self.value(kind, item, f"{where}[{at}]") for at, (kind, item) in enumerate(items))
@@ -104,9 +109,9 @@ class _Reader:
         if hint is float and isinstance(value, int) and not isinstance(value, bool):
             value = float(value)
         if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
-            raise self.error(f"{where} = {_shown(value)} has the wrong type: it must be {hint.__name__}.")
+            raise self.fail(f"{where} = {_shown(value)} has the wrong type: it must be {hint.__name__}.")
         if hint is float and not math.isfinite(value):
-            raise self.error(f"{where} = {value!r} is not allowed: it must be finite.")
+            raise self.fail(f"{where} = {value!r} is not allowed: it must be finite.")
         if hint is int and self.natural and value < 0:
-            raise self.error(f"{where} = {value!r} is not allowed: it must not be negative.")
+            raise self.fail(f"{where} = {value!r} is not allowed: it must not be negative.")
         return value

@@ -16,13 +16,12 @@ import numpy as np
 from edge_moe_host.contract import layout
 from edge_moe_host.contract.bundle import Bundle, TaskProgram
 from edge_moe_host.contract.isa import ISA_VERSION, RECORD_BYTES, Instruction, Opcode, encode
-from edge_moe_host.contract.layout import TILE, tiles
+from edge_moe_host.contract.layout import LOW_BITS, TILE, tiles
 from edge_moe_host.contract.manifest import Tensor
 from edge_moe_host.contract.registers import Error, Status, describe
 from edge_moe_host.errors import BundleError
 
-BUILD = Path(__file__).parents[2] / "build" / "hls"
-LOW_BITS = 7  # of a gate weight's low half
+BUILD = Path(__file__).parents[3] / "build" / "hls"
 _MESSAGE_BYTES = 1024
 
 

@@ -168,5 +168,5 @@ def unseal(text: str, where: str) -> dict[str, Any]:
 
 def parse(data: Mapping[str, Any], where: str) -> Manifest:
     """Typed form of a manifest's plain data. BundleError names an entry of another type."""
-    result: Manifest = from_dict(Manifest, data, where, error=BundleError, natural=True)
+    result: Manifest = from_dict(Manifest, data, place=where, error=BundleError, natural=True)
     return result

@@ -209,7 +209,7 @@ def _metrics(folder: Folder, results: Values) -> str:
     return section(
         "metrics", "Metrics, float against integer", f"<p>{text}</p>",
         table(["task", "metric", "float32", "integer", "relative change"], rows, text=2),
-        note("Reproduce:", code(f"edge-moe quantize {results['checkpoint']} --out model.int.npz --evaluate")),
+        note("Reproduce:", code(f"edge-moe quantise {results['checkpoint']} --out model.int.npz --evaluate")),
     )  # fmt: skip
 
 

@@ -77,7 +77,7 @@ class FakeQuantiser:
 
 
 def load_grids(path: Path, config: ModelConfig) -> FakeQuantiser:
-    """Grids of a file that ``edge-moe quantize`` wrote for a model of this configuration.
+    """Grids of a file that ``edge-moe quantise`` wrote for a model of this configuration.
 
     Raises EdgeMoEError for a file of another model, and for one whose experts are not all there.
     """

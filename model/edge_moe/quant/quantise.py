@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``edge-moe quantize``: from a float checkpoint to a file that holds its integer network."""
+"""``edge-moe quantise``: from a float checkpoint to a file that holds its integer network."""
 
 import dataclasses
 from collections.abc import Iterator, Mapping

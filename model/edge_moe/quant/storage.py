@@ -171,8 +171,8 @@ def _header(members: Mapping[str, bytes], path: Path) -> dict[str, Any]:
 
 
 def _foreign(path: Path) -> EdgeMoEError:
-    return EdgeMoEError(f"'{path}' is no integer network: write one with 'edge-moe quantize'.")
+    return EdgeMoEError(f"'{path}' is no integer network: write one with 'edge-moe quantise'.")
 
 
 def _damaged(path: Path) -> EdgeMoEError:
-    return EdgeMoEError(f"integer network '{path}' is damaged: write it anew with 'edge-moe quantize'.")
+    return EdgeMoEError(f"integer network '{path}' is damaged: write it anew with 'edge-moe quantise'.")

@@ -73,7 +73,7 @@ class Trainer:
         out: folder for checkpoints and logs; must be empty or absent unless ``resume``.
         resume: continue from ``out/last.pt``.
         init: checkpoint of the same model or of its dense twin to start from.
-        quantised: network made by ``edge-moe quantize`` whose grids every forward pass goes through
+        quantised: network made by ``edge-moe quantise`` whose grids every forward pass goes through
             (quantisation-aware fine-tuning).
         device: of this rank, see :func:`edge_moe.train.distributed.start`.
         max_steps: stop (with a checkpoint) after this many steps in all; the schedule still spans
@@ -109,7 +109,7 @@ class Trainer:
         self.is_main = distributed.rank() == 0
         if quantised is not None and init is None:
             raise EdgeMoEError(
-                "fine-tuning with --quantized starts from trained weights: give --init, or --resume alone."
+                "fine-tuning with --quantised starts from trained weights: give --init, or --resume alone."
             )
         self._check_folder(resume, init)
         self.train_set, self.val_set = (self._open(split) for split in ("train", "val"))

@@ -17,7 +17,7 @@ from edge_moe_host.errors import BackendError, DeviceError
 
 DEVICE_VARIABLE = "EDGE_MOE_DEVICE"  # a Python file with open_device(bundle), such as the simulated board's
 CALL_SECONDS = 60.0  # for one call over the network: that of a whole bitstream takes longest
-_BUILD = Path(__file__).parents[2] / "build" / "board"
+_BUILD = Path(__file__).parents[4] / "build" / "board"
 
 
 def choose_device(bundle: Bundle, device: Any, address: str | None) -> tuple[Any, Callable[[], None]]:
