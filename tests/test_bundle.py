@@ -190,7 +190,7 @@ def one_task(data: dict[str, Any]) -> None:
         (edit("sections", 1, "offset", value=0), "does not follow the one before it"),
         (edit("sections", 0, "kind", value="tensor"), "unknown kind 'tensor'"),
         (edit("sections", 0, "kind", value="linear"), "where no such rows block stands"),
-        (edit("sections", 0, "beats", value=-1), "sections.0..beats = -1 is not allowed: it must not be negative"),
+        (edit("sections", 0, "beats", value=-1), "sections.0..beats = -1 is not allowed: it must not"),
         (edit("sections", 0, "beats", value=1.5), "beats = 1.5 has the wrong type: it must be int"),
         (edit("sections", 0, "beats", value=True), "beats = True has the wrong type"),
         (no_tasks, "lists no task"),

@@ -141,8 +141,7 @@ def test_estimates_and_inspection(bundle: Path, pictures: Path, tmp_path: Path) 
         compile_verified([], "zcu999", tmp_path / "b")
 
 
-def test_pictures_are_brought_to_the_models_size(bundle: Path, pictures: Path) -> None:
-    opened = load_bundle(bundle)
+def test_pictures_are_brought_to_the_size_that_is_asked_for(pictures: Path) -> None:
     assert read_pictures([pictures], (16, 32)).shape == (3, 16, 32, 3)
     with pytest.raises(EdgeMoEError, match="there are no pictures"):
         read_pictures([], (16, 32))

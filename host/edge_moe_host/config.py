@@ -27,8 +27,8 @@ def from_dict(
 ) -> Any:
     """Build the dataclass ``cls`` from plain data, checking keys and types.
 
-    Errors are of the type ``error`` and name the key: ``where`` is that of ``data`` itself, ``place`` the file.
-    With ``natural`` integers may not be negative.
+    Errors are of the type ``error`` and name the key: ``where`` is that of ``data`` itself, ``place`` the
+    file. With ``natural`` integers may not be negative.
     """
     return _Reader(place and f"{place}: ", error, natural).record(cls, data, where)
 
