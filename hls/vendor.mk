@@ -42,7 +42,8 @@ KEEP = new=$(VENDOR)/.$(1) && rm -rf $$new && mkdir -p $$new && $(2) && rm -rf $
 
 # Synthesis takes long: what counts is what its inputs hold, not when they were written.
 INPUTS = $(BUILD)/vendor_inputs.sha256
-VENDOR_SOURCES := $(wildcard include/edge_moe/*.hpp src/*.cpp ops/*.cpp ops/*.hpp tcl/*.tcl) \
+VENDOR_SOURCES := $(wildcard include/edge_moe/*.hpp include/edge_moe/*/*.hpp include/edge_moe/*/*/*.hpp) \
+  $(wildcard src/*.cpp ops/*.cpp ops/*.hpp tcl/*.tcl) \
   $(addprefix ../model/edge_moe/codegen/,vendor.py interface.py)
 $(INPUTS): $(VENDOR_SOURCES) $(HEADERS) FORCE
 	@cat $(VENDOR_SOURCES) $(HEADERS) | sha256sum > $@.new

@@ -66,7 +66,7 @@ def test_masks_of_the_routing_find_room():
 def test_with_less_room_nobody_could_go_on(tmp_path):
     """The same program on an accelerator with a smaller channel: the depth is needed, its lack reported."""
     shutil.copytree(HLS / "include", tmp_path / "include")
-    header = tmp_path / "include" / "edge_moe" / "accelerator.hpp"
+    header = tmp_path / "include" / "edge_moe" / "shell" / "accelerator.hpp"
     text, depth = header.read_text(), "ROUTED_AHEAD = ENTRIES_AHEAD + 2;"
     assert text.count(depth) == 1
     header.write_text(text.replace(depth, f"ROUTED_AHEAD = {MIXTURES - 2};"))

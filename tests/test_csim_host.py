@@ -126,7 +126,7 @@ def test_every_error_is_described() -> None:
 
 
 @pytest.mark.parametrize(
-    ("header", "name", "members"), [("program.hpp", "Error", Error), ("accelerator.hpp", "Status", Status)]
+    ("header", "name", "members"), [("shell/program.hpp", "Error", Error), ("shell/accelerator.hpp", "Status", Status)]
 )
 def test_codes_agree_with_the_accelerator(
     header: str, name: str, members: type[Error] | type[Status]
@@ -199,7 +199,7 @@ def test_the_makefile_says_what_is_wrong(arguments: list[str], sentence: str) ->
 
 
 CHANNEL_PROGRAM = """
-#include "edge_moe/accelerator_channel.hpp"
+#include "edge_moe/shell/region.hpp"
 #include <cstdio>
 #include <cstdlib>
 using edge_moe::Channel;

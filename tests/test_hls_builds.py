@@ -38,7 +38,7 @@ def test_operators_under_address_and_undefined_behaviour_sanitizers():
 
 
 STREAM_PROGRAM = """
-#include "edge_moe/stream.hpp"
+#include "edge_moe/csim/stream.hpp"
 #include <cstdio>
 #include <cstdlib>
 // argv: written first, then read, then finish

@@ -36,23 +36,23 @@ ARRAYS = ["stage_even", "stage_odd", "numerators0", "numerators1", "states0", "s
           "ring_odd", "norms", "seen", "high"]  # fmt: skip
 UPSAMPLE = "HLS_PIPELINE\n{claims}    HLS_TRIPS(1, 4 * edge_moe::SCRATCH_WORDS)\n    const UpsampleTaps"
 OTHERS = [  # file, what stands there, what takes its place
-    ("executor_gate.hpp", "int16_t scaled[ROUTE_TOKENS][config::max_experts] = {};",
+    ("executor/gate.hpp", "int16_t scaled[ROUTE_TOKENS][config::max_experts] = {};",
      "Checked<int16_t> scaled[ROUTE_TOKENS];"),
-    ("executor_patches.hpp", "typedef PortBeat Bands[2][2][BAND_PAIRS];",
+    ("executor/patches.hpp", "typedef PortBeat Bands[2][2][BAND_PAIRS];",
      "typedef Checked<PortBeat> Bands[2][2];"),
     # reads beyond the last row, which nothing uses, may meet results; SPEC keeps rows and results apart
-    ("executor_compute.hpp", "HLS_INDEPENDENT(even)", ""),
-    ("executor_compute.hpp", "HLS_INDEPENDENT(odd)", ""),
-    ("executor_rows.hpp", UPSAMPLE.format(claims="    HLS_INDEPENDENT(even)\n    HLS_INDEPENDENT(odd)\n"),
+    ("executor/compute/compute.hpp", "HLS_INDEPENDENT(even)", ""),
+    ("executor/compute/compute.hpp", "HLS_INDEPENDENT(odd)", ""),
+    ("executor/upsample2x.hpp", UPSAMPLE.format(claims="    HLS_INDEPENDENT(even)\n    HLS_INDEPENDENT(odd)\n"),
      UPSAMPLE.format(claims="")),
-    ("executor_patches.hpp", "  PATCH_STEPS:", "  ++checked::now().loop;\n  PATCH_STEPS:"),
-    ("tap.hpp", "inline void add(int iterations, int depth) {",
+    ("executor/patches.hpp", "  PATCH_STEPS:", "  ++checked::now().loop;\n  PATCH_STEPS:"),
+    ("csim/tap.hpp", "inline void add(int iterations, int depth) {",
      "inline void add(int iterations, int depth) { ++checked::now().loop;"),
 ]  # fmt: skip
 ELSEWHERE = [
-    "weight_reader.hpp",
-    "accelerator_ports.hpp",
-    "accelerator_memory.hpp",
+    "shell/weight_reader.hpp",
+    "shell/memory_movers.hpp",
+    "shell/ports.hpp",
 ]  # loops of other processes
 
 
@@ -69,7 +69,8 @@ def instrument(folder):
     shutil.copy(ROOT / "tests" / "hls_checked.hpp", include / "checked.hpp")
     names = "|".join(ARRAYS)
     replaced = dict.fromkeys([*TYPES, *ARRAYS], 0)
-    for path in include.glob("*.hpp"):
+    for path in include.rglob("*.hpp"):
+        file = str(path.relative_to(include))
         text = path.read_text()
         for name, (element, size) in TYPES.items():
             text = re.sub(
@@ -84,13 +85,13 @@ def instrument(folder):
             replaced[name] += 1
         text = re.sub(rf"(?:const )?(\w+) ({names})\[[^\]]+\]([,)])", r"Checked<\1>& \2\3", text)
         text = re.sub(r"^  spoil\(.*\n", "", text, flags=re.M)
-        if path.name in ELSEWHERE:
+        if file in ELSEWHERE:
             text = text.replace("HLS_PIPELINE ", "").replace("HLS_PIPELINE\n", "\n")
-        for file, old, new in OTHERS:
-            if path.name == file:
+        for changed, old, new in OTHERS:
+            if file == changed:
                 assert text.count(old) == 1, old
                 text = text.replace(old, new)
-        if path.name == "vendor.hpp":
+        if file == "vendor.hpp":
             text += '#ifndef EDGE_MOE_VENDOR_PORTS\n#include "edge_moe/checked.hpp"\n#endif\n'
         path.write_text(text)
     assert all(replaced.values()), replaced

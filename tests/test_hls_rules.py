@@ -19,7 +19,7 @@ from networks import random_network
 
 CHECK = """
 #include <cstdio>
-#include "edge_moe/program.hpp"
+#include "edge_moe/shell/program.hpp"
 // words of instructions ("0 ...") and of experts' entries ("1 ...") in, errors out
 int main() {
   using namespace edge_moe;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Attention with K and V standing in the compute unit, block by block, while all queries pass.
 // SPEC.md, section 4.
-#include "edge_moe/attention.hpp"
+#include "edge_moe/operators/attention.hpp"
 #include "rows.hpp"
 
 using namespace edge_moe;

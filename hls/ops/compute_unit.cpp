@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The array of multipliers, two products in each or product by product, and one of its cascades. SPEC.md,
 // section 4.
-#include "edge_moe/compute_unit.hpp"
+#include "edge_moe/operators/compute_unit.hpp"
 #include "rows.hpp"
 
 using namespace edge_moe;

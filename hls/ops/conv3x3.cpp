@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // 3x3 convolution with ReLU: nine linears over shifted rows, accumulated. SPEC.md, section 4.
-#include "edge_moe/conv3x3.hpp"
+#include "edge_moe/operators/conv3x3.hpp"
 #include "rows.hpp"
 
 using namespace edge_moe;

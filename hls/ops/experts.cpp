@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // A mixture of experts: tokens queued by expert, each expert's weights once, results weighted by score
 // and added to the residual. SPEC.md, section 4.
-#include "edge_moe/experts.hpp"
-#include "edge_moe/linear.hpp"
+#include "edge_moe/operators/experts.hpp"
+#include "edge_moe/operators/linear.hpp"
 #include "rows.hpp"
 
 using namespace edge_moe;

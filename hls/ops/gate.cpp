@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Gate logits of every token: int16 weights as two int8 halves in the compute unit. SPEC.md, section 4.
-#include "edge_moe/gate.hpp"
+#include "edge_moe/operators/gate_logits.hpp"
 #include "rows.hpp"
 
 using namespace edge_moe;

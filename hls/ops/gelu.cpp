@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // GELU of int16 Q10 values, a beat at a time. SPEC.md, section 4.
-#include "edge_moe/gelu.hpp"
+#include "edge_moe/operators/gelu.hpp"
 
 using namespace edge_moe;
 

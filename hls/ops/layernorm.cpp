@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // LayerNorm of int16 rows to int8 rows. SPEC.md, section 4.
-#include "edge_moe/layernorm.hpp"
+#include "edge_moe/operators/layernorm.hpp"
 #include "rows.hpp"
 
 using namespace edge_moe;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // A linear layer with each of its epilogues. SPEC.md, section 4.
-#include "edge_moe/linear.hpp"
+#include "edge_moe/operators/linear.hpp"
 #include "edge_moe_isa.hpp"
 #include "rows.hpp"
 

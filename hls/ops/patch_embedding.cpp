@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // uint8 RGB image to int16 tokens: patches as rows, a linear, the position added. SPEC.md, section 4.
-#include "edge_moe/patch_embedding.hpp"
+#include "edge_moe/operators/patch_embedding.hpp"
 #include "rows.hpp"
 
 using namespace edge_moe;

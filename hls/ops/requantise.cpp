@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // clip(rs(a m, n) + z, low, high), one multiplier for each channel. SPEC.md, section 2.
-#include "edge_moe/requantise.hpp"
+#include "edge_moe/operators/requantise.hpp"
 #include "rows.hpp"
 
 using namespace edge_moe;

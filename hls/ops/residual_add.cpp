@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // clip16(residual + update), a beat at a time. SPEC.md, section 4.
-#include "edge_moe/residual_add.hpp"
+#include "edge_moe/operators/residual_add.hpp"
 #include "rows.hpp"
 
 using namespace edge_moe;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Gate logits to the best experts and their scores. SPEC.md, section 4.
-#include "edge_moe/gate.hpp"
+#include "edge_moe/operators/route.hpp"
 #include "rows.hpp"
 
 using namespace edge_moe;

@@ -6,8 +6,8 @@
 #ifndef EDGE_MOE_OPS_ROWS_HPP
 #define EDGE_MOE_OPS_ROWS_HPP
 
-#include "edge_moe/compute_unit.hpp"
-#include "edge_moe/weight_tile.hpp"
+#include "edge_moe/operators/compute_unit.hpp"
+#include "edge_moe/operators/weight_tile.hpp"
 
 namespace edge_moe {
 namespace ops {

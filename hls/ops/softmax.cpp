@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The single-pass softmax of attention by itself: logits to numerators and the running state.
 // SPEC.md, section 4.
-#include "edge_moe/attention.hpp"
+#include "edge_moe/operators/softmax.hpp"
 #include "rows.hpp"
 
 using namespace edge_moe;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Bilinear enlargement of an int8 map by two. SPEC.md, section 4.
-#include "edge_moe/upsample2x.hpp"
+#include "edge_moe/operators/upsample2x.hpp"
 #include "rows.hpp"
 
 using namespace edge_moe;

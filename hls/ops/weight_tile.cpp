@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Bit planes of tiles to int8 weights, and words of parameters. SPEC.md, section 9.
-#include "edge_moe/weight_tile.hpp"
+#include "edge_moe/operators/weight_tile.hpp"
 #include "rows.hpp"
 
 using namespace edge_moe;

@@ -3,8 +3,8 @@
 #include <cstdio>
 #include <exception>
 
-#include "edge_moe/accelerator.hpp"
-#include "edge_moe/tap.hpp"
+#include "edge_moe/shell/accelerator.hpp"
+#include "edge_moe/csim/tap.hpp"
 
 namespace {
 

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // The accelerator's top: one box of the block diagram in accelerator.hpp per line. SPEC.md, sections 7 to 12.
-#include "edge_moe/accelerator.hpp"
+#include "edge_moe/shell/accelerator.hpp"
 
-#include "edge_moe/accelerator_ports.hpp"
-#include "edge_moe/executor.hpp"
-#include "edge_moe/program_fetch.hpp"
-#include "edge_moe/weight_reader.hpp"
+#include "edge_moe/shell/memory_movers.hpp"
+#include "edge_moe/executor/execute.hpp"
+#include "edge_moe/shell/program_fetch.hpp"
+#include "edge_moe/shell/weight_reader.hpp"
 
 using namespace edge_moe;
 

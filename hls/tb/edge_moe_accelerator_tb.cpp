@@ -13,7 +13,7 @@
 #include <string>
 #include <vector>
 
-#include "edge_moe/accelerator.hpp"
+#include "edge_moe/shell/accelerator.hpp"
 
 namespace {
 

@@ -60,6 +60,13 @@ struct WeightTile {
   int8_t weight[config::tile_out][config::tile_in];
 };
 
+constexpr int WORD_BYTES = config::fifo_read_bytes;
+static_assert(8 * WORD_BYTES == config::tile_in * config::tile_out, "a word is one bit plane of a tile");
+
+struct Word {
+  uint8_t byte[WORD_BYTES];
+};
+
 // Bits that hold every value from 0 to `value`.
 constexpr int bits_of(unsigned long long value) { return value == 0 ? 0 : 1 + bits_of(value / 2); }
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The C++ accelerator's loops: iterations and depths of every instruction, in order. SPEC.md, section 12.
 
-What ``tap::add`` counts in hls/include/edge_moe/executor_*.hpp, function by function, under the names that
+What ``tap::add`` counts in hls/include/edge_moe/executor, function by function, under the names that
 things have there. C simulation counts the same cycles: ``tests/test_estimate_loops.py``.
 """
 
@@ -14,13 +14,13 @@ from edge_moe_host.contract import layout
 from edge_moe_host.contract.isa import Epilogue, ExpertEntry, Instruction, Opcode
 from edge_moe_host.contract.layout import TILE, tiles
 
-# tap.hpp: COMPUTE_DEPTH is pipeline_cycles
+# csim/tap.hpp: COMPUTE_DEPTH is pipeline_cycles
 NORM_DEPTH = 30
 MOVE_DEPTH = 12
 SETUP_CYCLES = 8
-ACCUMULATOR_LAG = 8  # executor_job.hpp: the shortest pass
-NORM_LAG = 24  # executor_rows.hpp
-ROUTE_PAIRS = 4  # executor_gate.hpp
+ACCUMULATOR_LAG = 8  # executor/compute/job.hpp: the shortest pass
+NORM_LAG = 24  # executor/layernorm.hpp
+ROUTE_PAIRS = 4  # executor/gate.hpp
 COLOURS = 3
 TAPS = 9
 GATE_BITS = 8

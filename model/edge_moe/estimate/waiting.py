@@ -15,7 +15,7 @@ from edge_moe_host.contract import layout
 from edge_moe_host.contract.isa import RECORD_BYTES, ExpertEntry, Instruction, Opcode
 from edge_moe_host.contract.layout import WORD
 
-# accelerator.hpp: how far the readers are ahead of each other
+# shell/accelerator.hpp: how far the readers are ahead of each other
 BLOCKS_AHEAD = 4  # blocks, and bursts of a port, that have been announced and are not begun
 BURSTS_AHEAD = 3  # bursts of a port that are under way
 BURST_WORDS = 32

@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0
+// Debug tap: what stands in the scratch memory and in the accumulators after each instruction, and its
+// cycles. In synthesis there is none of it; in C simulation nothing is copied unless a tap was asked for.
+//
+// Cycles are those of the loops as written: each loop nest states its iterations (II = 1) in a function
+// beside it, whose value is the loop's bound, and the depth of its pipeline.
+#ifndef EDGE_MOE_CSIM_TAP_HPP
+#define EDGE_MOE_CSIM_TAP_HPP
+
+#include "edge_moe/shell/accumulators.hpp"
+#include "edge_moe/shell/scratch.hpp"
+
+#ifndef __SYNTHESIS__
+#include <cstring>
+#include <vector>
+#endif
+
+namespace edge_moe {
+namespace tap {
+
+// Pipeline depths: cycles from the first iteration's start to its result, in loops of II = 1.
+constexpr int COMPUTE_DEPTH = config::pipeline_cycles;  // scratch, products, requantise, softmax, scratch
+constexpr int NORM_DEPTH = 30;                          // scratch, moments or affine, scratch
+constexpr int MOVE_DEPTH = 12;                          // scratch, at most one product, scratch
+constexpr int SETUP_CYCLES = 8;                         // decoding an instruction, setting up a loop nest
+
+#ifdef __SYNTHESIS__
+
+inline void reset() { HLS_INLINE }
+inline void add(int /*iterations*/, int /*depth*/) { HLS_INLINE }
+inline uint32_t total() {
+  HLS_INLINE
+  return 0;
+}
+
+#else
+
+// Filled by the executor while somebody has asked for it. `seen` gets the instruction's place in the
+// program, its cycles, the scratch memory byte by byte and the accumulators [row][32].
+struct Tap {
+  void (*seen)(void* user, uint32_t index, uint32_t cycles, const uint8_t* scratch, uint32_t scratch_bytes,
+               const int32_t* sums, uint32_t sum_rows);
+  void* user;
+};
+
+// Of the run in progress in this thread.
+struct State {
+  const Tap* tap = nullptr;
+  uint32_t index = 0;
+  uint32_t cycles = 0;      // of this instruction
+  uint32_t all_cycles = 0;  // of all so far
+};
+
+inline State& state() {
+  static thread_local State current;
+  return current;
+}
+
+inline void reset() {
+  state().index = 0;
+  state().cycles = 0;
+  state().all_cycles = 0;
+}
+
+inline void add(int iterations, int depth) { state().cycles += static_cast<uint32_t>(iterations + depth); }
+
+inline uint32_t total() { return state().all_cycles; }
+
+#endif
+
+// Called once an instruction is done.
+inline void instruction_done(const ScratchHalf even, const ScratchHalf odd,
+                             const Sums sums0, const Sums sums1) {
+  HLS_INLINE
+#ifndef __SYNTHESIS__
+  State& now = state();
+  now.all_cycles += now.cycles;
+  if (now.tap != nullptr) {
+    std::vector<uint8_t> scratch(static_cast<std::size_t>(SCRATCH_WORDS) * SCRATCH_WORD_BYTES);
+    std::vector<int32_t> sums(static_cast<std::size_t>(ACCUMULATOR_PAIRS) * 2 * LANES);
+    for (int word = 0; word < SCRATCH_WORDS; ++word) {
+      const Beat8 first = unpack(even[word]);
+      const Beat8 second = unpack(odd[word]);
+      uint8_t* to = scratch.data() + static_cast<std::size_t>(word) * SCRATCH_WORD_BYTES;
+      std::memcpy(to, first.lane, LANES);
+      std::memcpy(to + LANES, second.lane, LANES);
+    }
+    for (int pair = 0; pair < ACCUMULATOR_PAIRS; ++pair) {
+      int32_t* to = sums.data() + static_cast<std::size_t>(pair) * 2 * LANES;
+      std::memcpy(to, unpack32(sums0[pair]).lane, sizeof(Beat32));
+      std::memcpy(to + LANES, unpack32(sums1[pair]).lane, sizeof(Beat32));
+    }
+    now.tap->seen(now.tap->user, now.index, now.cycles, scratch.data(), static_cast<uint32_t>(scratch.size()),
+                  sums.data(), static_cast<uint32_t>(sums.size() / LANES));
+  }
+  now.cycles = 0;
+  ++now.index;
+#else
+  (void)even;
+  (void)odd;
+  (void)sums0;
+  (void)sums1;
+#endif
+}
+
+}  // namespace tap
+}  // namespace edge_moe
+
+#endif

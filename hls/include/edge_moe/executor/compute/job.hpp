@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: Apache-2.0
+// Jobs of the compute unit: LINEAR, CONV3X3, GATE, ATTENTION and an expert's linears in one form. SPEC.md,
+// section 8.
+//
+// A job is a sequence of passes. In a pass one weight tile stands in the compute unit and the job's pairs of
+// rows pass by it, one pair a cycle; meanwhile the next pass's tile is loaded. A pass that has fewer pairs
+// than its successor has words to load takes as many cycles as that needs.
+#ifndef EDGE_MOE_EXECUTOR_COMPUTE_JOB_HPP
+#define EDGE_MOE_EXECUTOR_COMPUTE_JOB_HPP
+
+#include "edge_moe/executor/expert_queues.hpp"
+#include "edge_moe/shell/accumulators.hpp"
+#include "edge_moe/shell/scratch.hpp"
+
+namespace edge_moe {
+
+// Where a pair of rows comes from.
+enum class Source : uint8_t {
+  ROWS,      // rows 2 r and 2 r + 1
+  QUEUES,    // an expert's r-th token of even number and its r-th of odd number, or one of them alone
+  MAP,       // pixels 2 r and 2 r + 1 of the instruction, moved by the tap
+  ATTENTION  // queries, then their numerators
+};
+
+// What becomes of a finished sum.
+enum class Result : uint8_t {
+  SUMS,   // it stays in the accumulators as it is
+  INT16,  // requantised to int16, for write_rows or add_expert
+  INT8,   // int8 in [-127, 127] into the scratch memory
+  GELU,   // int16, GELU, int8
+  RELU    // int8, -128 for 0
+};
+
+// Scratch addresses are numbers of words.
+struct Job {
+  Source source;
+  Result result;
+  int pairs;
+  int rows_at;     // first source word
+  int row_tiles;   // of a source row
+  int to;          // first destination word
+  int to_tiles;    // of a destination row
+  int shift;       // of the first requantisation
+  int shift2;      // of the second
+  int multiplier2;  // after GELU
+  int zero_point;   // after GELU
+  // linears: tiles of outputs first_out to first_out + out_tiles - 1, in_tiles of inputs for each
+  int in_tiles;
+  int first_out;
+  int out_tiles;
+  int bits;
+  Crowd crowd;  // QUEUES
+  // CONV3X3
+  int first_pixel;
+  int first_line;
+  int height;
+  int width;
+  int channel_tiles;
+  int pad;
+  // ATTENTION: queries from first_query on
+  int heads;
+  int head_tiles;
+  int first_query;
+  int keys;
+};
+
+// Iterations after which a pass may come back to the same accumulators: reading, shifting, adding and writing
+// them takes fewer cycles. Requantising would not, which is why finished sums have a memory of their own.
+constexpr int ACCUMULATOR_LAG = 8;
+// Iterations between a query's logits and the use of its numerators.
+constexpr int SOFTMAX_LAG = config::pipeline_cycles;
+// K and V of a block on their way: words in the cycles from 0 on, tiles from STAGE_LAG on.
+constexpr int BLOCK_WORDS = config::key_block / 2;  // of one tile of K or of V
+constexpr int STAGE_LAG = SOFTMAX_LAG - BLOCK_WORDS;
+static_assert(STAGE_LAG >= BLOCK_WORDS, "a tile of K is loaded in the pass that brings its words");
+static_assert(SOFTMAX_LAG >= 2 * BLOCK_WORDS, "a pass brings a tile of K and one of V");
+constexpr int MAX_HEAD_TILES = (config::max_head_dim + LANES - 1) / LANES;
+constexpr int QUERY_PAIRS = (config::max_tokens + 1) / 2;
+
+inline int greater(int a, int b) {
+  HLS_INLINE
+  return a > b ? a : b;
+}
+
+// Words of parameters in front of a tile of outputs: biases, and for even tiles the multipliers of two.
+inline int parameters_of(int out_tile) {
+  HLS_INLINE
+  return 2 - out_tile % 2;
+}
+
+// Words to load behind a pass, and the cycles that it takes with them.
+struct Trip {
+  int words;
+  int steps;
+  int last;  // step
+};
+
+// Trips of a job's passes, by what follows. Found once, so that the compute loop has but to choose.
+struct Trips {
+  Trip first;  // nothing is computed: the first tile is loaded
+  Trip inner;  // another tile of inputs follows
+  Trip even;   // an even tile of outputs
+  Trip odd;    // an odd one
+  Trip last;   // nothing
+  int blocks;  // ATTENTION: of keys
+};
+
+inline Trip trip_of_steps(int words, int steps) {
+  HLS_INLINE
+  const Trip result = {words, steps, steps - 1};
+  return result;
+}
+
+inline Trip linear_trip(const Job& job, int words) {
+  HLS_INLINE
+  return trip_of_steps(words, greater(greater(job.pairs, words), ACCUMULATOR_LAG));
+}
+
+inline Trips trips_of(const Job& job) {
+  HLS_INLINE
+  const int lead = parameters_of(job.first_out) + job.bits;
+  Trips trips = {trip_of_steps(lead, lead), linear_trip(job, job.bits), linear_trip(job, job.bits + 2),
+                 linear_trip(job, job.bits + 1), linear_trip(job, 0), 0};
+  if (job.source == Source::ATTENTION) {
+    trips.first = trip_of_steps(0, SOFTMAX_LAG);
+    trips.inner = trip_of_steps(0, greater(job.pairs, SOFTMAX_LAG));
+    trips.blocks = (job.keys + config::key_block - 1) / config::key_block;
+  }
+  return trips;
+}
+
+// Iterations of the compute loop. A linear: the first tile is loaded, then every pass of every tile of
+// outputs.
+inline int linear_steps(const Job& job, const Trips& trips) {
+  HLS_INLINE
+  const int end = job.first_out + job.out_tiles;
+  const int evens = (end + 1) / 2 - (job.first_out + 2) / 2;  // even tiles of outputs behind the first tile
+  const int odds = job.out_tiles - 1 - evens;
+  const int inner = job.out_tiles * (job.in_tiles - 1) * trips.inner.steps;
+  return trips.first.steps + inner + evens * trips.even.steps + odds * trips.odd.steps + trips.last.steps;
+}
+
+// ATTENTION: the first block's K and V, then for every head and block the passes of K, then those of V.
+inline int attention_steps(const Job& job, const Trips& trips) {
+  HLS_INLINE
+  return job.head_tiles * (trips.first.steps + job.heads * trips.blocks * 2 * trips.inner.steps);
+}
+
+inline int compute_steps(const Job& job, const Trips& trips) {
+  HLS_INLINE
+  return job.source == Source::ATTENTION ? attention_steps(job, trips) : linear_steps(job, trips);
+}
+
+// A linear's job without its rows.
+inline Job linear_job(int in_tiles, int first_out, int out_tiles, int bits) {
+  HLS_INLINE
+  Job job = {};
+  job.source = Source::ROWS;
+  job.result = Result::INT8;
+  job.row_tiles = in_tiles;
+  job.in_tiles = in_tiles;
+  job.first_out = first_out;
+  job.out_tiles = out_tiles;
+  job.bits = bits;
+  return job;
+}
+
+// Tiles of outputs whose sums the accumulators hold at a time.
+inline int group_tiles(int pair_count, int left) {
+  HLS_INLINE
+  const int fit = ACCUMULATOR_PAIRS / pair_count;
+  return fit < left ? fit : left;
+}
+
+// Where an instruction's jobs stand.
+struct Sequence {
+  int expert;       // EXPERTS
+  bool second;      // EXPERTS: the expert's second linear, not its first
+  int next_out;     // linears with int16 results: tile of outputs
+  int next_pair;    // ATTENTION: pair of queries
+  bool done;
+};
+
+}  // namespace edge_moe
+
+#endif

@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+// The next pass's tile: from the weight FIFO, or from K and V in the scratch memory. SPEC.md, sections 4 and 9.
+#ifndef EDGE_MOE_EXECUTOR_COMPUTE_LOAD_TILE_HPP
+#define EDGE_MOE_EXECUTOR_COMPUTE_LOAD_TILE_HPP
+
+#include "edge_moe/executor/compute/cursor.hpp"
+#include "edge_moe/operators/gate_logits.hpp"
+#include "edge_moe/operators/weight_tile.hpp"
+#include "edge_moe/shell/accelerator.hpp"
+
+namespace edge_moe {
+
+// A block's K and V between scratch memory and tile: [side][K or V][tile of the head][pair of keys].
+constexpr int STAGE_WORDS = 2 * 2 * MAX_HEAD_TILES * BLOCK_WORDS;
+
+inline int stage_word(bool side, int part, int tile, int word) {
+  HLS_INLINE
+  return (((side ? 1 : 0) * 2 + part) * MAX_HEAD_TILES + tile) * BLOCK_WORDS + word;
+}
+
+// A gate's biases are those of its experts, in the places of the high halves. What is 128 high + low later
+// takes them with the low halves.
+inline Beat32 gate_bias(const Beat32& bias) {
+  HLS_INLINE
+  Beat32 result;
+  HLS_LANES(result)
+GATE_BIAS:
+  for (int j = 0; j < LANES; ++j) {
+    HLS_UNROLL
+    result.lane[j] = j < GATE_EXPERTS ? 0 : bias.lane[j - (j < GATE_EXPERTS ? 0 : GATE_EXPERTS)];
+  }
+  return result;
+}
+
+// Parameters and planes of the next pass's tile.
+inline void load_linear(const Job& job, const Cursor& at, WeightChannel& weights, WeightTile& next_tile,
+                        Beat32& next_bias, Word& next_multipliers) {
+  HLS_INLINE
+  if (at.step < at.trip.words) {
+    const Word word = weights.read();
+    const int lead = at.trip.words - job.bits;  // words of parameters
+    if (at.step >= lead) {
+      weight_tile_plane(next_tile, word, at.step - lead, job.bits);
+    } else if (at.step == 0) {
+      const Beat32 bias = word_to_int32(word);
+      next_bias = job.result == Result::SUMS ? gate_bias(bias) : bias;
+    } else {
+      next_multipliers = word;
+    }
+  }
+}
+
+// The next pass's tile from the stage: keys as rows of weights, values as columns.
+inline void load_attention(const Job& job, const Cursor& at, const Half stage_even[STAGE_WORDS],
+                           const Half stage_odd[STAGE_WORDS], WeightTile& next) {
+  HLS_INLINE
+  const int word = at.step - STAGE_LAG;
+  if (word >= 0 && word < BLOCK_WORDS) {
+    // another tile of the same kind follows, or V behind K, or K of the next block behind V
+    const bool same = at.tile + 1 < job.head_tiles;
+    const bool values = same ? at.average : !at.average;
+    const bool side = !same && at.average ? !at.side : at.side;
+    const int from = stage_word(side, values ? 1 : 0, same ? at.tile + 1 : 0, word);
+    const Beat8 first = unpack(stage_even[from]);
+    const Beat8 second = unpack(stage_odd[from]);
+    if (values) {
+      weight_tile_column(next, 2 * word, first);
+      weight_tile_column(next, 2 * word + 1, second);
+    } else {
+      weight_tile_row(next, 2 * word, first);
+      weight_tile_row(next, 2 * word + 1, second);
+    }
+  }
+}
+
+}  // namespace edge_moe
+
+#endif

@@ -1,0 +1,214 @@
+// SPDX-License-Identifier: Apache-2.0
+// Routing rows sorted into queues, one for each expert and parity of the token's number. SPEC.md, section 4.
+//
+// Two tokens pass the compute unit at a time, and the scratch memory gives one row of even number and one of
+// odd number in a cycle, so an expert's tokens go in pairs of one each as long as there are both. What is
+// left of one queue goes alone through the first linear, but two to a pair of hidden rows, so that the second
+// linear has full pairs. Counting sort: the routing rows pass once to count, once to be placed. Any
+// distribution fits, all tokens on one expert too.
+#ifndef EDGE_MOE_EXECUTOR_EXPERT_QUEUES_HPP
+#define EDGE_MOE_EXECUTOR_EXPERT_QUEUES_HPP
+
+#include "edge_moe/csim/tap.hpp"
+#include "edge_moe/executor/routing_row.hpp"
+#include "edge_moe/shell/scratch.hpp"
+
+namespace edge_moe {
+
+// Entries of one parity: each of its tokens waits for up to top_k experts.
+constexpr int QUEUE_ENTRIES = (config::max_tokens + 1) / 2 * config::max_top_k;
+typedef uint16_t QueueTokens[QUEUE_ENTRIES];
+typedef int16_t QueueScores[QUEUE_ENTRIES];
+static_assert(config::max_tokens < (1 << 16) && QUEUE_ENTRIES < (1 << 16), "places are uint16_t");
+
+// Counters of one parity.
+struct QueueCounters {
+  uint16_t count[config::max_experts];
+  uint16_t start[config::max_experts];
+  uint16_t filled[config::max_experts];
+};
+
+// Entries of a queue in the queues' memory.
+struct QueueRange {
+  int start;
+  int count;
+};
+
+// The tokens of one expert: those of even number and those of odd number.
+struct Crowd {
+  QueueRange even;
+  QueueRange odd;
+};
+
+// The expert in place `slot` exists and is in no place before it. What GATE writes always is so; other bytes
+// may be anything, and must not make a queue longer than the tokens.
+inline bool routes_to(const RoutingRow& row, int slot, int experts) {
+  HLS_INLINE
+  bool fresh = row.expert[slot] < experts;
+ROUTES_BEFORE:
+  for (int i = 0; i < isa::max_top_k; ++i) {
+    HLS_UNROLL
+    fresh = fresh && (i >= slot || row.expert[i] != row.expert[slot]);
+  }
+  return fresh;
+}
+
+inline int queue_steps(const isa::Instruction& i) {
+  HLS_INLINE
+  return pairs(i.rows) * i.top_k;
+}
+
+// Add one to the count of each route's expert.
+inline void count_routes(const isa::Instruction& i, const ScratchHalf even, const ScratchHalf odd,
+                         QueueCounters& evens, QueueCounters& odds) {
+  HLS_NO_INLINE
+  const int steps = queue_steps(i);
+  const int from = word_of(i.routing);
+  int pair = 0;
+  int slot = 0;
+COUNT_ROUTES:
+  for (int step = 0; step < steps; ++step) {
+    // carried: counters in registers
+    HLS_PIPELINE
+    HLS_TRIPS(1, edge_moe::QUEUE_ENTRIES)
+    const RoutingRow first = routing_row(even[from + pair]);
+    const RoutingRow second = routing_row(odd[from + pair]);
+    if (routes_to(first, slot, i.experts)) {
+      ++evens.count[first.expert[slot]];
+    }
+    if (2 * pair + 1 < i.rows && routes_to(second, slot, i.experts)) {
+      ++odds.count[second.expert[slot]];
+    }
+    const bool done = slot == i.top_k - 1;
+    slot = done ? 0 : slot + 1;
+    pair += done ? 1 : 0;
+  }
+}
+
+// A queue starts where the one before it ends.
+inline void open_queues(QueueCounters& evens, QueueCounters& odds) {
+  HLS_NO_INLINE
+  uint16_t even_next = 0;
+  uint16_t odd_next = 0;
+OPEN_QUEUES:
+  for (int e = 0; e < config::max_experts; ++e) {
+    HLS_PIPELINE
+    evens.start[e] = even_next;
+    odds.start[e] = odd_next;
+    even_next = static_cast<uint16_t>(even_next + evens.count[e]);
+    odd_next = static_cast<uint16_t>(odd_next + odds.count[e]);
+  }
+}
+
+inline void put_routes(const isa::Instruction& i, const ScratchHalf even, const ScratchHalf odd,
+                       QueueCounters& evens, QueueCounters& odds, QueueTokens even_tokens,
+                       QueueTokens odd_tokens, QueueScores even_scores,
+                       QueueScores odd_scores) {
+  HLS_NO_INLINE
+  const int steps = queue_steps(i);
+  const int from = word_of(i.routing);
+  int pair = 0;
+  int slot = 0;
+PUT_ROUTES:
+  for (int step = 0; step < steps; ++step) {
+    // carried: counters in registers
+    HLS_PIPELINE
+    HLS_TRIPS(1, edge_moe::QUEUE_ENTRIES)
+    const RoutingRow first = routing_row(even[from + pair]);
+    const RoutingRow second = routing_row(odd[from + pair]);
+    if (routes_to(first, slot, i.experts)) {
+      const int e = first.expert[slot];
+      const int place = evens.start[e] + evens.filled[e];
+      even_tokens[place] = static_cast<uint16_t>(2 * pair);
+      even_scores[place] = first.score[slot];
+      ++evens.filled[e];
+    }
+    if (2 * pair + 1 < i.rows && routes_to(second, slot, i.experts)) {
+      const int e = second.expert[slot];
+      const int place = odds.start[e] + odds.filled[e];
+      odd_tokens[place] = static_cast<uint16_t>(2 * pair + 1);
+      odd_scores[place] = second.score[slot];
+      ++odds.filled[e];
+    }
+    const bool done = slot == i.top_k - 1;
+    slot = done ? 0 : slot + 1;
+    pair += done ? 1 : 0;
+  }
+}
+
+inline void fill_queues(const isa::Instruction& i, const ScratchHalf even, const ScratchHalf odd,
+                        QueueCounters& evens, QueueCounters& odds, QueueTokens even_tokens,
+                        QueueTokens odd_tokens, QueueScores even_scores,
+                        QueueScores odd_scores, uint8_t seen[config::max_tokens]) {
+  HLS_NO_INLINE
+CLEAR_QUEUES:
+  for (int e = 0; e < config::max_experts; ++e) {
+    HLS_UNROLL
+    evens.count[e] = 0;
+    odds.count[e] = 0;
+    evens.filled[e] = 0;
+    odds.filled[e] = 0;
+  }
+CLEAR_SEEN:
+  for (int token = 0; token < i.rows; ++token) {
+    HLS_PIPELINE
+    HLS_TRIPS(1, edge_moe::config::max_tokens)
+    seen[token] = 0;
+  }
+  count_routes(i, even, odd, evens, odds);
+  open_queues(evens, odds);
+  put_routes(i, even, odd, evens, odds, even_tokens, odd_tokens, even_scores, odd_scores);
+  tap::add(i.rows + 2 * queue_steps(i) + config::max_experts, 4 * tap::MOVE_DEPTH);
+}
+
+// Bit e: expert e has tokens.
+inline uint64_t routed_mask(const QueueCounters& evens, const QueueCounters& odds) {
+  HLS_INLINE
+  uint64_t mask = 0;
+ROUTED_MASK:
+  for (int e = 0; e < config::max_experts; ++e) {
+    HLS_UNROLL
+    mask |= evens.count[e] + odds.count[e] > 0 ? static_cast<uint64_t>(1) << e : 0;
+  }
+  return mask;
+}
+
+// Pairs of two tokens.
+inline int matched(const Crowd& crowd) {
+  HLS_INLINE
+  return crowd.even.count < crowd.odd.count ? crowd.even.count : crowd.odd.count;
+}
+
+inline int tokens_of(const Crowd& crowd) {
+  HLS_INLINE
+  return crowd.even.count + crowd.odd.count;
+}
+
+// An expert's n-th token: its entry in the queue of its parity, and its place among the hidden rows.
+struct Seat {
+  bool odd;
+  int entry;
+  int pair;
+  int side;
+};
+
+inline Seat seat_of(const Crowd& crowd, int n) {
+  HLS_INLINE
+  const int both = matched(crowd);
+  const bool alone = n >= 2 * both;
+  const bool odd = alone ? crowd.odd.count > both : n % 2 != 0;
+  const int place = alone ? n - both : n / 2;
+  // an even number are in pairs, so that both sides are used in turn
+  const Seat result = {odd, (odd ? crowd.odd.start : crowd.even.start) + place, n / 2, n % 2};
+  return result;
+}
+
+inline QueueRange queue_range(const QueueCounters& counters, int expert) {
+  HLS_INLINE
+  const QueueRange result = {counters.start[expert], counters.count[expert]};
+  return result;
+}
+
+}  // namespace edge_moe
+
+#endif

@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+// The parameters of LAYERNORM and ATTENTION from the weight FIFO. SPEC.md, section 9.
+#ifndef EDGE_MOE_EXECUTOR_PARAMETERS_HPP
+#define EDGE_MOE_EXECUTOR_PARAMETERS_HPP
+
+#include "edge_moe/csim/tap.hpp"
+#include "edge_moe/operators/weight_tile.hpp"
+#include "edge_moe/shell/accelerator.hpp"
+#include "edge_moe/shell/scratch.hpp"
+
+namespace edge_moe {
+
+// Parameters of LAYERNORM and ATTENTION: 32-bit values of each tile, 16-bit values of every two.
+constexpr int PARAMETER_TILES =
+    ((config::max_channels > config::max_width ? config::max_channels : config::max_width) +
+     LANES - 1) / LANES;
+constexpr int PARAMETER_PAIRS = (PARAMETER_TILES + 1) / 2;
+typedef StoredWord WideParameters[PARAMETER_TILES];
+typedef StoredWord NarrowParameters[PARAMETER_PAIRS];
+
+inline int parameter_steps(int tile_count) {
+  HLS_INLINE
+  return tile_count + pairs(tile_count);
+}
+
+inline void load_parameters(int tile_count, WeightChannel& weights, WideParameters wide,
+                            NarrowParameters narrow) {
+  HLS_NO_INLINE
+  const int steps = parameter_steps(tile_count);
+  int tile = 0;
+  bool second = false;
+LOAD_PARAMETERS:
+  for (int step = 0; step < steps; ++step) {
+    // carried: a count
+    HLS_PIPELINE
+    HLS_TRIPS(2, 2 * edge_moe::PARAMETER_TILES)
+    const StoredWord word = pack(weights.read());
+    if (second) {
+      narrow[tile / 2] = word;
+    } else {
+      wide[tile] = word;
+    }
+    const bool stay = !second && tile % 2 == 0;
+    tile += stay ? 0 : 1;
+    second = stay;
+  }
+  tap::add(steps, tap::MOVE_DEPTH);
+}
+
+}  // namespace edge_moe
+
+#endif

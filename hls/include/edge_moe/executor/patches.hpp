@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: Apache-2.0
+// PATCHES: the image, a stream of 16-byte beats, to int8 rows of one patch each. SPEC.md, section 8.
+//
+// A band is the p lines of one row of patches. While the next band comes in, the last one leaves: up to 16
+// bytes a cycle that neighbour each other both in the image and in the patch's row. Two bands are kept.
+#ifndef EDGE_MOE_EXECUTOR_PATCHES_HPP
+#define EDGE_MOE_EXECUTOR_PATCHES_HPP
+
+#include "edge_moe/csim/tap.hpp"
+#include "edge_moe/operators/patch_embedding.hpp"
+#include "edge_moe/shell/accelerator.hpp"
+#include "edge_moe/shell/scratch.hpp"
+
+namespace edge_moe {
+
+// A band need not start or end with a beat: one more at either end. Even and odd beats stand apart, so that
+// two neighbours come in one cycle.
+constexpr int BAND_BEATS = config::max_patch_size * config::max_image_width * COLOURS / PORT_BYTES + 2;
+constexpr int BAND_PAIRS = (BAND_BEATS + 1) / 2;
+typedef PortBeat Bands[2][2][BAND_PAIRS];  // [band][even or odd][beat / 2]
+
+// Sizes that one PATCHES instruction fixes, in bytes where nothing else is said.
+struct PatchShape {
+  int segment;     // of one line of one patch
+  int patch_size;  // lines
+  int line;        // of the image
+  int band;        // of a row of patches
+  int across;      // patches in a band
+  int bands;
+  int row_tiles;
+};
+
+inline PatchShape patch_shape(const isa::Instruction& i) {
+  HLS_INLINE
+  const int segment = COLOURS * i.patch;
+  const int line = COLOURS * i.width;
+  const PatchShape result = {segment, i.patch, line, line * i.patch, i.width / i.patch, i.height / i.patch,
+                             tiles(i.out_channels)};
+  return result;
+}
+
+// Moves that bring a patch's row together, from the segments of its lines into words of 32 bytes: none
+// crosses a segment's end, a word's end, or 16 bytes. They are the same for every patch, so they are found
+// once.
+struct Move {
+  uint8_t bytes;
+  uint8_t line;        // of the patch
+  uint8_t in_segment;  // first byte
+  uint8_t in_word;     // first byte
+  uint8_t tile;        // word of the row
+  bool completes;      // the word
+};
+
+constexpr int MAX_SEGMENT = COLOURS * config::max_patch_size;
+constexpr int MAX_MOVES =
+    config::max_patch_size * ((MAX_SEGMENT + PORT_BYTES - 1) / PORT_BYTES + (MAX_SEGMENT +
+                              LANES - 1) / LANES + 1);
+static_assert(MAX_SEGMENT < 256 && config::max_patch_size * MAX_SEGMENT <= 256 * LANES,
+              "a move's fields are bytes");
+
+// The moves of a patch; how many they are.
+inline int plan_moves(const PatchShape& shape, Move (&moves)[MAX_MOVES]) {
+  HLS_NO_INLINE
+  int count = 0;
+  int line = 0;
+  int in_segment = 0;
+  int in_word = 0;
+  int tile = 0;
+PLAN_MOVES:
+  while (line < shape.patch_size) {
+    HLS_TRIPS(1, edge_moe::MAX_MOVES)
+    const int to_segment = shape.segment - in_segment;
+    const int to_word = LANES - in_word;
+    const int to_end = to_segment < to_word ? to_segment : to_word;
+    const int bytes = to_end < PORT_BYTES ? to_end : PORT_BYTES;
+    const bool segment_done = bytes == to_segment;
+    const bool patch_done = segment_done && line == shape.patch_size - 1;
+    const bool completes = bytes == to_word || patch_done;
+    Move move = {};
+    move.bytes = static_cast<uint8_t>(bytes);
+    move.line = static_cast<uint8_t>(line);
+    move.in_segment = static_cast<uint8_t>(in_segment);
+    move.in_word = static_cast<uint8_t>(in_word);
+    move.tile = static_cast<uint8_t>(tile);
+    move.completes = completes;
+    moves[count] = move;
+    ++count;
+    in_segment = segment_done ? 0 : in_segment + bytes;
+    in_word = completes ? 0 : in_word + bytes;
+    tile += completes ? 1 : 0;
+    line += segment_done ? 1 : 0;
+  }
+  tap::add(4 * count, tap::MOVE_DEPTH);
+  return count;
+}
+
+// Beats that hold bytes [start, start + length), counted from the one that holds `start`.
+inline int beats_from(int start, int length) {
+  HLS_INLINE
+  return (start % PORT_BYTES + length + PORT_BYTES - 1) / PORT_BYTES;
+}
+
+// Steps of one band: the next one's beats or this one's moves, whichever take longer.
+inline int band_steps(const PatchShape& shape, int moves) {
+  HLS_INLINE
+  const int beats = beats_from(PORT_BYTES - 1, shape.band);
+  const int all_moves = moves * shape.across;
+  return beats > all_moves ? beats : all_moves;
+}
+
+inline int patches_steps(const PatchShape& shape, int moves) {
+  HLS_INLINE
+  return (shape.bands + 1) * band_steps(shape, moves);
+}
+
+// 16 bytes from byte `at` of a band on.
+inline void band_bytes(const Bands& bands, int side, int at, uint8_t (&bytes)[PORT_BYTES]) {
+  HLS_INLINE
+  const int beat = at / PORT_BYTES;
+  const PortBeat even = bands[side][0][(beat + 1) / 2];
+  const PortBeat odd = bands[side][1][beat / 2];
+  const PortBeat first = beat % 2 == 0 ? even : odd;
+  const PortBeat second = beat % 2 == 0 ? odd : even;
+BAND_BYTES:
+  for (int j = 0; j < PORT_BYTES; ++j) {
+    HLS_UNROLL
+    const int place = at % PORT_BYTES + j;
+    bytes[j] = place < PORT_BYTES ? get_byte(first, place) : get_byte(second, place - PORT_BYTES);
+  }
+}
+
+inline void patch_rows(const isa::Instruction& i, BeatChannel& pixels, ScratchHalf even,
+                       ScratchHalf odd) {
+  HLS_NO_INLINE
+  const PatchShape shape = patch_shape(i);
+  Move moves[MAX_MOVES];
+  const int move_count = plan_moves(shape, moves);
+  const int steps = band_steps(shape, move_count);
+  const int destination = word_of(i.dst);
+  Bands bands;
+  HLS_PARTITION(bands, 1)
+  HLS_PARTITION(bands, 2)
+  PortBeat shared = zero_beat();  // the last beat, which the next band may start in
+  int row = 0;
+  int start = 0;  // bytes of the arriving band's first beat that belong to the band before
+PATCH_BANDS:
+  for (int b = 0; b <= shape.bands; ++b) {
+    HLS_TRIPS(2, edge_moe::config::max_image_height + 1)
+    const int side = b % 2;
+    // the band before, which leaves, started where its length leads to this one's start
+    const int leaving_start = (start + PORT_BYTES - shape.band % PORT_BYTES) % PORT_BYTES;
+    const int beats = b < shape.bands ? beats_from(start, shape.band) : 0;
+    int patch = b > 0 ? 0 : shape.across;  // across the band
+    int number = 0;                        // of the move
+    uint8_t word[LANES] = {};
+    HLS_REGISTERS(word)
+  PATCH_STEPS:
+    for (int step = 0; step < steps; ++step) {
+      // carried: the word that is being filled and counters; one band is written, the other read, and the
+      // pipeline drains before they change places
+      HLS_PIPELINE
+      HLS_NO_FLATTEN
+      HLS_INDEPENDENT(bands)
+      HLS_TRIPS(1, edge_moe::BAND_BEATS)
+      if (step < beats) {
+        // a band that starts within a beat gets that one again
+        const bool again = step == 0 && start > 0;
+        shared = again ? shared : pixels.read();
+        bands[side][step % 2][step / 2] = shared;
+      }
+      if (patch < shape.across) {
+        const Move move = moves[number];
+        const int from = leaving_start + move.line * shape.line + patch * shape.segment + move.in_segment;
+        uint8_t bytes[PORT_BYTES] = {};
+        HLS_REGISTERS(bytes)
+        band_bytes(bands, 1 - side, from, bytes);
+        Beat8 out;
+        HLS_LANES(out)
+      FILL_WORD:
+        for (int j = 0; j < LANES; ++j) {
+          HLS_UNROLL
+          const int offset = j - move.in_word;
+          const bool moved = offset >= 0 && offset < move.bytes;
+          // what lies behind a patch's last byte is 0
+          const uint8_t kept = move.in_word == 0 ? static_cast<uint8_t>(0) : word[j];
+          word[j] = moved ? static_cast<uint8_t>(patch_pixel(bytes[moved ? offset : 0])) : kept;
+          out.lane[j] = static_cast<int8_t>(word[j]);
+        }
+        if (move.completes) {
+          const int to = destination + (row >> 1) * shape.row_tiles + move.tile;
+          if (row % 2 == 0) {
+            even[to] = pack(out);
+          } else {
+            odd[to] = pack(out);
+          }
+        }
+        const bool patch_done = number == move_count - 1;
+        number = patch_done ? 0 : number + 1;
+        patch += patch_done ? 1 : 0;
+        row += patch_done ? 1 : 0;
+      }
+    }
+    start = (start + shape.band) % PORT_BYTES;
+  }
+  tap::add(patches_steps(shape, move_count), (shape.bands + 1) * tap::MOVE_DEPTH);
+}
+
+}  // namespace edge_moe
+
+#endif

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+// Attention: the average of V under the single-pass softmax of the logits (softmax.hpp). SPEC.md, section 4.
+//
+// K and V stand in weight tiles (weight_tile.hpp), all queries pass by. For each block and query:
+//   x_j = attention_logits(q k_j), then softmax_block gives the numerators p_j and a rescale r, then
+//   A = attention_accumulate(A, r, sum p_j v_j).
+// After the last block: softmax_inverse once a query, attention_output for each beat of channels.
+// A query keeps its state of the softmax and A between blocks.
+#ifndef EDGE_MOE_OPERATORS_ATTENTION_HPP
+#define EDGE_MOE_OPERATORS_ATTENTION_HPP
+
+#include "edge_moe/operators/requantise.hpp"
+#include "edge_moe/operators/softmax.hpp"
+
+namespace edge_moe {
+
+// |A| <= 127 * 127 * 4096
+constexpr int AVERAGE_BITS = 1 + bits_of(127ull * 127 * tables::token_limit);
+static_assert(AVERAGE_BITS == 27, "as SPEC.md, section 5, has it");
+// |q k| over a head's channels
+constexpr int DOT_BITS = 1 + bits_of(128ull * 127 * config::max_head_dim);
+
+// Base-2 logits in Q8 from dot products, the head's multiplier and shift.
+inline Beat16 attention_logits(const Beat32& dot, int16_t m, int n) {
+  HLS_INLINE
+  Beat16 result = {};
+  HLS_LANES(result)
+ATTENTION_LOGITS:
+  for (int i = 0; i < LANES; ++i) {
+    HLS_UNROLL
+    result.lane[i] = static_cast<int16_t>(requantise<DOT_BITS>(dot.lane[i], m, n, INT16_MIN, INT16_MAX, 0));
+  }
+  return result;
+}
+
+// A beat of A = rs(A, r) + sum p v.
+inline Beat32 attention_accumulate(const Beat32& average, uint8_t rescale, const Beat32& products) {
+  HLS_INLINE
+  Beat32 result = {};
+  HLS_LANES(result)
+ATTENTION_ACCUMULATE:
+  for (int i = 0; i < LANES; ++i) {
+    HLS_UNROLL
+    const Int<AVERAGE_BITS> before = average.lane[i];
+    result.lane[i] =
+        static_cast<int32_t>(rounding_shift<AVERAGE_BITS, MAX_RESCALE>(before, rescale)) +
+        products.lane[i];
+  }
+  return result;
+}
+
+// A beat of the result: u = clip16(rs(A R, e + 1)), then int8 in [-127, 127].
+inline Beat8 attention_output(const Beat32& average, const Inverse& inverse, const Beat16& m, int n) {
+  HLS_INLINE
+  constexpr int DROPPED = 15 - tables::sum_fraction - tables::average_fraction;
+  static_assert(DROPPED == 1, "as SPEC.md has it");
+  constexpr int PRODUCT = AVERAGE_BITS + 15;  // R has 15 bits and no sign
+  Beat8 result = {};
+  HLS_LANES(result)
+ATTENTION_OUTPUT:
+  for (int i = 0; i < LANES; ++i) {
+    HLS_UNROLL
+    const Int<PRODUCT> scaled =
+        static_cast<Int<PRODUCT>>(product<AVERAGE_BITS, 16>(average.lane[i], inverse.value));
+    const int16_t u = clip16(rounding_shift<PRODUCT, SUM_BITS + DROPPED>(scaled, inverse.exponent + DROPPED));
+    result.lane[i] = static_cast<int8_t>(requantise<16>(u, m.lane[i], n, -INT8_MAX, INT8_MAX, 0));
+  }
+  return result;
+}
+
+}  // namespace edge_moe
+
+#endif

@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+// 3x3 convolution with ReLU as a linear over nine taps: which pixel a tap reads, and the epilogue
+// rq(a, m, n, -128, 127, -128). SPEC.md, section 4. The products are compute_unit.hpp's.
+#ifndef EDGE_MOE_OPERATORS_CONV3X3_HPP
+#define EDGE_MOE_OPERATORS_CONV3X3_HPP
+
+#include "edge_moe/operators/requantise.hpp"
+
+namespace edge_moe {
+
+constexpr int TAP_SIDE = 3;
+constexpr int TAPS = TAP_SIDE * TAP_SIDE;
+
+// The pixel that a tap reads; outside the map the input's zero point stands in.
+struct ConvSource {
+  bool inside;
+  int32_t pixel;  // of the map, row by row; 0 where outside
+};
+
+// Tap (dy, dx) of the output pixel (y, x) in a map of height x width; all count from 0.
+inline ConvSource conv3x3_source(int y, int x, int dy, int dx, int height, int width) {
+  HLS_INLINE
+  const int row = y + dy - 1;
+  const int column = x + dx - 1;
+  const bool inside = row >= 0 && row < height && column >= 0 && column < width;
+  const ConvSource result = {inside, inside ? row * width + column : 0};
+  return result;
+}
+
+// What enters the compute unit.
+inline Beat8 conv3x3_input(const Beat8& row, bool inside, int8_t pad) {
+  HLS_INLINE
+  Beat8 result = {};
+  HLS_LANES(result)
+CONV_INPUT:
+  for (int i = 0; i < LANES; ++i) {
+    HLS_UNROLL
+    result.lane[i] = inside ? row.lane[i] : pad;
+  }
+  return result;
+}
+
+// From accumulators to a beat of the result; its zero point is -128, so that saturation is ReLU.
+inline Beat8 conv3x3(const Beat32& a, const Beat16& m, int n) {
+  HLS_INLINE
+  return requantise8(a, m, n, INT8_MIN, INT8_MIN);
+}
+
+}  // namespace edge_moe
+
+#endif

@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: Apache-2.0
+// The memories of sums: those of the compute unit, and what a linear's finished ones became. SPEC.md, section 4.
+#ifndef EDGE_MOE_SHELL_ACCUMULATORS_HPP
+#define EDGE_MOE_SHELL_ACCUMULATORS_HPP
+
+#include "edge_moe/shell/storage.hpp"
+
+namespace edge_moe {
+
+constexpr int ACCUMULATOR_PAIRS = config::accumulator_rows / 2;
+typedef WideWord Sums[ACCUMULATOR_PAIRS];  // accumulators of the first or the second rows of all pairs
+typedef NarrowWord Finished[ACCUMULATOR_PAIRS];  // what became of them where a linear's result is int16
+static_assert(config::accumulator_rows % 2 == 0, "rows go by pairs");
+static_assert((config::max_tokens + 1) / 2 <= ACCUMULATOR_PAIRS, "one expert may get all tokens");
+
+}  // namespace edge_moe
+
+#endif

@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: Apache-2.0
+// The ports to the outside: transfers of 16 bytes, the width of the Zynq's HP ports. In synthesis a transfer is an
+// ap_uint, so that its layout is certain.
+#ifndef EDGE_MOE_SHELL_PORTS_HPP
+#define EDGE_MOE_SHELL_PORTS_HPP
+
+#include <cstddef>
+
+#include "edge_moe/types.hpp"
+#include "edge_moe_isa.hpp"
+
+#ifndef EDGE_MOE_VENDOR_PORTS
+#include <array>
+#include <stdexcept>
+#endif
+
+namespace edge_moe {
+
+constexpr int PORT_BYTES = config::io_bytes_per_cycle;
+static_assert(PORT_BYTES == isa::output_alignment, "output rows are whole beats");
+static_assert(isa::record_bytes % PORT_BYTES == 0 && WORD_BYTES % PORT_BYTES == 0, "whole beats");
+
+#ifdef EDGE_MOE_EXACT_WIDTHS
+
+typedef ap_uint<8 * PORT_BYTES> PortBeat;
+
+inline uint8_t get_byte(const PortBeat& beat, int i) {
+  HLS_INLINE
+  return static_cast<uint8_t>(static_cast<uint32_t>(beat.range(8 * i + 7, 8 * i)));
+}
+
+inline void set_byte(PortBeat& beat, int i, uint8_t value) {
+  HLS_INLINE
+  beat.range(8 * i + 7, 8 * i) = value;
+}
+
+#else
+
+struct PortBeat {
+  uint8_t byte[PORT_BYTES];
+};
+
+inline uint8_t get_byte(const PortBeat& beat, int i) { return beat.byte[i]; }
+inline void set_byte(PortBeat& beat, int i, uint8_t value) { beat.byte[i] = value; }
+
+#endif
+
+static_assert(sizeof(PortBeat) == PORT_BYTES || PORT_BYTES % 8 != 0, "buffers are arrays of beats");
+
+inline PortBeat zero_beat() {
+  HLS_INLINE
+  PortBeat beat = PortBeat();
+ZERO_BEAT:
+  for (int i = 0; i < PORT_BYTES; ++i) {
+    HLS_UNROLL
+    set_byte(beat, i, 0);
+  }
+  return beat;
+}
+
+// One record of a program or an expert table, 16 little-endian words, from four beats.
+struct Record {
+  uint32_t word[isa::record_words];
+};
+
+inline Record read_record(const PortBeat* memory, uint32_t index) {
+  HLS_INLINE  // two ports call it: a port cannot be chosen at run time
+  constexpr int BEATS = isa::record_bytes / PORT_BYTES;
+  constexpr int WORDS = PORT_BYTES / 4;
+  Record record = {};
+  HLS_REGISTERS(record.word)
+RECORD_BEATS:
+  for (int i = 0; i < BEATS; ++i) {
+    HLS_PIPELINE  // consecutive addresses: the tool makes one burst of them
+    const PortBeat beat = memory[static_cast<std::size_t>(index) * BEATS + static_cast<std::size_t>(i)];
+  RECORD_WORDS:
+    for (int j = 0; j < WORDS; ++j) {
+      HLS_UNROLL
+      uint32_t word = 0;
+    RECORD_BYTES:
+      for (int k = 0; k < 4; ++k) {
+        HLS_UNROLL
+        word |= static_cast<uint32_t>(get_byte(beat, 4 * j + k)) << (8 * k);
+      }
+      record.word[i * WORDS + j] = word;
+    }
+  }
+  return record;
+}
+
+// A port whose bursts are asked for before their data are taken. In simulation it checks that nothing
+// beyond the buffer is asked for and that no more is taken than was asked for.
+#ifdef EDGE_MOE_VENDOR_PORTS
+
+typedef VendorBurstPort<PortBeat> BurstPort;
+
+#else
+
+class BurstPort {
+ public:
+  BurstPort(const PortBeat* memory, std::size_t beats) : memory_(memory), beats_(beats), open_() {}
+
+  void read_request(std::size_t offset, std::size_t count) {
+    if (offset > beats_ || count > beats_ - offset) {
+      throw std::runtime_error("a burst reaches beyond the weight image.");
+    }
+    if (requests_ == open_.size()) {
+      throw std::runtime_error("more bursts are open than the port can hold.");
+    }
+    open_[(first_ + requests_) % open_.size()] = {offset, count};
+    ++requests_;
+  }
+
+  const PortBeat& read() {
+    if (requests_ == 0) {
+      throw std::runtime_error("a beat was taken that no burst had asked for.");
+    }
+    Request& request = open_[first_];
+    const PortBeat& beat = memory_[request.next++];
+    if (--request.left == 0) {
+      first_ = (first_ + 1) % open_.size();
+      --requests_;
+    }
+    return beat;
+  }
+
+ private:
+  struct Request {
+    std::size_t next;
+    std::size_t left;
+  };
+
+  const PortBeat* memory_;
+  std::size_t beats_;
+  std::array<Request, 16> open_;
+  std::size_t first_ = 0;
+  std::size_t requests_ = 0;
+};
+
+#endif
+
+}  // namespace edge_moe
+
+#endif
