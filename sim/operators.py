@@ -275,7 +275,7 @@ OPERATORS = (
         ),
     ),
     Operator(
-        "gate",
+        "gate_logits",
         variants=({}, {"EXPERTS": 3}),
         least=40_000,
         cases=(

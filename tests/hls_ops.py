@@ -175,13 +175,15 @@ class Operators:
                   padded.shape[-1], attn.logit_shift, attn.out_shift)  # fmt: skip
         return out[..., :dim].reshape(rows, D)
 
-    def gate(self, x, gate):
+    def gate_logits(self, x, gate):
         """Logits int32 [rows, experts]."""
         rows, width = x.shape
         experts = len(gate.weight)
         bias = pad_rows(gate.bias, unit=16)
         out = np.empty((rows, len(bias)), np.int32)
-        self.call("gate", pad_rows(x, PADDING), pad_matrix(gate.weight, 16), bias, out, rows, width, experts)
+        self.call(
+            "gate_logits", pad_rows(x, PADDING), pad_matrix(gate.weight, 16), bias, out, rows, width, experts
+        )
         return out[:, :experts]
 
     def route(self, logits, gate):

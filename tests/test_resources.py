@@ -57,7 +57,7 @@ READERS = {
 }
 # Structures that hold arrays: beats and tiles, counters and windows, all of them registers.
 REGISTERS = {
-    "Lanes", "WeightTile", "Word", "Record", "Regions", "QueueCounters", "RoutingRow", "Window", "GateState",
+    "Lanes", "WeightTile", "Word", "Record", "Regions", "QueueCounters", "RoutingRow", "Window", "RouteState",
     "Rows",
 }  # fmt: skip
 FEW = 4  # elements of an array that the tool makes registers by itself

@@ -13,7 +13,7 @@ extern "C" void route(const int32_t logits[ops::MAX_TOKENS * config::max_experts
 ROUTE_ROWS:
   for (int row = 0; row < rows; ++row) {
     HLS_TRIPS(1, ops::MAX_TOKENS)
-    GateState state = gate_start();
+    RouteState state = route_start();
     HLS_REGISTERS(state.best)
     int16_t scaled[config::max_experts] = {};
   ROUTE_OFFER:
@@ -22,24 +22,24 @@ ROUTE_ROWS:
       HLS_PIPELINE
       HLS_TRIPS(1, config::max_experts)
       const int32_t logit = logits[row * experts + e];
-      scaled[e] = gate_scale(logit, multiplier, shift);
-      gate_offer(state, e, logit, scaled[e]);
+      scaled[e] = route_scale(logit, multiplier, shift);
+      route_offer(state, e, logit, scaled[e]);
     }
     int32_t sum = 0;
   ROUTE_SUM:
     for (int e = 0; e < experts; ++e) {
       HLS_PIPELINE
       HLS_TRIPS(1, config::max_experts)
-      sum += gate_numerator(scaled[e], state.maximum);
+      sum += route_numerator(scaled[e], state.maximum);
     }
-    const Inverse inverse = gate_inverse(sum);
+    const Inverse inverse = route_inverse(sum);
   ROUTE_SCORES:
     for (int i = 0; i < top_k; ++i) {
       HLS_PIPELINE
       HLS_TRIPS(1, config::max_top_k)
       const Choice choice = state.best[i];
       expert[row * top_k + i] = choice.expert;
-      score[row * top_k + i] = gate_score(gate_numerator(choice.scaled, state.maximum), inverse);
+      score[row * top_k + i] = route_score(route_numerator(choice.scaled, state.maximum), inverse);
     }
   }
 }

@@ -24,7 +24,7 @@ SOFTMAX_START:
     HLS_TRIPS(1, ops::MAX_TOKENS)
     state[row] = softmax_start();
   }
-SOFTKEY_BLOCKS:
+SOFTMAX_KEY_BLOCKS:
   for (int block = 0; block < blocks; ++block) {
     HLS_TRIPS(1, SOFTMAX_BLOCKS)
     HLS_NO_FLATTEN

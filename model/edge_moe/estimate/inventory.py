@@ -82,10 +82,10 @@ def _memories(c: AcceleratorConfig) -> Iterable[Memory]:
     for name in ("states0", "states1"):
         yield Memory("compute", name, query_pairs, 64, Storage.BRAM)
     for name in ("even_tokens", "odd_tokens", "even_scores", "odd_scores"):
-        yield Memory("multiply", name, queue_entries, 16, Storage.BRAM)
-    yield Memory("multiply", "seen", c.max_tokens, 8, Storage.LUTRAM)
+        yield Memory("run_jobs", name, queue_entries, 16, Storage.BRAM)
+    yield Memory("run_jobs", "seen", c.max_tokens, 8, Storage.LUTRAM)
     high_words = c.max_tokens * ceil(c.max_width / c.tile_in)
-    yield Memory("multiply", "high", high_words, high_bits * c.tile_in, Storage.BRAM)
+    yield Memory("run_jobs", "high", high_words, high_bits * c.tile_in, Storage.BRAM)
     yield Memory("route_rows", "scaled", c.max_experts, 16, Storage.AUTO, banks=ROUTE_TOKENS)
     for name in ("ring_even", "ring_odd"):
         yield Memory("layernorm_rows", name, NORM_RING, half, Storage.LUTRAM)
@@ -176,7 +176,7 @@ _CONTROL = {
     "experts_steps": (1, _INT, _INT),
     "fetch_attention": (3, _INT, _INT),
     "fetch_map": (1, _INT, _INT),
-    "gate_steps": (1, _INT, _FIELD),
+    "route_steps": (1, _INT, _FIELD),
     "image_bytes_of": (2, 19, _FIELD),
     "int16_region": (5, _INT, _FIELD),
     "int8_region": (15, _INT, _FIELD),

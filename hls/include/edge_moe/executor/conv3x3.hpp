@@ -8,7 +8,7 @@
 
 namespace edge_moe {
 
-inline Job job_of_conv(const isa::Instruction& i, Sequence& at) {
+inline Job job_of_conv3x3(const isa::Instruction& i, Sequence& at) {
   HLS_INLINE
   const int channel_tiles = tiles(i.in_channels);
   Job job = linear_job(TAPS * channel_tiles, 0, tiles(i.out_channels), i.weight_bits);

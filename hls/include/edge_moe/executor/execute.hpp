@@ -75,7 +75,7 @@ EXECUTE:
       case isa::Opcode::GATE:
       case isa::Opcode::EXPERTS:
       case isa::Opcode::CONV3X3:
-        multiply(i, weights, entries, routed, wide, narrow, even, odd, sums0, sums1, finished0, finished1);
+        run_jobs(i, weights, entries, routed, wide, narrow, even, odd, sums0, sums1, finished0, finished1);
         break;
       case isa::Opcode::UPSAMPLE2X:
         upsample_rows(i, even, odd);

@@ -16,7 +16,7 @@
 
 namespace edge_moe {
 
-inline Job job_of_gate(const isa::Instruction& i, Sequence& at) {
+inline Job job_of_gate_logits(const isa::Instruction& i, Sequence& at) {
   HLS_INLINE
   Job job = linear_job(tiles(i.in_channels), 0, gate_tiles(i.experts), 8);
   job.result = Result::SUMS;
@@ -30,10 +30,10 @@ constexpr int ROUTE_PAIRS = 4;
 constexpr int ROUTE_TOKENS = 2 * ROUTE_PAIRS;
 
 // One token on its way through the gate.
-struct GateLane {
+struct RouteLane {
   WideWord sums;       // of the tile of experts at hand
-  GateState state;     // of the token whose logits are offered
-  GateState chosen;    // of the one before
+  RouteState state;     // of the token whose logits are offered
+  RouteState chosen;    // of the one before
   int32_t numerators;  // sum over the experts so far, of the one before
 };
 
@@ -47,37 +47,37 @@ inline int route_group_steps(const isa::Instruction& i) {
   return i.experts + ROUTE_PAIRS * gate_tiles(i.experts);
 }
 
-inline int gate_steps(const isa::Instruction& i) {
+inline int route_steps(const isa::Instruction& i) {
   HLS_INLINE
   return (route_groups(i) + 1) * route_group_steps(i);
 }
 
 // The next logit of a token; its scaled form.
-inline int16_t offer_logit(GateLane& lane, int expert, const isa::Instruction& i) {
+inline int16_t offer_logit(RouteLane& lane, int expert, const isa::Instruction& i) {
   HLS_INLINE
   const int place = expert % GATE_EXPERTS;
   const Beat32 sums = unpack32(lane.sums);
   HLS_LANES(sums)
   const int32_t logit = gate_logit(sums.lane[place], sums.lane[GATE_EXPERTS + place], 0);
-  const int16_t scaled = gate_scale(logit, static_cast<int16_t>(i.multiplier), i.shift);
+  const int16_t scaled = route_scale(logit, static_cast<int16_t>(i.multiplier), i.shift);
   if (expert == 0) {
-    lane.state = gate_start();
+    lane.state = route_start();
   }
-  gate_offer(lane.state, expert, logit, scaled);
+  route_offer(lane.state, expert, logit, scaled);
   return scaled;
 }
 
 // The numerator of one expert of the token before.
-inline void sum_numerator(GateLane& lane, int expert, int16_t scaled) {
+inline void sum_numerator(RouteLane& lane, int expert, int16_t scaled) {
   HLS_INLINE
   const int32_t before = expert == 0 ? 0 : lane.numerators;
-  lane.numerators = before + gate_numerator(scaled, lane.chosen.maximum);
+  lane.numerators = before + route_numerator(scaled, lane.chosen.maximum);
 }
 
 // Experts and scores once all numerators are summed.
-inline Half chosen_row(const GateLane& lane, int top_k) {
+inline Half chosen_row(const RouteLane& lane, int top_k) {
   HLS_INLINE
-  const Inverse inverse = gate_inverse(lane.numerators);
+  const Inverse inverse = route_inverse(lane.numerators);
   RoutingRow row = {};
   HLS_REGISTERS(row.expert)
   HLS_REGISTERS(row.score)
@@ -87,7 +87,7 @@ CHOSEN:
     const Choice choice = lane.chosen.best[k];
     if (k < top_k) {
       row.expert[k] = choice.expert;
-      row.score[k] = gate_score(gate_numerator(choice.scaled, lane.chosen.maximum), inverse);
+      row.score[k] = route_score(route_numerator(choice.scaled, lane.chosen.maximum), inverse);
     }
   }
   return routing_half(row);
@@ -97,11 +97,11 @@ inline void route_rows(const isa::Instruction& i, const Sums sums0,
                        const Sums sums1, ScratchHalf even, ScratchHalf odd) {
   HLS_NO_INLINE
   const int pair_count = pairs(i.rows);
-  const int steps = gate_steps(i);
+  const int steps = route_steps(i);
   const int to = word_of(i.dst);
   int16_t scaled[ROUTE_TOKENS][config::max_experts] = {};
   HLS_PARTITION(scaled, 1)
-  GateLane lanes[ROUTE_TOKENS] = {};
+  RouteLane lanes[ROUTE_TOKENS] = {};
   HLS_REGISTERS(lanes)
   Half rows[ROUTE_TOKENS] = {};
   HLS_REGISTERS(rows)

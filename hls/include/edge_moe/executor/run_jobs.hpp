@@ -20,15 +20,15 @@ inline Job next_job(const isa::Instruction& i, Sequence& at) {
     case isa::Opcode::LINEAR:
       return job_of_linear(i, at);
     case isa::Opcode::CONV3X3:
-      return job_of_conv(i, at);
+      return job_of_conv3x3(i, at);
     case isa::Opcode::GATE:
-      return job_of_gate(i, at);
+      return job_of_gate_logits(i, at);
     default:
       return job_of_attention(i, at);
   }
 }
 
-inline void multiply(const isa::Instruction& i, WeightChannel& weights, EntryChannel& entries,
+inline void run_jobs(const isa::Instruction& i, WeightChannel& weights, EntryChannel& entries,
                      RoutedChannel& routed, const WideParameters wide, const NarrowParameters narrow,
                      ScratchHalf even, ScratchHalf odd, Sums sums0, Sums sums1, Finished finished0,
                      Finished finished1) {

@@ -13,7 +13,7 @@ namespace edge_moe {
 constexpr int MAX_TOP_K = config::max_top_k;  // best logits that are kept
 static_assert(config::max_top_k <= tables::top_k_limit, "an accumulated product sum has room for 8");
 // a numerator is at most 2^15
-constexpr int GATE_SUM_BITS = bits_of(32768ull * config::max_experts);
+constexpr int ROUTE_SUM_BITS = bits_of(32768ull * config::max_experts);
 
 // One of the largest logits so far.
 struct Choice {
@@ -24,20 +24,20 @@ struct Choice {
 };
 
 // The MAX_TOP_K largest logits in falling order, and the largest scaled one.
-struct GateState {
+struct RouteState {
   Choice best[MAX_TOP_K];
   int16_t maximum;
 };
 
-inline GateState gate_start() {
+inline RouteState route_start() {
   HLS_INLINE
-  GateState state = {};
+  RouteState state = {};
   state.maximum = INT16_MIN;
   return state;
 }
 
 // Base-2 logit in Q8.
-inline int16_t gate_scale(int32_t logit, int16_t m, int n) {
+inline int16_t route_scale(int32_t logit, int16_t m, int n) {
   HLS_INLINE
   return static_cast<int16_t>(requantise<32>(logit, m, n, INT16_MIN, INT16_MAX, 0));
 }
@@ -45,17 +45,17 @@ inline int16_t gate_scale(int32_t logit, int16_t m, int n) {
 // Insertion: a new logit takes the first place whose logit is smaller, those behind move back. Experts
 // come in rising order, so that of equal logits the lower index stays in front. All comparisons are made
 // at once; what is carried from one logit to the next is one comparison and one selection.
-inline void gate_offer(GateState& state, int expert, int32_t logit, int16_t scaled) {
+inline void route_offer(RouteState& state, int expert, int32_t logit, int16_t scaled) {
   HLS_INLINE
   const Choice fresh = {true, static_cast<uint16_t>(expert), logit, scaled};
   bool smaller[MAX_TOP_K] = {};
   HLS_REGISTERS(smaller)
-GATE_COMPARE:
+ROUTE_COMPARE:
   for (int i = 0; i < MAX_TOP_K; ++i) {
     HLS_UNROLL
     smaller[i] = !state.best[i].taken || state.best[i].logit < logit;
   }
-GATE_INSERT:
+ROUTE_INSERT:
   for (int i = MAX_TOP_K - 1; i >= 0; --i) {
     HLS_UNROLL
     if (smaller[i]) {
@@ -66,7 +66,7 @@ GATE_INSERT:
 }
 
 // P of an expert in Q15 once the largest scaled logit is known.
-inline int32_t gate_numerator(int16_t scaled, int16_t maximum) {
+inline int32_t route_numerator(int16_t scaled, int16_t maximum) {
   HLS_INLINE
   const int16_t exponent = static_cast<int16_t>((maximum >> tables::exp2_bits) + 1);
   const Numerator exact = numerator(scaled, exponent, tables::exponent_limit);
@@ -74,17 +74,17 @@ inline int32_t gate_numerator(int16_t scaled, int16_t maximum) {
 }
 
 // (R, j) of the sum of all experts' numerators.
-inline Inverse gate_inverse(int32_t sum) {
+inline Inverse route_inverse(int32_t sum) {
   HLS_INLINE
-  return reciprocal<GATE_SUM_BITS>(sum);
+  return reciprocal<ROUTE_SUM_BITS>(sum);
 }
 
 // Score in Q15.
-inline int16_t gate_score(int32_t numerator, const Inverse& inverse) {
+inline int16_t route_score(int32_t numerator, const Inverse& inverse) {
   HLS_INLINE
   static_assert(tables::score_fraction == 15, "the product's fraction bits are all dropped");
   const Int<32> scaled = static_cast<Int<32>>(product<17, 16>(numerator, inverse.value));
-  const int32_t score = static_cast<int32_t>(rounding_shift<32, GATE_SUM_BITS>(scaled, inverse.exponent));
+  const int32_t score = static_cast<int32_t>(rounding_shift<32, ROUTE_SUM_BITS>(scaled, inverse.exponent));
   return static_cast<int16_t>(score > INT16_MAX ? INT16_MAX : score);
 }
 

@@ -8,7 +8,7 @@
 // stage is not taken.
 `default_nettype none
 
-module gate #(
+module gate_logits #(
     parameter int TOKENS = edge_moe_pkg::TOKENS_PARALLEL,
     parameter int EXPERTS = edge_moe_pkg::TILE_OUT / 2
 ) (
@@ -34,7 +34,7 @@ module gate #(
   localparam int LOW_BITS = 7;  // a weight is 2^7 high + low
 
   if (TOKENS < 1 || EXPERTS < 1) begin : g_check
-    $fatal(1, "gate: TOKENS = %0d and EXPERTS = %0d must be at least 1", TOKENS, EXPERTS);
+    $fatal(1, "gate_logits: TOKENS = %0d and EXPERTS = %0d must be at least 1", TOKENS, EXPERTS);
   end
 
   logic              enable;

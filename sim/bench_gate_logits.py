@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""gate.sv against golden and the HLS kernel: gates of every size, every weight, both ends of int32.
+"""gate_logits.sv against golden and the HLS kernel: gates of every size, every weight, both ends of int32.
 
 The bench adds up the two halves as the compute unit does; the kernel splits the weights itself.
 """
@@ -54,7 +54,7 @@ async def run(tb, x, gate):
     rows = -(-len(x) // TOKENS) * TOKENS
     tiles = [(await tb.receive("logit", "<i4", (rows, tile(tb.dut))))[: len(x)] for _ in firsts]
     got = np.ascontiguousarray(np.concatenate(tiles, axis=1)[:, :experts])
-    hls = await tb.kernel("gate", x, gate)
+    hls = await tb.kernel("gate_logits", x, gate)
     equal(f"{len(x)} tokens, {experts} experts of {x.shape[1]}", got, gate_logits(x[None], gate)[0], hls)
 
 
