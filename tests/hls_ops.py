@@ -137,9 +137,9 @@ class Operators:
         self.call("weight_tile", planes, out, *planes.shape[:2])
         return out
 
-    def parameter_word(self, word):
+    def parameter_plane(self, word):
         wide, narrow = np.empty(TILE, np.int32), np.empty(2 * TILE, np.int16)
-        self.call("parameter_word", word, wide, narrow)
+        self.call("parameter_plane", word, wide, narrow)
         return wide, narrow
 
     def linear(self, x, layer, epilogue, residual=None, ffn=None):

@@ -172,7 +172,7 @@ def test_enumerations_have_the_values_of_the_host():
 def test_constants_are_those_of_layout_and_golden():
     found = dict(re.findall(r"constexpr int (\w+) = (\d+);", isa_header() + tables_header()))
     expected = {
-        "word_bytes": layout.WORD,
+        "plane_bytes": layout.WORD,
         "gate_experts": layout.GATE_EXPERTS,
         "route_bytes": layout.ROUTE_BYTES,
         "output_alignment": layout.OUTPUT_ALIGNMENT,

@@ -73,10 +73,10 @@ SYNTHESIS_RUN = """
 #include <ap_int.h>
 #define __SYNTHESIS__ 1
 #include "src/edge_moe.cpp"
-using edge_moe::PortBeat;
-extern "C" uint32_t synthesis_run(const PortBeat* program, uint32_t records, const PortBeat* weights,
-                                  uint32_t weight_beats, const PortBeat* image, uint32_t image_bytes,
-                                  PortBeat* output, uint32_t output_bytes, uint32_t* error) {
+using edge_moe::Transfer;
+extern "C" uint32_t synthesis_run(const Transfer* program, uint32_t records, const Transfer* weights,
+                                  uint32_t weight_beats, const Transfer* image, uint32_t image_bytes,
+                                  Transfer* output, uint32_t output_bytes, uint32_t* error) {
   uint64_t config_id = 0;
   uint32_t version = 0, status = 0, position = 0, cycles = 0;
   edge_moe_accelerator(program, weights, weights, weights, weights, image, output, 0, records, weight_beats,

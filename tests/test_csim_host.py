@@ -154,8 +154,8 @@ def test_registers_are_the_arguments_of_the_top() -> None:
     expected = []
     for argument in arguments[1].split(","):
         kind, name = argument.strip().rsplit(None, 1)
-        output = kind.endswith("*") and not kind.startswith("const") and "PortBeat" not in kind
-        wide = "PortBeat" in kind or kind == "BurstPort" or "64" in kind
+        output = kind.endswith("*") and not kind.startswith("const") and "Transfer" not in kind
+        wide = "Transfer" in kind or kind == "BurstPort" or "64" in kind
         expected.append((name, 64 if wide else 32, "r" if output else "rw"))
     found = [
         (register.name, register.bits, register.access)

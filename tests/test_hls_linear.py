@@ -81,13 +81,13 @@ def test_every_bit_of_a_plane_has_its_place(ops):
 
 
 @each_build
-def test_parameter_words(ops):
+def test_parameter_planes(ops):
     rng = np.random.default_rng(3)
     words = rng.integers(0, 256, size=(50, 128)).astype(np.uint8)
     words[0], words[1, 3::4], words[1, 1::2] = 255, 0x7F, 0x80
     compared = 0
     for word in words:
-        wide, narrow = ops.parameter_word(word)
+        wide, narrow = ops.parameter_plane(word)
         compared += compare(wide, word.view("<i4"), np.int32) + compare(narrow, word.view("<i2"), np.int16)
     assert compared == 50 * 96
 

@@ -24,22 +24,22 @@ from networks import random_images, random_network
 
 HLS = ROOT / "hls"
 TYPES = {  # typedef -> element, size: arguments become references, variables arrays that watch
-    "ScratchHalf": ("Half", "SCRATCH_WORDS"),
-    "Sums": ("WideWord", "ACCUMULATOR_PAIRS"),
-    "Finished": ("NarrowWord", "ACCUMULATOR_PAIRS"),
-    "WideParameters": ("StoredWord", "PARAMETER_TILES"),
-    "NarrowParameters": ("StoredWord", "PARAMETER_PAIRS"),
+    "ScratchHalf": ("Half", "SCRATCH_BEATS"),
+    "Sums": ("StoredSlice32", "ACCUMULATOR_PAIRS"),
+    "Finished": ("StoredSlice16", "ACCUMULATOR_PAIRS"),
+    "WideParameters": ("StoredPlane", "PARAMETER_TILES"),
+    "NarrowParameters": ("StoredPlane", "PARAMETER_PAIRS"),
     "QueueTokens": ("uint16_t", "QUEUE_ENTRIES"),
     "QueueScores": ("int16_t", "QUEUE_ENTRIES"),
 }
 ARRAYS = ["stage_even", "stage_odd", "numerators0", "numerators1", "states0", "states1", "ring_even",
           "ring_odd", "norms", "seen", "high"]  # fmt: skip
-UPSAMPLE = "HLS_PIPELINE\n{claims}    HLS_TRIPS(1, 4 * edge_moe::SCRATCH_WORDS)\n    const UpsampleTaps"
+UPSAMPLE = "HLS_PIPELINE\n{claims}    HLS_TRIPS(1, 4 * edge_moe::SCRATCH_BEATS)\n    const UpsampleTaps"
 OTHERS = [  # file, what stands there, what takes its place
     ("executor/gate.hpp", "int16_t scaled[ROUTE_TOKENS][config::max_experts] = {};",
      "Checked<int16_t> scaled[ROUTE_TOKENS];"),
-    ("executor/patches.hpp", "typedef PortBeat Bands[2][2][BAND_PAIRS];",
-     "typedef Checked<PortBeat> Bands[2][2];"),
+    ("executor/patches.hpp", "typedef Transfer Bands[2][2][BAND_PAIRS];",
+     "typedef Checked<Transfer> Bands[2][2];"),
     # reads beyond the last row, which nothing uses, may meet results; SPEC keeps rows and results apart
     ("executor/compute/compute.hpp", "HLS_INDEPENDENT(even)", ""),
     ("executor/compute/compute.hpp", "HLS_INDEPENDENT(odd)", ""),

@@ -57,7 +57,7 @@ READERS = {
 }
 # Structures that hold arrays: beats and tiles, counters and windows, all of them registers.
 REGISTERS = {
-    "Lanes", "WeightTile", "Word", "Record", "Regions", "QueueCounters", "RoutingRow", "Window", "RouteState",
+    "Lanes", "WeightTile", "Plane", "Record", "Regions", "QueueCounters", "RoutingRow", "Window", "RouteState",
     "Rows",
 }  # fmt: skip
 FEW = 4  # elements of an array that the tool makes registers by itself
@@ -153,7 +153,7 @@ def test_every_array_is_listed_as_it_is(cpp: Cpp) -> None:
 def test_no_memory_hides_in_a_structure(cpp: Cpp) -> None:
     used = "\n".join(function.body for function in cpp.functions)
     structures = {
-        name for name in hls_source.structures_with_arrays(cpp.source) if re.search(rf"\b{name}\b|Beat", used)
+        name for name in hls_source.structures_with_arrays(cpp.source) if re.search(rf"\b{name}\b|Slice", used)
     }
     unused = {name for name in structures if name != "Lanes" and not re.search(rf"\b{name}\b", used)}
     assert structures - unused == REGISTERS
@@ -172,7 +172,7 @@ def test_every_stream_is_listed_as_it_is(cpp: Cpp) -> None:
 
 @needs_cpp
 def test_every_memory_port_is_listed_as_it_is(cpp: Cpp) -> None:
-    beat = cpp.said.streams["BeatChannel"][1]  # the type of beats that all ports have
+    transfer = cpp.said.streams["TransferChannel"][1]  # the type that all ports have
     found = {}
     for name, options in cpp.masters.items():
         reads, writes = (
@@ -183,7 +183,7 @@ def test_every_memory_port_is_listed_as_it_is(cpp: Cpp) -> None:
             for way in ("read", "write")
         )
         assert min(reads, writes) == (1, 2)  # as little as can be said of what is not used
-        found[name] = (beat, *max(reads, writes), writes > reads)
+        found[name] = (transfer, *max(reads, writes), writes > reads)
     assert {m.name: (m.bits, m.requests, m.burst, m.writes) for m in cpp.listed.masters} == found
     assert len(found) == 7
 

@@ -26,10 +26,10 @@ struct Head {
   int tiles;
 };
 
-// Beat `tile` of a head's q (part 0), k (1) or v (2); zeros from row `rows` on.
-Beat8 head_beat(const int8_t* qkv, const Head& head, int row, int rows, int part, int tile) {
+// Slice `tile` of a head's q (part 0), k (1) or v (2); zeros from row `rows` on.
+Slice8 head_slice(const int8_t* qkv, const Head& head, int row, int rows, int part, int tile) {
   HLS_INLINE
-  return ops::row_beat(qkv, row, rows, 3 * head.model_tiles, part * head.model_tiles + head.first + tile);
+  return ops::row_slice(qkv, row, rows, 3 * head.model_tiles, part * head.model_tiles + head.first + tile);
 }
 
 void start_queries(States state, Averages average, int rows) {
@@ -59,7 +59,7 @@ DOT_TILES:
   LOAD_KEYS:
     for (int j = 0; j < config::key_block; ++j) {
       HLS_PIPELINE
-      weight_tile_row(tile, j, head_beat(qkv, head, first_key + j, last_key, 1, t));
+      weight_tile_row(tile, j, head_slice(qkv, head, first_key + j, last_key, 1, t));
     }
   DOT_ROWS:
     for (int row = 0; row < rows; row += ops::PAIR) {
@@ -67,8 +67,8 @@ DOT_TILES:
       HLS_PIPELINE
       HLS_INDEPENDENT(dot)
       HLS_TRIPS(1, QUERY_PAIRS)
-      ops::accumulate_pair(dot, tile, row, head_beat(qkv, head, row, rows, 0, t),
-                           head_beat(qkv, head, row + 1, rows, 0, t));
+      ops::accumulate_pair(dot, tile, row, head_slice(qkv, head, row, rows, 0, t),
+                           head_slice(qkv, head, row + 1, rows, 0, t));
     }
   }
 }
@@ -83,7 +83,7 @@ SOFTMAX_ROWS:
     HLS_TRIPS(1, ops::MAX_TOKENS)
     const int token = row % ops::PAIR;
     const int pair = row / ops::PAIR;
-    const Beat16 logits = attention_logits(ops::accumulator(dot, row), m, n);
+    const Slice16 logits = attention_logits(ops::accumulator(dot, row), m, n);
     const SoftmaxBlock block = softmax_block(logits, keys, state[token][pair]);
     store(numerator[token][pair], block.numerator);
     rescale[token][pair] = block.rescale;
@@ -102,7 +102,7 @@ VALUE_TILES:
   LOAD_VALUES:
     for (int j = 0; j < config::key_block; ++j) {
       HLS_PIPELINE
-      weight_tile_column(tile, j, head_beat(qkv, head, first_key + j, last_key, 2, t));
+      weight_tile_column(tile, j, head_slice(qkv, head, first_key + j, last_key, 2, t));
     }
   VALUE_ROWS:
     for (int row = 0; row < rows; row += ops::PAIR) {
@@ -111,8 +111,8 @@ VALUE_TILES:
       HLS_INDEPENDENT(average)
       HLS_TRIPS(1, QUERY_PAIRS)
       const int pair = row / ops::PAIR;
-      Beat32 y0 = {};
-      Beat32 y1 = {};
+      Slice32 y0 = {};
+      Slice32 y1 = {};
       HLS_LANES(y0)
       HLS_LANES(y1)
       compute_unit(tile, load(numerator[0][pair]), load(numerator[1][pair]), y0, y1);
@@ -132,7 +132,7 @@ WRITE_ROWS:
     for (int t = 0; t < head.tiles; ++t) {
       HLS_PIPELINE
       HLS_TRIPS(1, HEAD_TILES)
-      const Beat32 sum = load(average[t][row % ops::PAIR][row / ops::PAIR]);
+      const Slice32 sum = load(average[t][row % ops::PAIR][row / ops::PAIR]);
       store(out + (row * head.model_tiles + head.first + t) * LANES,
             attention_output(sum, inverse, load(m + (head.first + t) * LANES), n));
     }

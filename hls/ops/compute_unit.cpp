@@ -22,11 +22,11 @@ UNIT_LOOP:
     HLS_PIPELINE
     HLS_TRIPS(1, UNIT_STEPS)
     const int at = step * 2 * LANES;
-    const Beat8 x0 = load(x + at);
-    const Beat8 x1 = load(x + at + LANES);
-    Beat32 y0 = {};
+    const Slice8 x0 = load(x + at);
+    const Slice8 x1 = load(x + at + LANES);
+    Slice32 y0 = {};
     HLS_LANES(y0)
-    Beat32 y1 = {};
+    Slice32 y1 = {};
     HLS_LANES(y1)
     if (PACKED) {
       edge_moe::compute_unit_packed(tile, x0, x1, y0, y1);

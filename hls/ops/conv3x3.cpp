@@ -58,15 +58,15 @@ PIXEL_GROUPS:
           const int column1 = wraps ? 0 : column + 1;
           const ConvSource source1 = conv3x3_source(y1, column1, dy, dx, height, width);
           const int at = i - tap * in_tiles;
-          const Beat8 row0 = load(x + (source0.pixel * in_tiles + at) * LANES);
-          const Beat8 row1 = load(x + (source1.pixel * in_tiles + at) * LANES);
+          const Slice8 row0 = load(x + (source0.pixel * in_tiles + at) * LANES);
+          const Slice8 row1 = load(x + (source1.pixel * in_tiles + at) * LANES);
           ops::accumulate_pair(acc, tile, row, conv3x3_input(row0, source0.inside, pad),
                                conv3x3_input(row1, source1.inside, pad));
           y = column1 + 1 == width ? y1 + 1 : y1;
           column = column1 + 1 == width ? 0 : column1 + 1;
         }
       }
-      const Beat16 m = load(multiplier + o * LANES);
+      const Slice16 m = load(multiplier + o * LANES);
     CONV_EPILOGUE:
       for (int row = 0; row < rows; ++row) {
         HLS_PIPELINE

@@ -42,14 +42,14 @@ PUT_ROUTES:
 }
 
 // Residual rows as sums.
-void start_sums(int16_t* low, int8_t* high, const int16_t* residual, int beats) {
+void start_sums(int16_t* low, int8_t* high, const int16_t* residual, int slices) {
 START_SUMS:
-  for (int beat = 0; beat < beats; ++beat) {
+  for (int slice = 0; slice < slices; ++slice) {
     HLS_PIPELINE
     HLS_TRIPS(1, MOE_ROWS / LANES)
-    const Beat32 sum = experts_start(load(residual + beat * LANES));
-    store(low + beat * LANES, experts_low(sum));
-    store(high + beat * LANES, experts_high(sum));
+    const Slice32 sum = experts_start(load(residual + slice * LANES));
+    store(low + slice * LANES, experts_low(sum));
+    store(high + slice * LANES, experts_high(sum));
   }
 }
 
@@ -70,7 +70,7 @@ GATHER_ROWS:
 
 // A tile of an expert's result, weighted and added to its tokens' sums.
 void add_weighted(int16_t* low, int8_t* high, const ops::Accumulators acc, const ExpertQueues& queues,
-                  int expert, const Beat16& m, int n, int row_tiles, int tile) {
+                  int expert, const Slice16& m, int n, int row_tiles, int tile) {
   HLS_INLINE
 ADD_WEIGHTED:
   for (int row = 0; row < queues.count[expert]; ++row) {
@@ -81,21 +81,21 @@ ADD_WEIGHTED:
     HLS_TRIPS(1, ops::MAX_TOKENS)
     const Route route = queues.entry[queues.start[expert] + row];
     const int at = (route.token * row_tiles + tile) * LANES;
-    const Beat16 f = linear_int16(ops::accumulator(acc, row), m, n);
-    const Beat32 before = experts_join(load(low + at), load(high + at));
-    const Beat32 sum = accumulate(before, experts_weighted(f, route.score));
+    const Slice16 f = linear_int16(ops::accumulator(acc, row), m, n);
+    const Slice32 before = experts_join(load(low + at), load(high + at));
+    const Slice32 sum = accumulate(before, experts_weighted(f, route.score));
     store(low + at, experts_low(sum));
     store(high + at, experts_high(sum));
   }
 }
 
-void finish_sums(int16_t* low, const int8_t* high, int beats) {
+void finish_sums(int16_t* low, const int8_t* high, int slices) {
 FINISH_SUMS:
-  for (int beat = 0; beat < beats; ++beat) {
+  for (int slice = 0; slice < slices; ++slice) {
     HLS_PIPELINE
     HLS_TRIPS(1, MOE_ROWS / LANES)
-    const Beat32 sum = experts_join(load(low + beat * LANES), load(high + beat * LANES));
-    store(low + beat * LANES, experts_finish(sum));
+    const Slice32 sum = experts_join(load(low + slice * LANES), load(high + slice * LANES));
+    store(low + slice * LANES, experts_finish(sum));
   }
 }
 
@@ -155,7 +155,7 @@ EXPERTS_LOOP:
     for (int tile = 0; count > 0 && tile < hidden_tiles; ++tile) {
       HLS_TRIPS(0, ops::MAX_CHANNELS / LANES)
       ops::linear_tile(acc, gathered, tiles1, bias1 + first1, count, width_tiles, tile);
-      const Beat16 m = load(multiplier1 + first1 + tile * LANES);
+      const Slice16 m = load(multiplier1 + first1 + tile * LANES);
     FIRST_EPILOGUE:
       for (int row = 0; row < count; ++row) {
         HLS_PIPELINE
@@ -169,7 +169,7 @@ EXPERTS_LOOP:
     for (int tile = 0; count > 0 && tile < width_tiles; ++tile) {
       HLS_TRIPS(0, ops::MAX_WIDTH / LANES)
       ops::linear_tile(acc, activated, tiles2, bias2 + first2, count, hidden_tiles, tile);
-      const Beat16 m = load(multiplier2 + first2 + tile * LANES);
+      const Slice16 m = load(multiplier2 + first2 + tile * LANES);
       add_weighted(low, high, acc, queues, e, m, shift2[e], width_tiles, tile);
     }
   }

@@ -13,9 +13,9 @@ static void load_gate_tile(WeightTile& tile, const int16_t* weight, int in_tiles
 GATE_ROWS:
   for (int e = 0; e < GATE_EXPERTS; ++e) {
     HLS_PIPELINE
-    const Beat16 row = load(weight + ((first + e) * in_tiles + in_tile) * LANES);
-    Beat8 high = {};
-    Beat8 low = {};
+    const Slice16 row = load(weight + ((first + e) * in_tiles + in_tile) * LANES);
+    Slice8 high = {};
+    Slice8 low = {};
   GATE_HALVES:
     for (int i = 0; i < LANES; ++i) {
       HLS_UNROLL
@@ -59,15 +59,15 @@ GATE_TILES:
         HLS_PIPELINE
         HLS_INDEPENDENT(acc)
         HLS_TRIPS(1, ops::MAX_TOKENS / ops::PAIR)
-        ops::accumulate_pair(acc, tile, row, ops::row_beat(x, row, rows, in_tiles, in_tile),
-                             ops::row_beat(x, row + 1, rows, in_tiles, in_tile));
+        ops::accumulate_pair(acc, tile, row, ops::row_slice(x, row, rows, in_tiles, in_tile),
+                             ops::row_slice(x, row + 1, rows, in_tiles, in_tile));
       }
     }
   GATE_LOGITS:
     for (int row = 0; row < rows; ++row) {
       HLS_PIPELINE
       HLS_TRIPS(1, ops::MAX_TOKENS)
-      const Beat32 sums = ops::accumulator(acc, row);
+      const Slice32 sums = ops::accumulator(acc, row);
     GATE_EXPERT:
       for (int e = 0; e < GATE_EXPERTS; ++e) {
         HLS_UNROLL

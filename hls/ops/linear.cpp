@@ -32,13 +32,13 @@ LINEAR_OUT:
   for (int tile = 0; tile < out_tiles; ++tile) {
     HLS_TRIPS(1, ops::MAX_CHANNELS / LANES)
     ops::linear_tile(acc, x, weight, bias, rows, in_tiles, tile);
-    const Beat16 m = load(multiplier + tile * LANES);
+    const Slice16 m = load(multiplier + tile * LANES);
   LINEAR_EPILOGUE:
     for (int row = 0; row < rows; ++row) {
       HLS_PIPELINE
       HLS_TRIPS(1, ops::MAX_TOKENS)
       const int at = (row * out_tiles + tile) * LANES;
-      const Beat32 a = ops::accumulator(acc, row);
+      const Slice32 a = ops::accumulator(acc, row);
       switch (static_cast<isa::Epilogue>(epilogue)) {
         case isa::Epilogue::REQUANTISE:
           store(out8 + at, edge_moe::linear(a, m, shift));

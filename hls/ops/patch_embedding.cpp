@@ -54,16 +54,16 @@ extern "C" void patch_embedding(const uint8_t image[MAX_IMAGE],
   const int first = tokens - rows;
   split_patches(patches, image, height, width, patch, in_tiles * LANES);
 FIRST_TOKENS:
-  for (int beat = 0; beat < first * out_tiles; ++beat) {
+  for (int slice = 0; slice < first * out_tiles; ++slice) {
     HLS_PIPELINE
     HLS_TRIPS(0, ops::MAX_WIDTH / LANES)
-    store(out + beat * LANES, load(position + beat * LANES));
+    store(out + slice * LANES, load(position + slice * LANES));
   }
 EMBEDDING_OUT:
   for (int tile = 0; tile < out_tiles; ++tile) {
     HLS_TRIPS(1, ops::MAX_WIDTH / LANES)
     ops::linear_tile(acc, patches, weight, bias, rows, in_tiles, tile);
-    const Beat16 m = load(multiplier + tile * LANES);
+    const Slice16 m = load(multiplier + tile * LANES);
   EMBEDDING_ROWS:
     for (int row = 0; row < rows; ++row) {
       HLS_PIPELINE

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// clip16(residual + update), a beat at a time. SPEC.md, section 4.
+// clip16(residual + update), a slice at a time. SPEC.md, section 4.
 #include "edge_moe/operators/residual_add.hpp"
 #include "rows.hpp"
 
@@ -8,15 +8,15 @@ using namespace edge_moe;
 constexpr int RESIDUAL_VALUES = ops::MAX_TOKENS * ops::MAX_WIDTH;
 
 extern "C" void residual_add(const int16_t residual[RESIDUAL_VALUES],
-                             const int16_t update[RESIDUAL_VALUES], int16_t out[RESIDUAL_VALUES], int beats) {
+                             const int16_t update[RESIDUAL_VALUES], int16_t out[RESIDUAL_VALUES], int slices) {
   HLS_RESHAPE(residual, edge_moe::LANES)
   HLS_RESHAPE(update, edge_moe::LANES)
   HLS_RESHAPE(out, edge_moe::LANES)
-RESIDUAL_BEATS:
-  for (int beat = 0; beat < beats; ++beat) {
+RESIDUAL_SLICES:
+  for (int slice = 0; slice < slices; ++slice) {
     HLS_PIPELINE
     HLS_TRIPS(1, RESIDUAL_VALUES / LANES)
-    const int at = beat * LANES;
+    const int at = slice * LANES;
     store(out + at, edge_moe::residual_add(load(residual + at), load(update + at)));
   }
 }

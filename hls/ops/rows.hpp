@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// What operator tops share: rows of beats in plain arrays, and the loops of a linear layer over tiles.
+// What operator tops share: rows of slices in plain arrays, and the loops of a linear layer over tiles.
 //
-// A row of C channels takes tiles(C) beats of 32; the lanes beyond C are padding. Weights are
+// A row of C channels takes tiles(C) slices of 32; the lanes beyond C are padding. Weights are
 // [out][in], both padded to whole tiles with zeros.
 #ifndef EDGE_MOE_OPS_ROWS_HPP
 #define EDGE_MOE_OPS_ROWS_HPP
@@ -31,8 +31,8 @@ inline int tiles(int channels) {
   return (channels + LANES - 1) / LANES;
 }
 
-// Beat `tile` of a row; zeros where there is no such row, as for the partner of the last odd one.
-inline Beat8 row_beat(const int8_t* x, int row, int rows, int row_tiles, int tile) {
+// Slice `tile` of a row; zeros where there is no such row, as for the partner of the last odd one.
+inline Slice8 row_slice(const int8_t* x, int row, int rows, int row_tiles, int tile) {
   HLS_INLINE
   return row < rows ? load(x + (row * row_tiles + tile) * LANES) : fill(static_cast<int8_t>(0));
 }
@@ -48,24 +48,24 @@ LOAD_TILE:
   }
 }
 
-// All accumulators of `rows` rows to the same beat.
-inline void start_accumulators(Accumulators acc, const Beat32& beat, int rows) {
+// All accumulators of `rows` rows to the same slice.
+inline void start_accumulators(Accumulators acc, const Slice32& slice, int rows) {
   HLS_INLINE
 START_ROWS:
   for (int row = 0; row < rows; row += PAIR) {
     HLS_PIPELINE
     HLS_TRIPS(1, MAX_ACCUMULATORS / PAIR)
-    store(acc[0][row / PAIR], beat);
-    store(acc[1][row / PAIR], beat);
+    store(acc[0][row / PAIR], slice);
+    store(acc[1][row / PAIR], slice);
   }
 }
 
 // Two rows of inputs through a tile into their accumulators.
-inline void accumulate_pair(Accumulators acc, const WeightTile& tile, int row, const Beat8& x0,
-                            const Beat8& x1) {
+inline void accumulate_pair(Accumulators acc, const WeightTile& tile, int row, const Slice8& x0,
+                            const Slice8& x1) {
   HLS_INLINE
-  Beat32 y0 = {};
-  Beat32 y1 = {};
+  Slice32 y0 = {};
+  Slice32 y1 = {};
   HLS_LANES(y0)
   HLS_LANES(y1)
   compute_unit(tile, x0, x1, y0, y1);
@@ -90,14 +90,14 @@ LINEAR_IN:
       HLS_PIPELINE
       HLS_INDEPENDENT(acc)
       HLS_TRIPS(1, MAX_ACCUMULATORS / PAIR)
-      accumulate_pair(acc, tile, row, row_beat(x, row, rows, in_tiles, in_tile),
-                      row_beat(x, row + 1, rows, in_tiles, in_tile));
+      accumulate_pair(acc, tile, row, row_slice(x, row, rows, in_tiles, in_tile),
+                      row_slice(x, row + 1, rows, in_tiles, in_tile));
     }
   }
 }
 
 // A row's accumulators.
-inline Beat32 accumulator(const Accumulators acc, int row) {
+inline Slice32 accumulator(const Accumulators acc, int row) {
   HLS_INLINE
   return load(acc[row % PAIR][row / PAIR]);
 }

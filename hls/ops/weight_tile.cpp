@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Bit planes of tiles to int8 weights, and words of parameters. SPEC.md, section 9.
+// Bit planes of tiles to int8 weights, and planes of parameters. SPEC.md, section 9.
 #include "edge_moe/operators/weight_tile.hpp"
 #include "rows.hpp"
 
@@ -8,22 +8,22 @@ using namespace edge_moe;
 constexpr int TILES = 64;  // of one call
 constexpr int TILE_WEIGHTS = config::tile_in * config::tile_out;
 
-static Word read_word(const uint8_t* from) {
+static Plane read_plane(const uint8_t* from) {
   HLS_INLINE
-  Word word = {};
-  HLS_REGISTERS(word.byte)
-READ_WORD:
-  for (int i = 0; i < WORD_BYTES; ++i) {
+  Plane plane = {};
+  HLS_REGISTERS(plane.byte)
+READ_PLANE:
+  for (int i = 0; i < PLANE_BYTES; ++i) {
     HLS_UNROLL
-    word.byte[i] = from[i];
+    plane.byte[i] = from[i];
   }
-  return word;
+  return plane;
 }
 
-// out[tile][32 out + in] from `planes` words for each tile.
-extern "C" void weight_tile(const uint8_t words[TILES * 8 * WORD_BYTES], int8_t out[TILES * TILE_WEIGHTS],
-                            int tiles, int planes) {
-  HLS_RESHAPE(words, edge_moe::WORD_BYTES)
+// out[tile][32 out + in] from `bits` planes for each tile.
+extern "C" void weight_tile(const uint8_t planes[TILES * 8 * PLANE_BYTES], int8_t out[TILES * TILE_WEIGHTS],
+                            int tiles, int bits) {
+  HLS_RESHAPE(planes, edge_moe::PLANE_BYTES)
   HLS_RESHAPE(out, edge_moe::LANES)
   WeightTile tile = {};
   HLS_REGISTERS(tile.weight)
@@ -31,11 +31,11 @@ TILES_LOOP:
   for (int t = 0; t < tiles; ++t) {
     HLS_TRIPS(1, TILES)
   PLANES:
-    for (int plane = 0; plane < planes; ++plane) {
+    for (int bit = 0; bit < bits; ++bit) {
       // carried: each bit of the tile is a register that is written once
       HLS_PIPELINE
       HLS_TRIPS(2, 8)
-      weight_tile_plane(tile, read_word(words + (t * planes + plane) * WORD_BYTES), plane, planes);
+      weight_tile_plane(tile, read_plane(planes + (t * bits + bit) * PLANE_BYTES), bit, bits);
     }
   TILE_ROWS:
     for (int row = 0; row < config::tile_out; ++row) {
@@ -45,11 +45,11 @@ TILES_LOOP:
   }
 }
 
-// A word as 32 biases, and as the multipliers of two tiles.
-extern "C" void parameter_word(const uint8_t word[WORD_BYTES], int32_t wide[LANES],
+// A plane as 32 biases, and as the multipliers of two tiles.
+extern "C" void parameter_plane(const uint8_t plane[PLANE_BYTES], int32_t wide[LANES],
                                int16_t narrow[2 * LANES]) {
-  const Word from = read_word(word);
-  store(wide, word_to_int32(from));
-  store(narrow, word_to_int16(from, 0));
-  store(narrow + LANES, word_to_int16(from, 1));
+  const Plane from = read_plane(plane);
+  store(wide, plane_to_int32(from));
+  store(narrow, plane_to_int16(from, 0));
+  store(narrow + LANES, plane_to_int16(from, 1));
 }

@@ -36,14 +36,14 @@ struct HostRegisters {
 extern "C" int edge_moe_csim_run(const HostBuffers* buffers, HostRegisters* registers,
                                  const edge_moe::tap::Tap* tap, char* message, uint32_t message_bytes) {
   using namespace edge_moe;
-  const auto beats = [](const uint8_t* bytes) { return reinterpret_cast<const PortBeat*>(bytes); };
-  const PortBeat* weights = beats(buffers->weights);
+  const auto transfers = [](const uint8_t* bytes) { return reinterpret_cast<const Transfer*>(bytes); };
+  const Transfer* weights = transfers(buffers->weights);
   const BurstPort port(weights, std::size_t{buffers->weight_beats} * isa::beat_bytes / PORT_BYTES);
   tap::state().tap = tap;
   int result = 0;
   try {
-    edge_moe_accelerator(beats(buffers->program), weights, port, port, port, beats(buffers->image),
-                         reinterpret_cast<PortBeat*>(buffers->output), buffers->program_offset,
+    edge_moe_accelerator(transfers(buffers->program), weights, port, port, port, transfers(buffers->image),
+                         reinterpret_cast<Transfer*>(buffers->output), buffers->program_offset,
                          buffers->program_records, buffers->weight_beats, buffers->image_bytes,
                          buffers->output_bytes, &registers->config_id, &registers->version,
                          &registers->status, &registers->error, &registers->position, &registers->cycles);

@@ -9,19 +9,19 @@
 
 using namespace edge_moe;
 
-extern "C" void edge_moe_accelerator(const PortBeat* program, const PortBeat* tables, BurstPort weights0,
-                                     BurstPort weights1, BurstPort weights2, const PortBeat* image,
-                                     PortBeat* output, uint32_t program_offset, uint32_t program_records,
+extern "C" void edge_moe_accelerator(const Transfer* program, const Transfer* tables, BurstPort weights0,
+                                     BurstPort weights1, BurstPort weights2, const Transfer* image,
+                                     Transfer* output, uint32_t program_offset, uint32_t program_records,
                                      uint32_t weight_beats, uint32_t image_bytes, uint32_t output_bytes,
                                      uint64_t* config_id, uint32_t* version, uint32_t* status,
                                      uint32_t* error, uint32_t* position, uint32_t* cycles) {
-  HLS_READS(program, gmem_program, 2, 4, edge_moe::PROGRAM_BEATS)
-  HLS_READS(tables, gmem_tables, 2, 4, edge_moe::WEIGHT_IMAGE_BEATS)
+  HLS_READS(program, gmem_program, 2, 4, edge_moe::PROGRAM_TRANSFERS)
+  HLS_READS(tables, gmem_tables, 2, 4, edge_moe::WEIGHT_IMAGE_TRANSFERS)
   HLS_STREAMS(weights0, gmem_weights0)
   HLS_STREAMS(weights1, gmem_weights1)
   HLS_STREAMS(weights2, gmem_weights2)
-  HLS_READS(image, gmem_image, 8, 64, edge_moe::IMAGE_BEATS)
-  HLS_WRITES(output, gmem_output, 8, 64, edge_moe::OUTPUT_BEATS)
+  HLS_READS(image, gmem_image, 8, 64, edge_moe::IMAGE_TRANSFERS)
+  HLS_WRITES(output, gmem_output, 8, 64, edge_moe::OUTPUT_TRANSFERS)
   HLS_REGISTER(program_offset)
   HLS_REGISTER(program_records)
   HLS_REGISTER(weight_beats)
@@ -44,39 +44,39 @@ extern "C" void edge_moe_accelerator(const PortBeat* program, const PortBeat* ta
   BlockChannel bursts1("bursts1");
   BlockChannel bursts2("bursts2");
   LengthChannel lengths("lengths");
-  PortChannel words0("words0");
-  PortChannel words1("words1");
-  PortChannel words2("words2");
+  PortChannel planes0("planes0");
+  PortChannel planes1("planes1");
+  PortChannel planes2("planes2");
   WeightChannel weights("weights");
-  CountChannel image_beats("image_beats");
-  CountChannel output_beats("output_beats");
-  BeatChannel pixels("pixels");
-  BeatChannel results("results");
+  CountChannel image_transfers("image_transfers");
+  CountChannel output_transfers("output_transfers");
+  TransferChannel pixels("pixels");
+  TransferChannel results("results");
   CountChannel finished("finished");
   HLS_WEIGHT_FIFO(weights)
   // wide and shallow: left to the tool these stand in block RAM, next to empty
   HLS_FIFO_IN(instructions, lutram)
   HLS_FIFO_IN(entries, lutram)
   HLS_FIFO_IN(routed, lutram)
-  HLS_FIFO_IN(words0, lutram)
-  HLS_FIFO_IN(words1, lutram)
-  HLS_FIFO_IN(words2, lutram)
+  HLS_FIFO_IN(planes0, lutram)
+  HLS_FIFO_IN(planes1, lutram)
+  HLS_FIFO_IN(planes2, lutram)
   HLS_FIFO_IN(pixels, lutram)
   HLS_FIFO_IN(results, lutram)
 
   EDGE_MOE_REGION
   EDGE_MOE_PROCESS("fetch_program",
                    fetch_program(program, tables, program_offset, program_records, weight_beats, image_bytes,
-                                 output_bytes, instructions, entries, blocks, routed, image_beats,
-                                 output_beats, config_id, version, status, error, position))
+                                 output_bytes, instructions, entries, blocks, routed, image_transfers,
+                                 output_transfers, config_id, version, status, error, position))
   EDGE_MOE_PROCESS("plan_bursts", plan_bursts(blocks, bursts0, bursts1, bursts2, lengths))
-  EDGE_MOE_PROCESS("read_bursts0", read_bursts(weights0, bursts0, words0))
-  EDGE_MOE_PROCESS("read_bursts1", read_bursts(weights1, bursts1, words1))
-  EDGE_MOE_PROCESS("read_bursts2", read_bursts(weights2, bursts2, words2))
-  EDGE_MOE_PROCESS("merge_words", merge_words(lengths, words0, words1, words2, weights))
-  EDGE_MOE_PROCESS("read_image", read_image(image, image_beats, pixels))
+  EDGE_MOE_PROCESS("read_bursts0", read_bursts(weights0, bursts0, planes0))
+  EDGE_MOE_PROCESS("read_bursts1", read_bursts(weights1, bursts1, planes1))
+  EDGE_MOE_PROCESS("read_bursts2", read_bursts(weights2, bursts2, planes2))
+  EDGE_MOE_PROCESS("merge_planes", merge_planes(lengths, planes0, planes1, planes2, weights))
+  EDGE_MOE_PROCESS("read_image", read_image(image, image_transfers, pixels))
   EDGE_MOE_PROCESS("execute", execute(instructions, entries, weights, pixels, routed, results, finished))
-  EDGE_MOE_PROCESS("write_output", write_output(output_beats, results, output))
+  EDGE_MOE_PROCESS("write_output", write_output(output_transfers, results, output))
   EDGE_MOE_PROCESS("count_cycles", count_cycles(finished, cycles))
   EDGE_MOE_RUN
 
@@ -89,12 +89,12 @@ extern "C" void edge_moe_accelerator(const PortBeat* program, const PortBeat* ta
   bursts1.finish();
   bursts2.finish();
   lengths.finish();
-  words0.finish();
-  words1.finish();
-  words2.finish();
+  planes0.finish();
+  planes1.finish();
+  planes2.finish();
   weights.finish();
-  image_beats.finish();
-  output_beats.finish();
+  image_transfers.finish();
+  output_transfers.finish();
   pixels.finish();
   results.finish();
   finished.finish();

@@ -3,8 +3,8 @@
 //
 //   edge_moe_accelerator_tb FOLDER     with what record.py wrote
 //
-// Every buffer has as many beats as the top's interface pragmas state, because cosimulation copies all of
-// them. 0 if result, registers and the beats behind the result are as they must be, else 1 and a sentence.
+// Every buffer has as many transfers as the top's interface pragmas state, because cosimulation copies all of
+// them. 0 if result, registers and the transfers behind the result are as they must be, else 1 and a sentence.
 #include <cstdint>
 #include <fstream>
 #include <iostream>
@@ -20,7 +20,7 @@ namespace {
 using namespace edge_moe;
 
 constexpr uint8_t UNTOUCHED = 0xA5;
-constexpr int GUARD_BEATS = 4;
+constexpr int GUARD_TRANSFERS = 4;
 
 struct Registers {
   uint64_t config_id;
@@ -52,21 +52,21 @@ std::map<std::string, uint32_t> read_sizes(const std::string& path) {
   return sizes;
 }
 
-// `beats` of them and a guard, which begin with the bytes; the rest is zero.
-std::vector<PortBeat> buffer(const std::vector<uint8_t>& bytes, std::size_t beats) {
-  std::vector<PortBeat> result(beats + GUARD_BEATS, zero_beat());
+// `transfers` of them and a guard, which begin with the bytes; the rest is zero.
+std::vector<Transfer> buffer(const std::vector<uint8_t>& bytes, std::size_t transfers) {
+  std::vector<Transfer> result(transfers + GUARD_TRANSFERS, zero_transfer());
   for (std::size_t i = 0; i < bytes.size(); ++i) {
     set_byte(result[i / PORT_BYTES], static_cast<int>(i % PORT_BYTES), bytes[i]);
   }
   return result;
 }
 
-uint8_t byte_of(const std::vector<PortBeat>& beats, std::size_t index) {
-  return get_byte(beats[index / PORT_BYTES], static_cast<int>(index % PORT_BYTES));
+uint8_t byte_of(const std::vector<Transfer>& transfers, std::size_t index) {
+  return get_byte(transfers[index / PORT_BYTES], static_cast<int>(index % PORT_BYTES));
 }
 
 // Values of the result that differ, and bytes behind it that were written.
-int differences(const std::vector<PortBeat>& output, const std::vector<uint8_t>& expected, uint32_t row_bytes,
+int differences(const std::vector<Transfer>& output, const std::vector<uint8_t>& expected, uint32_t row_bytes,
                 uint32_t used_bytes) {
   int wrong = 0;
   for (std::size_t i = 0; i < output.size() * PORT_BYTES; ++i) {
@@ -80,13 +80,13 @@ int differences(const std::vector<PortBeat>& output, const std::vector<uint8_t>&
   return wrong;
 }
 
-// A port that reads `used` beats at most, where C simulation looks after that.
-BurstPort burst_port(std::vector<PortBeat>& beats, std::size_t used) {
+// A port that reads `used` transfers at most, where C simulation looks after that.
+BurstPort burst_port(std::vector<Transfer>& transfers, std::size_t used) {
 #ifdef EDGE_MOE_VENDOR_PORTS
   (void)used;
-  return BurstPort(beats.data());
+  return BurstPort(transfers.data());
 #else
-  return BurstPort(beats.data(), used);
+  return BurstPort(transfers.data(), used);
 #endif
 }
 
@@ -103,22 +103,22 @@ int main(int argc, char** argv) {
     return 1;
   }
   std::map<std::string, uint32_t> sizes = read_sizes(folder + "/sizes.txt");
-  if (program.size() > PROGRAM_BEATS * PORT_BYTES ||
-      weights.size() > std::size_t{WEIGHT_IMAGE_BEATS} * PORT_BYTES ||
-      image.size() > IMAGE_BEATS * PORT_BYTES || expected.size() > OUTPUT_BEATS * PORT_BYTES) {
+  if (program.size() > PROGRAM_TRANSFERS * PORT_BYTES ||
+      weights.size() > std::size_t{WEIGHT_IMAGE_TRANSFERS} * PORT_BYTES ||
+      image.size() > IMAGE_TRANSFERS * PORT_BYTES || expected.size() > OUTPUT_TRANSFERS * PORT_BYTES) {
     std::cerr << "the recording is larger than the top's interface pragmas state\n";
     return 1;
   }
 
-  std::vector<PortBeat> program_beats = buffer(program, PROGRAM_BEATS);
-  std::vector<PortBeat> weight_beats = buffer(weights, WEIGHT_IMAGE_BEATS);
-  std::vector<PortBeat> image_beats = buffer(image, IMAGE_BEATS);
-  const std::vector<uint8_t> untouched((OUTPUT_BEATS + GUARD_BEATS) * PORT_BYTES, UNTOUCHED);
-  std::vector<PortBeat> output = buffer(untouched, OUTPUT_BEATS);
+  std::vector<Transfer> program_transfers = buffer(program, PROGRAM_TRANSFERS);
+  std::vector<Transfer> weight_transfers = buffer(weights, WEIGHT_IMAGE_TRANSFERS);
+  std::vector<Transfer> image_transfers = buffer(image, IMAGE_TRANSFERS);
+  const std::vector<uint8_t> untouched((OUTPUT_TRANSFERS + GUARD_TRANSFERS) * PORT_BYTES, UNTOUCHED);
+  std::vector<Transfer> output = buffer(untouched, OUTPUT_TRANSFERS);
   const std::size_t used = weights.size() / PORT_BYTES;
   Registers registers = Registers();
-  edge_moe_accelerator(program_beats.data(), weight_beats.data(), burst_port(weight_beats, used),
-                       burst_port(weight_beats, used), burst_port(weight_beats, used), image_beats.data(),
+  edge_moe_accelerator(program_transfers.data(), weight_transfers.data(), burst_port(weight_transfers, used),
+                       burst_port(weight_transfers, used), burst_port(weight_transfers, used), image_transfers.data(),
                        output.data(), 0, static_cast<uint32_t>(program.size() / isa::record_bytes),
                        static_cast<uint32_t>(weights.size() / isa::beat_bytes), sizes["image_bytes"],
                        static_cast<uint32_t>(expected.size()), &registers.config_id, &registers.version,

@@ -51,9 +51,9 @@ inline void run_all() {
   InstructionChannel instructions;
   EntryChannel entries;
   WeightChannel weights;
-  BeatChannel pixels;
+  TransferChannel pixels;
   RoutedChannel routed;
-  BeatChannel results;
+  TransferChannel results;
   CountChannel finished;
   instructions.write(instruction(isa::Opcode::LOAD, 0, RESIDUAL, LANES, LANES));
   isa::Instruction patches = map(isa::Opcode::PATCHES, 4);

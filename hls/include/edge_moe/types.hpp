@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Integers of stated width, beats of 32 channels, weight tiles. SPEC.md, section 1.
+// Integers of stated width, slices of 32 channels, planes and tiles of weights. SPEC.md, section 1.
 //
 // Values that are stored or passed on are standard integers (int8_t, int16_t, int32_t). What arises in
 // between has the width that its worst case needs: Int<W> in two's complement, Uint<W> from 0 up. In
@@ -42,29 +42,29 @@ using Int = typename Width<W>::Signed;
 template <int W>
 using Uint = typename Width<W>::Unsigned;
 
-constexpr int LANES = config::tile_in;  // channels of a beat
+constexpr int LANES = config::tile_in;  // channels of a slice
 static_assert(config::tile_in == config::tile_out, "what leaves the compute unit enters it again");
 
-// One beat: 32 channels of one token.
+// One slice: 32 channels of one token.
 template <typename T>
 struct Lanes {
   T lane[LANES];
 };
 
-typedef Lanes<int8_t> Beat8;
-typedef Lanes<int16_t> Beat16;
-typedef Lanes<int32_t> Beat32;
+typedef Lanes<int8_t> Slice8;
+typedef Lanes<int16_t> Slice16;
+typedef Lanes<int32_t> Slice32;
 
 // Stationary operand of the compute unit: weight[out][in], all in [-127, 127].
 struct WeightTile {
   int8_t weight[config::tile_out][config::tile_in];
 };
 
-constexpr int WORD_BYTES = config::fifo_read_bytes;
-static_assert(8 * WORD_BYTES == config::tile_in * config::tile_out, "a word is one bit plane of a tile");
+constexpr int PLANE_BYTES = config::fifo_read_bytes;
+static_assert(8 * PLANE_BYTES == config::tile_in * config::tile_out, "a plane is one bit of each weight of a tile");
 
-struct Word {
-  uint8_t byte[WORD_BYTES];
+struct Plane {
+  uint8_t byte[PLANE_BYTES];
 };
 
 // Bits that hold every value from 0 to `value`.
@@ -84,7 +84,7 @@ FILL_LANES:
   return result;
 }
 
-// 32 neighbouring elements of an array as a beat.
+// 32 neighbouring elements of an array as a slice.
 template <typename T>
 inline Lanes<T> load(const T* from) {
   HLS_INLINE
@@ -98,14 +98,14 @@ LOAD_LANES:
   return result;
 }
 
-// A beat into 32 neighbouring elements of an array.
+// A slice into 32 neighbouring elements of an array.
 template <typename T>
-inline void store(T* to, const Lanes<T>& beat) {
+inline void store(T* to, const Lanes<T>& slice) {
   HLS_INLINE
 STORE_LANES:
   for (int i = 0; i < LANES; ++i) {
     HLS_UNROLL
-    to[i] = beat.lane[i];
+    to[i] = slice.lane[i];
   }
 }
 

@@ -36,7 +36,7 @@ using VendorBurstPort = hls::burst_maxi<T>;
 namespace edge_moe {
 
 // "HLS Stream Library": a FIFO of the depth that its type states; reads and writes wait; empty() does not.
-// Elements that are structures are aggregated into one word.
+// Elements that are structures are aggregated into one element.
 template <typename T, int DEPTH>
 using Channel = hls::stream<T, DEPTH>;
 
@@ -90,7 +90,7 @@ using Channel = hls::stream<T, DEPTH>;
 #define HLS_LANES(x) HLS_PRAGMA(HLS array_partition variable = x.lane type = complete)
 #define HLS_REGISTERS(x) HLS_PRAGMA(HLS array_partition variable = x type = complete dim = 0)
 #define HLS_PARTITION(x, d) HLS_PRAGMA(HLS array_partition variable = x type = complete dim = d)
-// array_reshape: n neighbouring elements of x, or dimension d of x, become one word of memory.
+// array_reshape: n neighbouring elements of x, or dimension d of x, become one element of memory.
 #define HLS_RESHAPE(x, n) HLS_PRAGMA(HLS array_reshape variable = x type = cyclic factor = n)
 #define HLS_RESHAPE_DIM(x, d) HLS_PRAGMA(HLS array_reshape variable = x type = complete dim = d)
 // bind_storage, ram_s2p: one port that reads and one that writes; every loop asks for one of each at most.
@@ -114,7 +114,7 @@ using Channel = hls::stream<T, DEPTH>;
 
 // interface, m_axi with offset = slave: a 64-bit base address in the register map and an AXI4 master `group`
 // whose data are as wide as the type that x points to ("AXI4 Master Interface"); `requests` may be open at a
-// time, of `length` beats each. Loops over consecutive addresses become bursts. `elements` is for
+// time, of `length` transfers each. Loops over consecutive addresses become bursts. `elements` is for
 // cosimulation alone: how many the test bench provides.
 #define HLS_READS(x, group, requests, length, elements)                                         \
   HLS_PRAGMA(HLS interface mode = m_axi port = x offset = slave bundle = group depth = elements \
@@ -130,7 +130,7 @@ using Channel = hls::stream<T, DEPTH>;
   HLS_REGISTER(x)
 // The same for a port of the weight reader.
 #define HLS_STREAMS(x, group) \
-  HLS_READS(x, group, edge_moe::BURSTS_AHEAD, edge_moe::BURST_BEATS, edge_moe::WEIGHT_IMAGE_BEATS)
+  HLS_READS(x, group, edge_moe::BURSTS_AHEAD, edge_moe::BURST_TRANSFERS, edge_moe::WEIGHT_IMAGE_TRANSFERS)
 // interface, s_axilite: a scalar in the AXI4-Lite register map ("AXI4-Lite Interface"): written by the host
 // where it is an argument by value, read by it with an ap_vld flag where it is a pointer.
 #define HLS_REGISTER(x) HLS_PRAGMA(HLS interface mode = s_axilite port = x bundle = control)

@@ -13,7 +13,7 @@ from edge_moe_host.contract import isa, layout, program
 
 _LAYOUT = {
     "beat_bytes": layout.BEAT,
-    "word_bytes": layout.WORD,
+    "plane_bytes": layout.WORD,
     "tile": layout.TILE,
     "alignment": layout.ALIGNMENT,
     "pair": layout.PAIR,

@@ -31,10 +31,10 @@ ENTRIES_AHEAD = 64
 ROUTED_AHEAD = ENTRIES_AHEAD + 2
 BLOCKS_AHEAD = 4
 LENGTHS_AHEAD = 16
-BURST_WORDS = 32
+BURST_PLANES = 32
 BURSTS_AHEAD = 3
-PORT_WORDS = 2 * BURST_WORDS
-BEATS_AHEAD = 32
+PORT_PLANES = 2 * BURST_PLANES
+TRANSFERS_AHEAD = 32
 COUNTS_AHEAD = 2
 NORM_RING = 64
 NORM_ROWS = 32
@@ -126,18 +126,18 @@ def _streams(c: AcceleratorConfig) -> Iterable[Stream]:
         yield Stream(name, BLOCKS_AHEAD, BLOCK_BITS)
     yield Stream("routed", ROUTED_AHEAD, 64, Storage.LUTRAM)
     yield Stream("lengths", LENGTHS_AHEAD, 32)
-    for name in ("words0", "words1", "words2"):
-        yield Stream(name, PORT_WORDS, word, Storage.LUTRAM)
+    for name in ("planes0", "planes1", "planes2"):
+        yield Stream(name, PORT_PLANES, word, Storage.LUTRAM)
     yield Stream("weights", c.fifo_bytes // c.fifo_read_bytes, word, weight_fifo(c))
-    for name in ("image_beats", "output_beats", "finished"):
+    for name in ("image_transfers", "output_transfers", "finished"):
         yield Stream(name, COUNTS_AHEAD, 32)
     for name in ("pixels", "results"):
-        yield Stream(name, BEATS_AHEAD, beat, Storage.LUTRAM)
+        yield Stream(name, TRANSFERS_AHEAD, beat, Storage.LUTRAM)
 
 
 def _masters(c: AcceleratorConfig) -> Iterable[Master]:
     bits = 8 * c.io_bytes_per_cycle
-    burst_beats = BURST_WORDS * c.fifo_read_bytes // c.io_bytes_per_cycle
+    burst_beats = BURST_PLANES * c.fifo_read_bytes // c.io_bytes_per_cycle
     yield Master("program", bits, 2, 4)
     yield Master("tables", bits, 2, 4)
     for name in WEIGHT_PORTS:
@@ -184,9 +184,9 @@ _CONTROL = {
     "layernorm_rows": (2, _INT, _FIELD),
     "layernorm_steps": (1, _FIELD, _FIELD),
     "linear_steps": (4, _INT, _INT),
-    "linear_words": (10, _INT, _FIELD),
+    "linear_planes": (10, _INT, _FIELD),
     "load_steps": (1, _FIELD, _FIELD),
-    "pair_word": (9, _INT, _INT),
+    "pair_beat": (9, _INT, _INT),
     "patch_rows": (3, _INT, _FIELD),
     "patch_shape": (1, 19, 9),
     "patches_steps": (1, 0, 0),
@@ -196,12 +196,12 @@ _CONTROL = {
     "route_rows": (1, _INT, _FIELD),
     "rows_steps": (1, _INT, _INT),
     "shape_holds": (7, _FIELD, _FIELD),
-    "store_beats": (3, _FIELD, _FIELD),
+    "store_transfers": (3, _FIELD, _FIELD),
     "target_of": (2, _INT, _INT),
     "upsample2x": (12, 0, 0),
     "upsample_rows": (5, _INT, _FIELD),
     "upsample_steps": (2, _INT, _FIELD),
-    "weight_words": (1, _FIELD, _FIELD),
+    "weight_planes": (1, _FIELD, _FIELD),
     "write_rows": (2, _INT, _INT),
 }
 

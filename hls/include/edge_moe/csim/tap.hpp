@@ -76,19 +76,19 @@ inline void instruction_done(const ScratchHalf even, const ScratchHalf odd,
   State& now = state();
   now.all_cycles += now.cycles;
   if (now.tap != nullptr) {
-    std::vector<uint8_t> scratch(static_cast<std::size_t>(SCRATCH_WORDS) * SCRATCH_WORD_BYTES);
+    std::vector<uint8_t> scratch(static_cast<std::size_t>(SCRATCH_BEATS) * BEAT_BYTES);
     std::vector<int32_t> sums(static_cast<std::size_t>(ACCUMULATOR_PAIRS) * 2 * LANES);
-    for (int word = 0; word < SCRATCH_WORDS; ++word) {
-      const Beat8 first = unpack(even[word]);
-      const Beat8 second = unpack(odd[word]);
-      uint8_t* to = scratch.data() + static_cast<std::size_t>(word) * SCRATCH_WORD_BYTES;
+    for (int beat = 0; beat < SCRATCH_BEATS; ++beat) {
+      const Slice8 first = unpack(even[beat]);
+      const Slice8 second = unpack(odd[beat]);
+      uint8_t* to = scratch.data() + static_cast<std::size_t>(beat) * BEAT_BYTES;
       std::memcpy(to, first.lane, LANES);
       std::memcpy(to + LANES, second.lane, LANES);
     }
     for (int pair = 0; pair < ACCUMULATOR_PAIRS; ++pair) {
       int32_t* to = sums.data() + static_cast<std::size_t>(pair) * 2 * LANES;
-      std::memcpy(to, unpack32(sums0[pair]).lane, sizeof(Beat32));
-      std::memcpy(to + LANES, unpack32(sums1[pair]).lane, sizeof(Beat32));
+      std::memcpy(to, unpack32(sums0[pair]).lane, sizeof(Slice32));
+      std::memcpy(to + LANES, unpack32(sums1[pair]).lane, sizeof(Slice32));
     }
     now.tap->seen(now.tap->user, now.index, now.cycles, scratch.data(), static_cast<uint32_t>(scratch.size()),
                   sums.data(), static_cast<uint32_t>(sums.size() / LANES));

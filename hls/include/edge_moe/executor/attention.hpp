@@ -26,10 +26,10 @@ inline Job job_of_attention(const isa::Instruction& i, Sequence& at) {
   job.heads = i.heads;
   job.head_tiles = tiles(i.out_channels / i.heads);
   job.pairs = query_pairs(i, job.head_tiles, pairs(i.rows) - at.next_pair);
-  job.rows_at = word_of(i.src);
+  job.rows_at = beat_of(i.src);
   job.row_tiles = tiles(i.in_channels);
   job.to_tiles = tiles(i.out_channels);
-  job.to = word_of(i.dst) + at.next_pair * job.to_tiles;
+  job.to = beat_of(i.dst) + at.next_pair * job.to_tiles;
   job.shift = i.shift;
   job.shift2 = i.shift2;
   job.first_query = i.row_start + 2 * at.next_pair;

@@ -15,9 +15,9 @@ inline Job job_of_conv3x3(const isa::Instruction& i, Sequence& at) {
   job.source = Source::MAP;
   job.result = Result::RELU;
   job.pairs = pairs(i.rows);
-  job.rows_at = word_of(i.src);
+  job.rows_at = beat_of(i.src);
   job.row_tiles = channel_tiles;
-  job.to = word_of(i.dst);
+  job.to = beat_of(i.dst);
   job.to_tiles = job.out_tiles;
   job.shift = i.shift;
   job.first_pixel = i.row_start;

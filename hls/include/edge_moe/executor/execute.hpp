@@ -22,7 +22,7 @@ inline void spoil(T* memory, int count) {
 #endif
 
 inline void execute(InstructionChannel& instructions, EntryChannel& entries, WeightChannel& weights,
-                    BeatChannel& pixels, RoutedChannel& routed, BeatChannel& results,
+                    TransferChannel& pixels, RoutedChannel& routed, TransferChannel& results,
                     CountChannel& finished) {
   HLS_NO_INLINE
   ScratchHalf even;
@@ -42,8 +42,8 @@ inline void execute(InstructionChannel& instructions, EntryChannel& entries, Wei
   NarrowParameters narrow;
   HLS_LUTRAM(narrow)
 #ifndef __SYNTHESIS__
-  spoil(even, SCRATCH_WORDS);
-  spoil(odd, SCRATCH_WORDS);
+  spoil(even, SCRATCH_BEATS);
+  spoil(odd, SCRATCH_BEATS);
   spoil(sums0, ACCUMULATOR_PAIRS);
   spoil(sums1, ACCUMULATOR_PAIRS);
   spoil(finished0, ACCUMULATOR_PAIRS);

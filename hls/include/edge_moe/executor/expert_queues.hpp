@@ -63,7 +63,7 @@ inline void count_routes(const isa::Instruction& i, const ScratchHalf even, cons
                          QueueCounters& evens, QueueCounters& odds) {
   HLS_NO_INLINE
   const int steps = queue_steps(i);
-  const int from = word_of(i.routing);
+  const int from = beat_of(i.routing);
   int pair = 0;
   int slot = 0;
 COUNT_ROUTES:
@@ -106,7 +106,7 @@ inline void put_routes(const isa::Instruction& i, const ScratchHalf even, const 
                        QueueScores odd_scores) {
   HLS_NO_INLINE
   const int steps = queue_steps(i);
-  const int from = word_of(i.routing);
+  const int from = beat_of(i.routing);
   int pair = 0;
   int slot = 0;
 PUT_ROUTES:

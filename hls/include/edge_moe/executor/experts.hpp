@@ -26,8 +26,8 @@ inline Job job_of_expert(const isa::Instruction& i, const isa::ExpertEntry& entr
   job.source = first ? Source::QUEUES : Source::ROWS;
   job.result = first ? Result::GELU : Result::INT16;
   job.pairs = pair_count;
-  job.rows_at = word_of(first ? i.src : i.hidden);
-  job.to = word_of(first ? i.hidden : i.dst);
+  job.rows_at = beat_of(first ? i.src : i.hidden);
+  job.to = beat_of(first ? i.hidden : i.dst);
   job.to_tiles = first ? hidden : width;
   job.shift = first ? entry.shift1 : entry.shift2;
   job.shift2 = entry.gelu_shift;
@@ -44,54 +44,54 @@ inline Job job_of_expert(const isa::Instruction& i, const isa::ExpertEntry& entr
 }
 
 // The weights of an expert without tokens.
-inline void drop_words(int words, WeightChannel& weights) {
+inline void drop_planes(int planes, WeightChannel& weights) {
   HLS_NO_INLINE
-DROP_WORDS:
-  for (int n = 0; n < words; ++n) {
+DROP_PLANES:
+  for (int n = 0; n < planes; ++n) {
     HLS_PIPELINE
     HLS_TRIPS(1, 10000)
     (void)weights.read();
   }
-  tap::add(words, tap::MOVE_DEPTH);
+  tap::add(planes, tap::MOVE_DEPTH);
 }
 
 // Between a token's experts its sum, a residual and up to max_top_k products of 16 bits, is kept with the low
 // 16 bits in place of the residual and the others in a memory beside it.
 constexpr int WIDTH_TILES = (config::max_width + LANES - 1) / LANES;
-constexpr int HIGH_WORDS = config::max_tokens * WIDTH_TILES;
+constexpr int HIGH_SLICES = config::max_tokens * WIDTH_TILES;
 constexpr int HIGH_BITS = 1 + bits_of((1ull + config::max_top_k) * 32768) - 16;
 static_assert(config::max_top_k != 4 || HIGH_BITS == 3, "19 bits hold the sum of 4 products and a residual");
 
 #ifdef EDGE_MOE_EXACT_WIDTHS
-typedef ap_uint<HIGH_BITS * LANES> HighWord;
+typedef ap_uint<HIGH_BITS * LANES> HighSlice;
 
-inline HighWord pack_high(const Beat8& beat) {
+inline HighSlice pack_high(const Slice8& slice) {
   HLS_INLINE
-  HighWord word = 0;
+  HighSlice stored = 0;
 PACK_HIGH:
   for (int j = 0; j < LANES; ++j) {
     HLS_UNROLL
-    word.range(HIGH_BITS * j + HIGH_BITS - 1, HIGH_BITS * j) = beat.lane[j] & ((1 << HIGH_BITS) - 1);
+    stored.range(HIGH_BITS * j + HIGH_BITS - 1, HIGH_BITS * j) = slice.lane[j] & ((1 << HIGH_BITS) - 1);
   }
-  return word;
+  return stored;
 }
 
-inline Beat8 unpack_high(const HighWord& word) {
+inline Slice8 unpack_high(const HighSlice& stored) {
   HLS_INLINE
-  Beat8 beat;
-  HLS_LANES(beat)
+  Slice8 slice;
+  HLS_LANES(slice)
 UNPACK_HIGH:
   for (int j = 0; j < LANES; ++j) {
     HLS_UNROLL
-    const Int<HIGH_BITS> value = word.range(HIGH_BITS * j + HIGH_BITS - 1, HIGH_BITS * j);
-    beat.lane[j] = static_cast<int8_t>(value);
+    const Int<HIGH_BITS> value = stored.range(HIGH_BITS * j + HIGH_BITS - 1, HIGH_BITS * j);
+    slice.lane[j] = static_cast<int8_t>(value);
   }
-  return beat;
+  return slice;
 }
 #else
-typedef Beat8 HighWord;
-inline const HighWord& pack_high(const Beat8& beat) { return beat; }
-inline const Beat8& unpack_high(const HighWord& word) { return word; }
+typedef Slice8 HighSlice;
+inline const HighSlice& pack_high(const Slice8& slice) { return slice; }
+inline const Slice8& unpack_high(const HighSlice& stored) { return stored; }
 #endif
 
 // An expert's results for its tokens, those of one group of tiles: one token and tile a cycle. A token's
@@ -104,7 +104,7 @@ inline int experts_steps(const Job& job) {
 inline void add_expert(const Job& job, int top_k, const QueueTokens even_tokens,
                        const QueueTokens odd_tokens, const QueueScores even_scores,
                        const QueueScores odd_scores, uint8_t seen[config::max_tokens],
-                       HighWord high[HIGH_WORDS], const Finished finished0,
+                       HighSlice high[HIGH_SLICES], const Finished finished0,
                        const Finished finished1, ScratchHalf even, ScratchHalf odd) {
   HLS_NO_INLINE
   const int steps = experts_steps(job);
@@ -119,7 +119,7 @@ ADD_EXPERT:
     HLS_INDEPENDENT(odd)
     HLS_INDEPENDENT(high)
     HLS_INDEPENDENT(seen)
-    HLS_TRIPS(1, edge_moe::SCRATCH_WORDS)
+    HLS_TRIPS(1, edge_moe::SCRATCH_BEATS)
     const Seat seat = seat_of(job.crowd, number);
     const int token = seat.odd ? odd_tokens[seat.entry] : even_tokens[seat.entry];
     const int16_t score = seat.odd ? odd_scores[seat.entry] : even_scores[seat.entry];
@@ -127,10 +127,10 @@ ADD_EXPERT:
     const int from = tile * job.pairs + seat.pair;
     const int before = seen[token];
     const bool last = before == top_k - 1;
-    const Beat16 low = join_halves(even[job.to + place], odd[job.to + place]);
-    const Beat32 sum = before == 0 ? experts_start(low) : experts_join(low, unpack_high(high[place]));
-    const Beat16 result = unpack16(seat.side == 0 ? finished0[from] : finished1[from]);
-    const Beat32 total = accumulate(sum, experts_weighted(result, score));
+    const Slice16 low = join_halves(even[job.to + place], odd[job.to + place]);
+    const Slice32 sum = before == 0 ? experts_start(low) : experts_join(low, unpack_high(high[place]));
+    const Slice16 result = unpack16(seat.side == 0 ? finished0[from] : finished1[from]);
+    const Slice32 total = accumulate(sum, experts_weighted(result, score));
     Half first;
     Half second;
     split_halves(last ? experts_finish(total) : experts_low(total), first, second);

@@ -21,7 +21,7 @@ inline Job job_of_gate_logits(const isa::Instruction& i, Sequence& at) {
   Job job = linear_job(tiles(i.in_channels), 0, gate_tiles(i.experts), 8);
   job.result = Result::SUMS;
   job.pairs = pairs(i.rows);
-  job.rows_at = word_of(i.src);
+  job.rows_at = beat_of(i.src);
   at.done = true;
   return job;
 }
@@ -31,7 +31,7 @@ constexpr int ROUTE_TOKENS = 2 * ROUTE_PAIRS;
 
 // One token on its way through the gate.
 struct RouteLane {
-  WideWord sums;       // of the tile of experts at hand
+  StoredSlice32 sums;       // of the tile of experts at hand
   RouteState state;     // of the token whose logits are offered
   RouteState chosen;    // of the one before
   int32_t numerators;  // sum over the experts so far, of the one before
@@ -56,7 +56,7 @@ inline int route_steps(const isa::Instruction& i) {
 inline int16_t offer_logit(RouteLane& lane, int expert, const isa::Instruction& i) {
   HLS_INLINE
   const int place = expert % GATE_EXPERTS;
-  const Beat32 sums = unpack32(lane.sums);
+  const Slice32 sums = unpack32(lane.sums);
   HLS_LANES(sums)
   const int32_t logit = gate_logit(sums.lane[place], sums.lane[GATE_EXPERTS + place], 0);
   const int16_t scaled = route_scale(logit, static_cast<int16_t>(i.multiplier), i.shift);
@@ -98,7 +98,7 @@ inline void route_rows(const isa::Instruction& i, const Sums sums0,
   HLS_NO_INLINE
   const int pair_count = pairs(i.rows);
   const int steps = route_steps(i);
-  const int to = word_of(i.dst);
+  const int to = beat_of(i.dst);
   int16_t scaled[ROUTE_TOKENS][config::max_experts] = {};
   HLS_PARTITION(scaled, 1)
   RouteLane lanes[ROUTE_TOKENS] = {};

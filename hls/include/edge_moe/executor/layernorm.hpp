@@ -15,7 +15,7 @@ namespace edge_moe {
 static_assert(isa::norm_shift_limit == LAYERNORM_SHIFT, "every shift that is let pass can be made");
 constexpr int NORM_LAG = 24;
 constexpr int NORM_RING = 64;  // beats: those of a row and NORM_LAG more
-constexpr int NORM_ROWS = 32;  // rows whose scale is known and not used up yet, one word each
+constexpr int NORM_ROWS = 32;  // rows whose scale is known and not used up yet, 64 bits each
 static_assert((config::max_width + LANES - 1) / LANES + NORM_LAG < NORM_RING,
               "the ring holds a row and the lag");
 static_assert(NORM_LAG + 2 < NORM_ROWS, "a row has at least one beat");
@@ -27,11 +27,11 @@ inline uint64_t pack(const RowNorm& norm) {
          static_cast<uint64_t>(static_cast<uint8_t>(norm.inverse.exponent)) << 48;
 }
 
-inline RowNorm unpack_norm(uint64_t word, int width) {
+inline RowNorm unpack_norm(uint64_t bits, int width) {
   HLS_INLINE
-  const Inverse inverse = {static_cast<int16_t>((word >> 32) & 0x7FFF),
-                           static_cast<int8_t>((word >> 48) & 0x7F)};
-  const RowNorm norm = {static_cast<int32_t>(static_cast<uint32_t>(word)), width, inverse};
+  const Inverse inverse = {static_cast<int16_t>((bits >> 32) & 0x7FFF),
+                           static_cast<int8_t>((bits >> 48) & 0x7F)};
+  const RowNorm norm = {static_cast<int32_t>(static_cast<uint32_t>(bits)), width, inverse};
   return norm;
 }
 
@@ -47,8 +47,8 @@ inline void layernorm_rows(const isa::Instruction& i, ScratchHalf even, ScratchH
   const int beats = i.rows * row_tiles;
   const int lag = row_tiles + NORM_LAG;
   const int steps = layernorm_steps(i);
-  const int source = word_of(i.src);
-  const int destination = word_of(i.dst);
+  const int source = beat_of(i.src);
+  const int destination = beat_of(i.dst);
   Half ring_even[NORM_RING];
   HLS_LUTRAM(ring_even)
   Half ring_odd[NORM_RING];
@@ -69,12 +69,12 @@ LAYERNORM_STEPS:
     HLS_DISTANCE(ring_even, edge_moe::NORM_LAG)
     HLS_DISTANCE(ring_odd, edge_moe::NORM_LAG)
     HLS_DISTANCE(norms, edge_moe::NORM_LAG)
-    HLS_TRIPS(1, edge_moe::SCRATCH_WORDS)
+    HLS_TRIPS(1, edge_moe::SCRATCH_BEATS)
     if (step >= lag) {
       const int from = (step - lag) % NORM_RING;
-      const Beat16 x = join_halves(ring_even[from], ring_odd[from]);
-      const Beat32 beta = word_to_int32(unpack_word(wide[write_tile]));
-      const Beat16 gamma = word_to_int16(unpack_word(narrow[write_tile / 2]), write_tile % 2);
+      const Slice16 x = join_halves(ring_even[from], ring_odd[from]);
+      const Slice32 beta = plane_to_int32(unpack_plane(wide[write_tile]));
+      const Slice16 gamma = plane_to_int16(unpack_plane(narrow[write_tile / 2]), write_tile % 2);
       const Half y = pack(layernorm(x, unpack_norm(norms[write_row % NORM_ROWS], i.in_channels), gamma, beta,
                           i.shift));
       const int to = destination + (write_row >> 1) * row_tiles + write_tile;

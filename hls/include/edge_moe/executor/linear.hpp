@@ -21,8 +21,8 @@ inline Job job_of_linear(const isa::Instruction& i, Sequence& at) {
   Job job = linear_job(tiles(i.in_channels), at.next_out, count, i.weight_bits);
   job.result = stays ? Result::INT16 : epilogue == isa::Epilogue::GELU ? Result::GELU : Result::INT8;
   job.pairs = pairs(i.rows);
-  job.rows_at = word_of(i.src);
-  job.to = word_of(i.dst);
+  job.rows_at = beat_of(i.src);
+  job.to = beat_of(i.dst);
   job.to_tiles = all;
   job.shift = i.shift;
   job.shift2 = i.shift2;
@@ -47,15 +47,15 @@ inline void write_rows(const Job& job, int rows, bool add, const Finished finish
   int tile = 0;
 WRITE_ROWS:
   for (int step = 0; step < steps; ++step) {
-    // each iteration has a word of its own; carried: counters
+    // each iteration has a beat of its own; carried: counters
     HLS_PIPELINE
     HLS_INDEPENDENT(even)
     HLS_INDEPENDENT(odd)
-    HLS_TRIPS(1, edge_moe::SCRATCH_WORDS)
+    HLS_TRIPS(1, edge_moe::SCRATCH_BEATS)
     const int from = tile * job.pairs + row / 2;
-    const Beat16 update = unpack16(row % 2 == 0 ? finished0[from] : finished1[from]);
+    const Slice16 update = unpack16(row % 2 == 0 ? finished0[from] : finished1[from]);
     const int to = job.to + row * job.to_tiles + job.first_out + tile;
-    const Beat16 residual = join_halves(even[to], odd[to]);
+    const Slice16 residual = join_halves(even[to], odd[to]);
     Half first;
     Half second;
     split_halves(add ? residual_add(residual, update) : update, first, second);

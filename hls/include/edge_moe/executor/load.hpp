@@ -9,7 +9,7 @@
 
 namespace edge_moe {
 
-// LOAD: int16 rows of the weight image, as they are; a word of it is two of the scratch memory.
+// LOAD: int16 rows of the weight image, as they are; a plane of it is two beats of the scratch memory.
 inline int load_steps(const isa::Instruction& i) {
   HLS_INLINE
   return i.rows * tiles(i.out_channels);
@@ -19,26 +19,26 @@ inline void load_rows(const isa::Instruction& i, WeightChannel& weights, Scratch
                       ScratchHalf odd) {
   HLS_NO_INLINE
   const int steps = load_steps(i);
-  const int destination = word_of(i.dst);
-  Word word = {};
-  HLS_REGISTERS(word.byte)
+  const int destination = beat_of(i.dst);
+  Plane plane = {};
+  HLS_REGISTERS(plane.byte)
 LOAD_ROWS:
   for (int step = 0; step < steps; ++step) {
     HLS_PIPELINE
-    HLS_TRIPS(1, edge_moe::SCRATCH_WORDS)
+    HLS_TRIPS(1, edge_moe::SCRATCH_BEATS)
     if (step % 2 == 0) {
-      word = weights.read();
+      plane = weights.read();
     }
-    Beat8 first;
+    Slice8 first;
     HLS_LANES(first)
-    Beat8 second;
+    Slice8 second;
     HLS_LANES(second)
   LOAD_BYTES:
     for (int j = 0; j < LANES; ++j) {
       HLS_UNROLL
-      const int at = step % 2 == 0 ? j : SCRATCH_WORD_BYTES + j;
-      first.lane[j] = static_cast<int8_t>(word.byte[at]);
-      second.lane[j] = static_cast<int8_t>(word.byte[at + LANES]);
+      const int at = step % 2 == 0 ? j : BEAT_BYTES + j;
+      first.lane[j] = static_cast<int8_t>(plane.byte[at]);
+      second.lane[j] = static_cast<int8_t>(plane.byte[at + LANES]);
     }
     even[destination + step] = pack(first);
     odd[destination + step] = pack(second);

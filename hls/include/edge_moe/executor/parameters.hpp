@@ -15,8 +15,8 @@ constexpr int PARAMETER_TILES =
     ((config::max_channels > config::max_width ? config::max_channels : config::max_width) +
      LANES - 1) / LANES;
 constexpr int PARAMETER_PAIRS = (PARAMETER_TILES + 1) / 2;
-typedef StoredWord WideParameters[PARAMETER_TILES];
-typedef StoredWord NarrowParameters[PARAMETER_PAIRS];
+typedef StoredPlane WideParameters[PARAMETER_TILES];
+typedef StoredPlane NarrowParameters[PARAMETER_PAIRS];
 
 inline int parameter_steps(int tile_count) {
   HLS_INLINE
@@ -34,11 +34,11 @@ LOAD_PARAMETERS:
     // carried: a count
     HLS_PIPELINE
     HLS_TRIPS(2, 2 * edge_moe::PARAMETER_TILES)
-    const StoredWord word = pack(weights.read());
+    const StoredPlane plane = pack(weights.read());
     if (second) {
-      narrow[tile / 2] = word;
+      narrow[tile / 2] = plane;
     } else {
-      wide[tile] = word;
+      wide[tile] = plane;
     }
     const bool stay = !second && tile % 2 == 0;
     tile += stay ? 0 : 1;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// PATCHES: the image, a stream of 16-byte beats, to int8 rows of one patch each. SPEC.md, section 8.
+// PATCHES: the image, a stream of transfers, to int8 rows of one patch each. SPEC.md, section 8.
 //
 // A band is the p lines of one row of patches. While the next band comes in, the last one leaves: up to 16
 // bytes a cycle that neighbour each other both in the image and in the patch's row. Two bands are kept.
@@ -13,11 +13,11 @@
 
 namespace edge_moe {
 
-// A band need not start or end with a beat: one more at either end. Even and odd beats stand apart, so that
+// A band need not start or end with a transfer: one more at either end. Even and odd transfers stand apart, so that
 // two neighbours come in one cycle.
-constexpr int BAND_BEATS = config::max_patch_size * config::max_image_width * COLOURS / PORT_BYTES + 2;
-constexpr int BAND_PAIRS = (BAND_BEATS + 1) / 2;
-typedef PortBeat Bands[2][2][BAND_PAIRS];  // [band][even or odd][beat / 2]
+constexpr int BAND_TRANSFERS = config::max_patch_size * config::max_image_width * COLOURS / PORT_BYTES + 2;
+constexpr int BAND_PAIRS = (BAND_TRANSFERS + 1) / 2;
+typedef Transfer Bands[2][2][BAND_PAIRS];  // [band][even or odd][transfer / 2]
 
 // Sizes that one PATCHES instruction fixes, in bytes where nothing else is said.
 struct PatchShape {
@@ -39,16 +39,16 @@ inline PatchShape patch_shape(const isa::Instruction& i) {
   return result;
 }
 
-// Moves that bring a patch's row together, from the segments of its lines into words of 32 bytes: none
-// crosses a segment's end, a word's end, or 16 bytes. They are the same for every patch, so they are found
+// Moves that bring a patch's row together, from the segments of its lines into slices of 32 bytes: none
+// crosses a segment's end, a slice's end, or 16 bytes. They are the same for every patch, so they are found
 // once.
 struct Move {
   uint8_t bytes;
   uint8_t line;        // of the patch
   uint8_t in_segment;  // first byte
-  uint8_t in_word;     // first byte
-  uint8_t tile;        // word of the row
-  bool completes;      // the word
+  uint8_t in_slice;     // first byte
+  uint8_t tile;        // slice of the row
+  bool completes;      // the slice
 };
 
 constexpr int MAX_SEGMENT = COLOURS * config::max_patch_size;
@@ -64,29 +64,29 @@ inline int plan_moves(const PatchShape& shape, Move (&moves)[MAX_MOVES]) {
   int count = 0;
   int line = 0;
   int in_segment = 0;
-  int in_word = 0;
+  int in_slice = 0;
   int tile = 0;
 PLAN_MOVES:
   while (line < shape.patch_size) {
     HLS_TRIPS(1, edge_moe::MAX_MOVES)
     const int to_segment = shape.segment - in_segment;
-    const int to_word = LANES - in_word;
-    const int to_end = to_segment < to_word ? to_segment : to_word;
+    const int to_slice = LANES - in_slice;
+    const int to_end = to_segment < to_slice ? to_segment : to_slice;
     const int bytes = to_end < PORT_BYTES ? to_end : PORT_BYTES;
     const bool segment_done = bytes == to_segment;
     const bool patch_done = segment_done && line == shape.patch_size - 1;
-    const bool completes = bytes == to_word || patch_done;
+    const bool completes = bytes == to_slice || patch_done;
     Move move = {};
     move.bytes = static_cast<uint8_t>(bytes);
     move.line = static_cast<uint8_t>(line);
     move.in_segment = static_cast<uint8_t>(in_segment);
-    move.in_word = static_cast<uint8_t>(in_word);
+    move.in_slice = static_cast<uint8_t>(in_slice);
     move.tile = static_cast<uint8_t>(tile);
     move.completes = completes;
     moves[count] = move;
     ++count;
     in_segment = segment_done ? 0 : in_segment + bytes;
-    in_word = completes ? 0 : in_word + bytes;
+    in_slice = completes ? 0 : in_slice + bytes;
     tile += completes ? 1 : 0;
     line += segment_done ? 1 : 0;
   }
@@ -94,18 +94,18 @@ PLAN_MOVES:
   return count;
 }
 
-// Beats that hold bytes [start, start + length), counted from the one that holds `start`.
-inline int beats_from(int start, int length) {
+// Transfers that hold bytes [start, start + length), counted from the one that holds `start`.
+inline int transfers_from(int start, int length) {
   HLS_INLINE
   return (start % PORT_BYTES + length + PORT_BYTES - 1) / PORT_BYTES;
 }
 
-// Steps of one band: the next one's beats or this one's moves, whichever take longer.
+// Steps of one band: the next one's transfers or this one's moves, whichever take longer.
 inline int band_steps(const PatchShape& shape, int moves) {
   HLS_INLINE
-  const int beats = beats_from(PORT_BYTES - 1, shape.band);
+  const int transfers = transfers_from(PORT_BYTES - 1, shape.band);
   const int all_moves = moves * shape.across;
-  return beats > all_moves ? beats : all_moves;
+  return transfers > all_moves ? transfers : all_moves;
 }
 
 inline int patches_steps(const PatchShape& shape, int moves) {
@@ -116,11 +116,11 @@ inline int patches_steps(const PatchShape& shape, int moves) {
 // 16 bytes from byte `at` of a band on.
 inline void band_bytes(const Bands& bands, int side, int at, uint8_t (&bytes)[PORT_BYTES]) {
   HLS_INLINE
-  const int beat = at / PORT_BYTES;
-  const PortBeat even = bands[side][0][(beat + 1) / 2];
-  const PortBeat odd = bands[side][1][beat / 2];
-  const PortBeat first = beat % 2 == 0 ? even : odd;
-  const PortBeat second = beat % 2 == 0 ? odd : even;
+  const int transfer = at / PORT_BYTES;
+  const Transfer even = bands[side][0][(transfer + 1) / 2];
+  const Transfer odd = bands[side][1][transfer / 2];
+  const Transfer first = transfer % 2 == 0 ? even : odd;
+  const Transfer second = transfer % 2 == 0 ? odd : even;
 BAND_BYTES:
   for (int j = 0; j < PORT_BYTES; ++j) {
     HLS_UNROLL
@@ -129,41 +129,41 @@ BAND_BYTES:
   }
 }
 
-inline void patch_rows(const isa::Instruction& i, BeatChannel& pixels, ScratchHalf even,
+inline void patch_rows(const isa::Instruction& i, TransferChannel& pixels, ScratchHalf even,
                        ScratchHalf odd) {
   HLS_NO_INLINE
   const PatchShape shape = patch_shape(i);
   Move moves[MAX_MOVES];
   const int move_count = plan_moves(shape, moves);
   const int steps = band_steps(shape, move_count);
-  const int destination = word_of(i.dst);
+  const int destination = beat_of(i.dst);
   Bands bands;
   HLS_PARTITION(bands, 1)
   HLS_PARTITION(bands, 2)
-  PortBeat shared = zero_beat();  // the last beat, which the next band may start in
+  Transfer shared = zero_transfer();  // the last transfer, which the next band may start in
   int row = 0;
-  int start = 0;  // bytes of the arriving band's first beat that belong to the band before
+  int start = 0;  // bytes of the arriving band's first transfer that belong to the band before
 PATCH_BANDS:
   for (int b = 0; b <= shape.bands; ++b) {
     HLS_TRIPS(2, edge_moe::config::max_image_height + 1)
     const int side = b % 2;
     // the band before, which leaves, started where its length leads to this one's start
     const int leaving_start = (start + PORT_BYTES - shape.band % PORT_BYTES) % PORT_BYTES;
-    const int beats = b < shape.bands ? beats_from(start, shape.band) : 0;
+    const int transfers = b < shape.bands ? transfers_from(start, shape.band) : 0;
     int patch = b > 0 ? 0 : shape.across;  // across the band
     int number = 0;                        // of the move
-    uint8_t word[LANES] = {};
-    HLS_REGISTERS(word)
+    uint8_t slice[LANES] = {};
+    HLS_REGISTERS(slice)
   PATCH_STEPS:
     for (int step = 0; step < steps; ++step) {
-      // carried: the word that is being filled and counters; one band is written, the other read, and the
+      // carried: the slice that is being filled and counters; one band is written, the other read, and the
       // pipeline drains before they change places
       HLS_PIPELINE
       HLS_NO_FLATTEN
       HLS_INDEPENDENT(bands)
-      HLS_TRIPS(1, edge_moe::BAND_BEATS)
-      if (step < beats) {
-        // a band that starts within a beat gets that one again
+      HLS_TRIPS(1, edge_moe::BAND_TRANSFERS)
+      if (step < transfers) {
+        // a band that starts within a transfer gets that one again
         const bool again = step == 0 && start > 0;
         shared = again ? shared : pixels.read();
         bands[side][step % 2][step / 2] = shared;
@@ -174,17 +174,17 @@ PATCH_BANDS:
         uint8_t bytes[PORT_BYTES] = {};
         HLS_REGISTERS(bytes)
         band_bytes(bands, 1 - side, from, bytes);
-        Beat8 out;
+        Slice8 out;
         HLS_LANES(out)
-      FILL_WORD:
+      FILL_SLICE:
         for (int j = 0; j < LANES; ++j) {
           HLS_UNROLL
-          const int offset = j - move.in_word;
+          const int offset = j - move.in_slice;
           const bool moved = offset >= 0 && offset < move.bytes;
           // what lies behind a patch's last byte is 0
-          const uint8_t kept = move.in_word == 0 ? static_cast<uint8_t>(0) : word[j];
-          word[j] = moved ? static_cast<uint8_t>(patch_pixel(bytes[moved ? offset : 0])) : kept;
-          out.lane[j] = static_cast<int8_t>(word[j]);
+          const uint8_t kept = move.in_slice == 0 ? static_cast<uint8_t>(0) : slice[j];
+          slice[j] = moved ? static_cast<uint8_t>(patch_pixel(bytes[moved ? offset : 0])) : kept;
+          out.lane[j] = static_cast<int8_t>(slice[j]);
         }
         if (move.completes) {
           const int to = destination + (row >> 1) * shape.row_tiles + move.tile;

@@ -15,7 +15,7 @@ struct RoutingRow {
 
 inline RoutingRow routing_row(const Half& half) {
   HLS_INLINE
-  const Beat8 bytes = unpack(half);
+  const Slice8 bytes = unpack(half);
   RoutingRow row = {};
   HLS_REGISTERS(row.expert)
   HLS_REGISTERS(row.score)
@@ -32,7 +32,7 @@ ROUTING_PAIRS:
 
 inline Half routing_half(const RoutingRow& row) {
   HLS_INLINE
-  Beat8 bytes;
+  Slice8 bytes;
   HLS_LANES(bytes)
 ROUTING_BYTES:
   for (int i = 0; i < isa::max_top_k; ++i) {

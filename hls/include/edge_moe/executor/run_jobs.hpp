@@ -45,7 +45,7 @@ inline void run_jobs(const isa::Instruction& i, WeightChannel& weights, EntryCha
   HLS_BRAM(odd_scores)
   uint8_t seen[config::max_tokens];  // experts that have added to a token
   HLS_LUTRAM(seen)
-  HighWord high[HIGH_WORDS];
+  HighSlice high[HIGH_SLICES];
   HLS_BRAM(high)
   QueueCounters evens;
   HLS_REGISTERS(evens.count)
@@ -55,7 +55,7 @@ inline void run_jobs(const isa::Instruction& i, WeightChannel& weights, EntryCha
   HLS_REGISTERS(odds.count)
   HLS_REGISTERS(odds.start)
   HLS_REGISTERS(odds.filled)
-  Word multipliers = {};
+  Plane multipliers = {};
   HLS_REGISTERS(multipliers.byte)
   Sequence at = {};
   isa::ExpertEntry entry = isa::ExpertEntry();
@@ -79,7 +79,7 @@ JOBS:
       // program stops behind this instruction
       skipped = entry.weight_beats == 0 || tokens_of(crowd) == 0;
       if (skipped) {
-        dropped = static_cast<int>(entry.weight_beats / BEATS_PER_WORD);
+        dropped = static_cast<int>(entry.weight_beats / BEATS_PER_PLANE);
         ++at.expert;
         at.done = at.expert == i.experts;
       } else {
@@ -90,7 +90,7 @@ JOBS:
     }
     tap::add(0, tap::SETUP_CYCLES);
     if (skipped) {
-      drop_words(dropped, weights);
+      drop_planes(dropped, weights);
     } else {
       compute(job, weights, multipliers, wide, narrow, even_tokens, odd_tokens, even, odd, sums0, sums1,
               finished0, finished1);

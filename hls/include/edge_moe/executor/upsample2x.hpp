@@ -31,8 +31,8 @@ inline int upsample_steps(const isa::Instruction& i) {
 inline void upsample_pair(const Half (&before)[2], const Half (&at)[2], const Half (&behind)[2],
                           int row_weight, Half& first, Half& second) {
   HLS_INLINE
-  const Beat8 at0 = unpack(at[0]);
-  const Beat8 at1 = unpack(at[1]);
+  const Slice8 at0 = unpack(at[0]);
+  const Slice8 at1 = unpack(at[1]);
   first = pack(upsample2x(unpack(before[0]), at0, unpack(before[1]), at1, row_weight, 3));
   second = pack(upsample2x(at0, unpack(behind[0]), at1, unpack(behind[1]), row_weight, 1));
 }
@@ -42,8 +42,8 @@ inline void upsample_rows(const isa::Instruction& i, ScratchHalf even, ScratchHa
   const int row_tiles = tiles(i.in_channels);
   const int steps = upsample_steps(i);
   const int line_steps = upsample_line_steps(i);
-  const int source = word_of(i.src);
-  const int destination = word_of(i.dst);
+  const int source = beat_of(i.src);
+  const int destination = beat_of(i.dst);
   Window window = {};
   int column = 0;
   int tile = 0;
@@ -54,7 +54,7 @@ UPSAMPLE_STEPS:
     HLS_PIPELINE
     HLS_INDEPENDENT(even)
     HLS_INDEPENDENT(odd)
-    HLS_TRIPS(1, 4 * edge_moe::SCRATCH_WORDS)
+    HLS_TRIPS(1, 4 * edge_moe::SCRATCH_BEATS)
     const UpsampleTaps rows = upsample2x_taps(line, i.height);
     const bool lower = column % 2 != 0;
     const int pixel = (lower ? rows.upper : rows.lower) * i.width + (column & ~1);

@@ -4,7 +4,7 @@
 // K and V stand in weight tiles (weight_tile.hpp), all queries pass by. For each block and query:
 //   x_j = attention_logits(q k_j), then softmax_block gives the numerators p_j and a rescale r, then
 //   A = attention_accumulate(A, r, sum p_j v_j).
-// After the last block: softmax_inverse once a query, attention_output for each beat of channels.
+// After the last block: softmax_inverse once a query, attention_output for each slice of channels.
 // A query keeps its state of the softmax and A between blocks.
 #ifndef EDGE_MOE_OPERATORS_ATTENTION_HPP
 #define EDGE_MOE_OPERATORS_ATTENTION_HPP
@@ -21,9 +21,9 @@ static_assert(AVERAGE_BITS == 27, "as SPEC.md, section 5, has it");
 constexpr int DOT_BITS = 1 + bits_of(128ull * 127 * config::max_head_dim);
 
 // Base-2 logits in Q8 from dot products, the head's multiplier and shift.
-inline Beat16 attention_logits(const Beat32& dot, int16_t m, int n) {
+inline Slice16 attention_logits(const Slice32& dot, int16_t m, int n) {
   HLS_INLINE
-  Beat16 result = {};
+  Slice16 result = {};
   HLS_LANES(result)
 ATTENTION_LOGITS:
   for (int i = 0; i < LANES; ++i) {
@@ -33,10 +33,10 @@ ATTENTION_LOGITS:
   return result;
 }
 
-// A beat of A = rs(A, r) + sum p v.
-inline Beat32 attention_accumulate(const Beat32& average, uint8_t rescale, const Beat32& products) {
+// A slice of A = rs(A, r) + sum p v.
+inline Slice32 attention_accumulate(const Slice32& average, uint8_t rescale, const Slice32& products) {
   HLS_INLINE
-  Beat32 result = {};
+  Slice32 result = {};
   HLS_LANES(result)
 ATTENTION_ACCUMULATE:
   for (int i = 0; i < LANES; ++i) {
@@ -49,13 +49,13 @@ ATTENTION_ACCUMULATE:
   return result;
 }
 
-// A beat of the result: u = clip16(rs(A R, e + 1)), then int8 in [-127, 127].
-inline Beat8 attention_output(const Beat32& average, const Inverse& inverse, const Beat16& m, int n) {
+// A slice of the result: u = clip16(rs(A R, e + 1)), then int8 in [-127, 127].
+inline Slice8 attention_output(const Slice32& average, const Inverse& inverse, const Slice16& m, int n) {
   HLS_INLINE
   constexpr int DROPPED = 15 - tables::sum_fraction - tables::average_fraction;
   static_assert(DROPPED == 1, "as SPEC.md has it");
   constexpr int PRODUCT = AVERAGE_BITS + 15;  // R has 15 bits and no sign
-  Beat8 result = {};
+  Slice8 result = {};
   HLS_LANES(result)
 ATTENTION_OUTPUT:
   for (int i = 0; i < LANES; ++i) {

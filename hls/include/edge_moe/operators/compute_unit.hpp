@@ -56,8 +56,8 @@ CASCADE_SUM:
 }
 
 // 32 outputs x 4 cascades of 8 multipliers: 1,024 DSP48E2; then two adder trees of 4 for each output.
-inline void compute_unit_packed(const WeightTile& tile, const Beat8& x0, const Beat8& x1, Beat32& y0,
-                                Beat32& y1) {
+inline void compute_unit_packed(const WeightTile& tile, const Slice8& x0, const Slice8& x1, Slice32& y0,
+                                Slice32& y1) {
   HLS_INLINE
 PACKED_OUT:
   for (int out = 0; out < config::tile_out; ++out) {
@@ -78,8 +78,8 @@ PACKED_OUT:
 }
 
 // The same, product by product.
-inline void compute_unit_native(const WeightTile& tile, const Beat8& x0, const Beat8& x1, Beat32& y0,
-                                Beat32& y1) {
+inline void compute_unit_native(const WeightTile& tile, const Slice8& x0, const Slice8& x1, Slice32& y0,
+                                Slice32& y1) {
 NATIVE_OUT:
   for (int out = 0; out < config::tile_out; ++out) {
     int32_t sum0 = 0;
@@ -96,7 +96,7 @@ NATIVE_OUT:
 }
 
 // One step: the tile's products with two tokens, y0 and y1 overwritten.
-inline void compute_unit(const WeightTile& tile, const Beat8& x0, const Beat8& x1, Beat32& y0, Beat32& y1) {
+inline void compute_unit(const WeightTile& tile, const Slice8& x0, const Slice8& x1, Slice32& y0, Slice32& y1) {
   HLS_INLINE
 #ifdef EDGE_MOE_EXACT_WIDTHS
   compute_unit_packed(tile, x0, x1, y0, y1);
@@ -106,9 +106,9 @@ inline void compute_unit(const WeightTile& tile, const Beat8& x0, const Beat8& x
 }
 
 // Accumulators plus the sums of one step.
-inline Beat32 accumulate(const Beat32& accumulator, const Beat32& y) {
+inline Slice32 accumulate(const Slice32& accumulator, const Slice32& y) {
   HLS_INLINE
-  Beat32 result = {};
+  Slice32 result = {};
   HLS_LANES(result)
 ACCUMULATE:
   for (int i = 0; i < LANES; ++i) {

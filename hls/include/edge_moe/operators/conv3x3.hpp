@@ -28,9 +28,9 @@ inline ConvSource conv3x3_source(int y, int x, int dy, int dx, int height, int w
 }
 
 // What enters the compute unit.
-inline Beat8 conv3x3_input(const Beat8& row, bool inside, int8_t pad) {
+inline Slice8 conv3x3_input(const Slice8& row, bool inside, int8_t pad) {
   HLS_INLINE
-  Beat8 result = {};
+  Slice8 result = {};
   HLS_LANES(result)
 CONV_INPUT:
   for (int i = 0; i < LANES; ++i) {
@@ -40,8 +40,8 @@ CONV_INPUT:
   return result;
 }
 
-// From accumulators to a beat of the result; its zero point is -128, so that saturation is ReLU.
-inline Beat8 conv3x3(const Beat32& a, const Beat16& m, int n) {
+// From accumulators to a slice of the result; its zero point is -128, so that saturation is ReLU.
+inline Slice8 conv3x3(const Slice32& a, const Slice16& m, int n) {
   HLS_INLINE
   return requantise8(a, m, n, INT8_MIN, INT8_MIN);
 }

@@ -81,11 +81,11 @@ inline bool queues_put(ExpertQueues& queues, int expert, int experts, int token,
   return false;
 }
 
-// rs(f score, 15) for a beat of an expert's int16 result.
-inline Beat32 experts_weighted(const Beat16& f, int16_t score) {
+// rs(f score, 15) for a slice of an expert's int16 result.
+inline Slice32 experts_weighted(const Slice16& f, int16_t score) {
   HLS_INLINE
   constexpr int FRACTION = tables::score_fraction;
-  Beat32 result = {};
+  Slice32 result = {};
   HLS_LANES(result)
 EXPERTS_WEIGHTED:
   for (int i = 0; i < LANES; ++i) {
@@ -102,9 +102,9 @@ constexpr int EXPERTS_SUM_BITS = 24;
 static_assert((1 + tables::top_k_limit) * 32768 < (1 << (EXPERTS_SUM_BITS - 1)), "24 bits hold every sum");
 
 // Sum from its two rows.
-inline Beat32 experts_join(const Beat16& low, const Beat8& high) {
+inline Slice32 experts_join(const Slice16& low, const Slice8& high) {
   HLS_INLINE
-  Beat32 result = {};
+  Slice32 result = {};
   HLS_LANES(result)
 EXPERTS_JOIN:
   for (int i = 0; i < LANES; ++i) {
@@ -115,9 +115,9 @@ EXPERTS_JOIN:
 }
 
 // Low and high rows of a sum.
-inline Beat16 experts_low(const Beat32& sum) {
+inline Slice16 experts_low(const Slice32& sum) {
   HLS_INLINE
-  Beat16 result = {};
+  Slice16 result = {};
   HLS_LANES(result)
 EXPERTS_LOW:
   for (int i = 0; i < LANES; ++i) {
@@ -127,9 +127,9 @@ EXPERTS_LOW:
   return result;
 }
 
-inline Beat8 experts_high(const Beat32& sum) {
+inline Slice8 experts_high(const Slice32& sum) {
   HLS_INLINE
-  Beat8 result = {};
+  Slice8 result = {};
   HLS_LANES(result)
 EXPERTS_HIGH:
   for (int i = 0; i < LANES; ++i) {
@@ -139,10 +139,10 @@ EXPERTS_HIGH:
   return result;
 }
 
-// A residual row's beat as the sum that experts are added to.
-inline Beat32 experts_start(const Beat16& residual) {
+// A residual row's slice as the sum that experts are added to.
+inline Slice32 experts_start(const Slice16& residual) {
   HLS_INLINE
-  Beat32 result = {};
+  Slice32 result = {};
   HLS_LANES(result)
 EXPERTS_START:
   for (int i = 0; i < LANES; ++i) {
@@ -153,9 +153,9 @@ EXPERTS_START:
 }
 
 // The one saturation at the end.
-inline Beat16 experts_finish(const Beat32& sum) {
+inline Slice16 experts_finish(const Slice32& sum) {
   HLS_INLINE
-  Beat16 result = {};
+  Slice16 result = {};
   HLS_LANES(result)
 EXPERTS_FINISH:
   for (int i = 0; i < LANES; ++i) {

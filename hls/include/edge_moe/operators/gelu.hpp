@@ -19,9 +19,9 @@ inline int16_t gelu(int16_t x) {
   return static_cast<int16_t>((x > 0 ? x : 0) - delta);
 }
 
-inline Beat16 gelu(const Beat16& x) {
+inline Slice16 gelu(const Slice16& x) {
   HLS_INLINE
-  Beat16 result = {};
+  Slice16 result = {};
   HLS_LANES(result)
 GELU_LANES:
   for (int i = 0; i < LANES; ++i) {

@@ -2,7 +2,7 @@
 // LayerNorm of a row of D int16 channels to int8. SPEC.md, section 4.
 //   T = sum x, Q = sum x^2, V = D Q - T^2 + epsilon, (R, k) = reciprocal square root of V,
 //   xhat = clip16(rs((D x - T) R, k + 5)), y = clip8(rs(xhat gamma + beta, n)).
-// A row passes twice: its beats once for T and Q, once for y.
+// A row passes twice: its slices once for T and Q, once for y.
 #ifndef EDGE_MOE_OPERATORS_LAYERNORM_HPP
 #define EDGE_MOE_OPERATORS_LAYERNORM_HPP
 
@@ -19,7 +19,7 @@ constexpr int SQUARES_BITS = 41;
 constexpr int SPREAD_BITS = 52;
 constexpr int CENTRED_BITS = 27;
 
-// T and Q of the beats so far.
+// T and Q of the slices so far.
 struct Moments {
   int32_t total;
   int64_t squares;
@@ -31,9 +31,9 @@ inline Moments layernorm_start() {
   return result;
 }
 
-// The first `lanes` channels of a beat joined to the moments. What is carried from beat to beat is one
+// The first `lanes` channels of a slice joined to the moments. What is carried from slice to slice is one
 // addition each to T and Q.
-inline Moments layernorm_add(const Moments& moments, const Beat16& x, int lanes) {
+inline Moments layernorm_add(const Moments& moments, const Slice16& x, int lanes) {
   HLS_INLINE
   Int<TOTAL_BITS> total = 0;
   Uint<SQUARES_BITS> squares = 0;
@@ -86,10 +86,10 @@ inline int8_t layernorm_channel(int16_t x, const RowNorm& norm, int16_t gamma, i
   return static_cast<int8_t>(saturate(rounding_shift<33, LAYERNORM_SHIFT>(affine, n), INT8_MIN, INT8_MAX));
 }
 
-// A beat of the result; n in [1, LAYERNORM_SHIFT].
-inline Beat8 layernorm(const Beat16& x, const RowNorm& norm, const Beat16& gamma, const Beat32& beta, int n) {
+// A slice of the result; n in [1, LAYERNORM_SHIFT].
+inline Slice8 layernorm(const Slice16& x, const RowNorm& norm, const Slice16& gamma, const Slice32& beta, int n) {
   HLS_INLINE
-  Beat8 result = {};
+  Slice8 result = {};
   HLS_LANES(result)
 LAYERNORM_LANES:
   for (int i = 0; i < LANES; ++i) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The epilogues of a linear layer, from accumulators a = sum w x + b to a row's beat. SPEC.md, section 4.
+// The epilogues of a linear layer, from accumulators a = sum w x + b to a row's slice. SPEC.md, section 4.
 // The products themselves are compute_unit.hpp's.
 #ifndef EDGE_MOE_OPERATORS_LINEAR_HPP
 #define EDGE_MOE_OPERATORS_LINEAR_HPP
@@ -11,22 +11,22 @@
 namespace edge_moe {
 
 // linear: int8 in [-127, 127], so that K and V can stand as weights.
-inline Beat8 linear(const Beat32& a, const Beat16& m, int n) {
+inline Slice8 linear(const Slice32& a, const Slice16& m, int n) {
   HLS_INLINE
   return requantise8(a, m, n, -INT8_MAX, 0);
 }
 
 // linear_int16.
-inline Beat16 linear_int16(const Beat32& a, const Beat16& m, int n) {
+inline Slice16 linear_int16(const Slice32& a, const Slice16& m, int n) {
   HLS_INLINE
   return requantise16(a, m, n);
 }
 
 // linear_gelu: GELU, then int8 with one multiplier, shift and zero point for the layer.
-inline Beat8 linear_gelu(const Beat32& a, const Beat16& m, int n, int16_t gelu_m, int gelu_n, int8_t z) {
+inline Slice8 linear_gelu(const Slice32& a, const Slice16& m, int n, int16_t gelu_m, int gelu_n, int8_t z) {
   HLS_INLINE
-  const Beat16 activated = gelu(requantise16(a, m, n));
-  Beat8 result = {};
+  const Slice16 activated = gelu(requantise16(a, m, n));
+  Slice8 result = {};
   HLS_LANES(result)
 GELU_REQUANTISE:
   for (int i = 0; i < LANES; ++i) {
@@ -38,7 +38,7 @@ GELU_REQUANTISE:
 }
 
 // linear_residual.
-inline Beat16 linear_residual(const Beat32& a, const Beat16& m, int n, const Beat16& residual) {
+inline Slice16 linear_residual(const Slice32& a, const Slice16& m, int n, const Slice16& residual) {
   HLS_INLINE
   return residual_add(residual, requantise16(a, m, n));
 }

@@ -16,8 +16,8 @@ inline int8_t patch_pixel(uint8_t pixel) {
   return static_cast<int8_t>(static_cast<int32_t>(pixel) - tables::pixel_offset);
 }
 
-// A beat of the token: clip16(linear_int16 + position).
-inline Beat16 patch_embedding(const Beat32& a, const Beat16& m, int n, const Beat16& position) {
+// A slice of the token: clip16(linear_int16 + position).
+inline Slice16 patch_embedding(const Slice32& a, const Slice16& m, int n, const Slice16& position) {
   HLS_INLINE
   return linear_residual(a, m, n, position);
 }

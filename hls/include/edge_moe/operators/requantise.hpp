@@ -21,9 +21,9 @@ inline int32_t requantise(Int<W> a, int16_t m, int n, int32_t low, int32_t high,
 }
 
 // int8 in [low, 127]: -127 where the result may stand as a weight, -128 elsewhere.
-inline Beat8 requantise8(const Beat32& a, const Beat16& m, int n, int32_t low, int32_t z) {
+inline Slice8 requantise8(const Slice32& a, const Slice16& m, int n, int32_t low, int32_t z) {
   HLS_INLINE
-  Beat8 result = {};
+  Slice8 result = {};
   HLS_LANES(result)
 REQUANTISE8:
   for (int i = 0; i < LANES; ++i) {
@@ -34,9 +34,9 @@ REQUANTISE8:
 }
 
 // int16.
-inline Beat16 requantise16(const Beat32& a, const Beat16& m, int n) {
+inline Slice16 requantise16(const Slice32& a, const Slice16& m, int n) {
   HLS_INLINE
-  Beat16 result = {};
+  Slice16 result = {};
   HLS_LANES(result)
 REQUANTISE16:
   for (int i = 0; i < LANES; ++i) {

@@ -7,9 +7,9 @@
 
 namespace edge_moe {
 
-inline Beat16 residual_add(const Beat16& residual, const Beat16& update) {
+inline Slice16 residual_add(const Slice16& residual, const Slice16& update) {
   HLS_INLINE
-  Beat16 result = {};
+  Slice16 result = {};
   HLS_LANES(result)
 RESIDUAL_ADD:
   for (int i = 0; i < LANES; ++i) {

@@ -11,7 +11,7 @@
 
 namespace edge_moe {
 
-static_assert(config::key_block == LANES, "a block's logits are one beat");
+static_assert(config::key_block == LANES, "a block's logits are one slice");
 static_assert(config::key_block == tables::key_block, "the block is part of the meaning");
 static_assert(config::max_tokens <= tables::token_limit, "attention is exact up to 4096 tokens");
 // S <= 127 * 256 * 4096
@@ -33,14 +33,14 @@ inline SoftmaxState softmax_start() {
 
 // What one block gives: numerators in [0, 127] and the right shift of everything before.
 struct SoftmaxBlock {
-  Beat8 numerator;
+  Slice8 numerator;
   uint8_t rescale;
 };
 
 // The first `keys` logits, the smallest value in the lanes beyond, which hold anything.
-inline Beat16 softmax_valid(const Beat16& logits, int keys) {
+inline Slice16 softmax_valid(const Slice16& logits, int keys) {
   HLS_INLINE
-  Beat16 result = {};
+  Slice16 result = {};
   HLS_LANES(result)
 SOFTMAX_VALID:
   for (int i = 0; i < LANES; ++i) {
@@ -50,7 +50,7 @@ SOFTMAX_VALID:
   return result;
 }
 
-inline int16_t softmax_maximum(const Beat16& logits) {
+inline int16_t softmax_maximum(const Slice16& logits) {
   HLS_INLINE
   int16_t result = INT16_MIN;
 SOFTMAX_MAXIMUM:
@@ -63,13 +63,13 @@ SOFTMAX_MAXIMUM:
 
 // The first `keys` logits of a block joined to a query's state; lanes beyond get the numerator 0.
 // What is carried from block to block is a maximum, a shift and an addition.
-inline SoftmaxBlock softmax_block(const Beat16& logits, int keys, SoftmaxState& state) {
+inline SoftmaxBlock softmax_block(const Slice16& logits, int keys, SoftmaxState& state) {
   HLS_INLINE
   // beyond this shift the numerator is 0: rs(2^15, SCALE + LIMIT) = 0
   constexpr int SCALE = tables::exp2_one - 7;
   constexpr int LIMIT = 15;
   static_assert(SCALE + LIMIT >= 17 && LIMIT <= tables::exponent_limit, "a larger shift gives 0 as well");
-  const Beat16 valid = softmax_valid(logits, keys);
+  const Slice16 valid = softmax_valid(logits, keys);
   const int16_t block_exponent = static_cast<int16_t>((softmax_maximum(valid) >> tables::exp2_bits) + 1);
   const int16_t raised = block_exponent > state.exponent ? block_exponent : state.exponent;
   const int difference = raised - state.exponent;

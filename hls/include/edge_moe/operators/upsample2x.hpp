@@ -26,10 +26,10 @@ inline UpsampleTaps upsample2x_taps(int o, int size) {
 }
 
 // rs of the four weighted neighbours, corner[row][column]; a row's and a column's weights add to 4 each.
-inline Beat8 upsample2x(const Beat8& lower_lower, const Beat8& lower_upper, const Beat8& upper_lower,
-                        const Beat8& upper_upper, int row_weight, int column_weight) {
+inline Slice8 upsample2x(const Slice8& lower_lower, const Slice8& lower_upper, const Slice8& upper_lower,
+                        const Slice8& upper_upper, int row_weight, int column_weight) {
   HLS_INLINE
-  Beat8 result = {};
+  Slice8 result = {};
   HLS_LANES(result)
 UPSAMPLE_LANES:
   for (int i = 0; i < LANES; ++i) {

@@ -2,7 +2,7 @@
 // Weight tiles from the weight image: bit planes to int8, parameters, and tiles made of K and V.
 // SPEC.md, section 9.
 //
-// A word is 128 bytes. Bit n % 8 of byte n / 8 of plane p is bit p of weight n = 32 out + in; planes
+// A plane is 128 bytes. Bit n % 8 of byte n / 8 of plane p is bit p of weight n = 32 out + in; planes
 // come from bit 0 up and the last one, the sign, fills the bits above it.
 #ifndef EDGE_MOE_OPERATORS_WEIGHT_TILE_HPP
 #define EDGE_MOE_OPERATORS_WEIGHT_TILE_HPP
@@ -13,21 +13,21 @@
 
 namespace edge_moe {
 
-// Bits that plane `plane` of `planes` decides: its own, the last one also all above.
-inline uint8_t plane_bits(int plane, int planes) {
+// Bits that plane `bit` of `bits` planes decides: its own, the last one also all above.
+inline uint8_t plane_bits(int bit, int bits) {
   HLS_INLINE
-  const int own = 1 << plane;
-  return static_cast<uint8_t>(plane == planes - 1 ? 0x100 - own : own);
+  const int own = 1 << bit;
+  return static_cast<uint8_t>(bit == bits - 1 ? 0x100 - own : own);
 }
 
-// One plane into a tile. After planes 0 to planes - 1 every bit of every weight has been decided once,
+// One plane into a tile. After all `bits` planes every bit of every weight has been decided once,
 // so what the tile held before does not matter.
 //
 // In hardware each bit of a tile is a register that takes the plane's bit when plane_bits says so: no
 // logic but an enable that 1,024 registers share.
-inline void weight_tile_plane(WeightTile& tile, const Word& word, int plane, int planes) {
+inline void weight_tile_plane(WeightTile& tile, const Plane& plane, int bit, int bits) {
   HLS_INLINE
-  const uint8_t decided = plane_bits(plane, planes);
+  const uint8_t decided = plane_bits(bit, bits);
 #ifdef EDGE_MOE_EXACT_WIDTHS
 PLANE_OUT:
   for (int out = 0; out < config::tile_out; ++out) {
@@ -37,60 +37,60 @@ PLANE_OUT:
       HLS_UNROLL
       const int n = out * config::tile_in + in;
       const uint8_t old = static_cast<uint8_t>(tile.weight[out][in]);
-      const bool bit = ((word.byte[n / 8] >> (n % 8)) & 1) != 0;
+      const bool set = ((plane.byte[n / 8] >> (n % 8)) & 1) != 0;
       const int kept = old & ~decided;
-      tile.weight[out][in] = static_cast<int8_t>(bit ? kept | decided : kept);
+      tile.weight[out][in] = static_cast<int8_t>(set ? kept | decided : kept);
     }
   }
 #else
   // eight weights at a time: copy the byte eight times, keep bit i in copy i, make it 0 or 1
   int8_t* weights = &tile.weight[0][0];
 PLANE_OCTETS:
-  for (int i = 0; i < WORD_BYTES; ++i) {
+  for (int i = 0; i < PLANE_BYTES; ++i) {
     const uint64_t ones = 0x0101010101010101u;
-    const uint64_t picked = (word.byte[i] * ones) & 0x8040201008040201u;
-    const uint64_t bits = ((picked + 0x7F * ones) >> 7) & ones;  // no byte carries: at most 0x80 + 0x7F
+    const uint64_t picked = (plane.byte[i] * ones) & 0x8040201008040201u;
+    const uint64_t set = ((picked + 0x7F * ones) >> 7) & ones;  // no byte carries: at most 0x80 + 0x7F
     uint64_t old = 0;
     std::memcpy(&old, weights + 8 * i, 8);
-    const uint64_t merged = (old & ~(decided * ones)) | bits * decided;
+    const uint64_t merged = (old & ~(decided * ones)) | set * decided;
     std::memcpy(weights + 8 * i, &merged, 8);
   }
 #endif
 }
 
 // 32 int32 parameters, one for each channel of a tile: the biases.
-inline Beat32 word_to_int32(const Word& word) {
+inline Slice32 plane_to_int32(const Plane& plane) {
   HLS_INLINE
-  Beat32 result = {};
+  Slice32 result = {};
   HLS_LANES(result)
-WORD_INT32:
+PLANE_INT32:
   for (int i = 0; i < LANES; ++i) {
     HLS_UNROLL
-    const uint32_t value = word.byte[4 * i] | static_cast<uint32_t>(word.byte[4 * i + 1]) << 8 |
-                           static_cast<uint32_t>(word.byte[4 * i + 2]) << 16 |
-                           static_cast<uint32_t>(word.byte[4 * i + 3]) << 24;
+    const uint32_t value = plane.byte[4 * i] | static_cast<uint32_t>(plane.byte[4 * i + 1]) << 8 |
+                           static_cast<uint32_t>(plane.byte[4 * i + 2]) << 16 |
+                           static_cast<uint32_t>(plane.byte[4 * i + 3]) << 24;
     result.lane[i] = static_cast<int32_t>(value);
   }
   return result;
 }
 
-// 32 int16 parameters, the multipliers: half 0 of the word for an even tile, half 1 for the odd one behind.
-inline Beat16 word_to_int16(const Word& word, int half) {
+// 32 int16 parameters, the multipliers: half 0 of the plane for an even tile, half 1 for the odd one behind.
+inline Slice16 plane_to_int16(const Plane& plane, int half) {
   HLS_INLINE
-  Beat16 result = {};
+  Slice16 result = {};
   HLS_LANES(result)
-WORD_INT16:
+PLANE_INT16:
   for (int i = 0; i < LANES; ++i) {
     HLS_UNROLL
-    const int even = word.byte[2 * i] | word.byte[2 * i + 1] << 8;
-    const int odd = word.byte[2 * (LANES + i)] | word.byte[2 * (LANES + i) + 1] << 8;
+    const int even = plane.byte[2 * i] | plane.byte[2 * i + 1] << 8;
+    const int odd = plane.byte[2 * (LANES + i)] | plane.byte[2 * (LANES + i) + 1] << 8;
     result.lane[i] = static_cast<int16_t>(static_cast<uint16_t>(half == 0 ? even : odd));
   }
   return result;
 }
 
 // A key as the weights of output `out`: the tile's products with a query are then dot products.
-inline void weight_tile_row(WeightTile& tile, int out, const Beat8& values) {
+inline void weight_tile_row(WeightTile& tile, int out, const Slice8& values) {
   HLS_INLINE
 TILE_ROW:
   for (int in = 0; in < config::tile_in; ++in) {
@@ -100,7 +100,7 @@ TILE_ROW:
 }
 
 // A value vector as the weights of input `in`: the tile's products with the numerators are then sums of V.
-inline void weight_tile_column(WeightTile& tile, int in, const Beat8& values) {
+inline void weight_tile_column(WeightTile& tile, int in, const Slice8& values) {
   HLS_INLINE
 TILE_COLUMN:
   for (int out = 0; out < config::tile_out; ++out) {

@@ -3,7 +3,7 @@
 //
 //   program, tables ─► fetch_program ─┬─ instructions, entries ──────────────► execute ─► finished ─► count_cycles
 //                          ▲          └─ blocks ─► plan_bursts ─► bursts 0..2     ▲  │
-//   weights 0..2 ──────────│───────────────────► read_bursts ×3 ─► merge_words ───┤  ├─ results ─► write_output ─► output
+//   weights 0..2 ──────────│───────────────────► read_bursts ×3 ─► merge_planes ───┤  ├─ results ─► write_output ─► output
 //   image ─────────────────│───────────────────► read_image ──────────────────────┘  │
 //                          └───────────────────────────── routed ◄───────────────────┘
 //
@@ -29,25 +29,25 @@ constexpr int WEIGHT_PORTS = 3;
 static_assert(config::memory_bytes_per_cycle == WEIGHT_PORTS * PORT_BYTES,
               "weights come through three ports");
 
-// Consecutive words of the weight image; words = 0: there will be no more.
+// Consecutive planes of the weight image; planes = 0: there will be no more.
 struct Block {
   uint32_t first;
-  uint32_t words;
+  uint32_t planes;
 };
 
-// A burst is 256 beats of 16 bytes. Those of a block go to the ports in turn, whose words stand in the merged
-// order again behind merge_words.
-constexpr int BURST_WORDS = 32;
-constexpr int BEATS_OF_WORD = WORD_BYTES / PORT_BYTES;
-constexpr int BURST_BEATS = BURST_WORDS * BEATS_OF_WORD;
-static_assert(BURST_BEATS <= 256, "an AXI4 burst has at most 256 beats");
+// A burst is 256 transfers. Those of a block go to the ports in turn; merge_planes puts their planes back into the
+// order of the block.
+constexpr int BURST_PLANES = 32;
+constexpr int TRANSFERS_PER_PLANE = PLANE_BYTES / PORT_BYTES;
+constexpr int BURST_TRANSFERS = BURST_PLANES * TRANSFERS_PER_PLANE;
+static_assert(BURST_TRANSFERS <= 256, "an AXI4 burst has at most 256 transfers");
 // Bursts that a port asks for ahead: their data cover the memory's latency.
 constexpr int BURSTS_AHEAD = 3;
-static_assert((BURSTS_AHEAD - 1) * BURST_BEATS >= config::memory_latency,
+static_assert((BURSTS_AHEAD - 1) * BURST_TRANSFERS >= config::memory_latency,
               "the port would wait for each burst");
 
 // Depths. The weight FIFO is the reader's lead; what else runs ahead must not end it earlier.
-constexpr int FIFO_WORDS = config::fifo_bytes / WORD_BYTES;
+constexpr int FIFO_PLANES = config::fifo_bytes / PLANE_BYTES;
 #ifdef __SYNTHESIS__
 static_assert(HLS_TEXT_OF(EDGE_MOE_FIFO_MEMORY)[0] == (config::fifo_bytes >= 512 * 1024 ? 'u' : 'b'),
               "a weight FIFO below 512 KiB belongs in block RAM: -DEDGE_MOE_FIFO_MEMORY=bram");
@@ -61,8 +61,8 @@ constexpr int BLOCKS_AHEAD = 4;
 constexpr int LENGTHS_AHEAD = 16;
 static_assert(config::max_experts <= 64, "a bit for each expert");
 // A port fills its next burst while the merge is at another port's.
-constexpr int PORT_WORDS = 2 * BURST_WORDS;
-constexpr int BEATS_AHEAD = 32;
+constexpr int PORT_PLANES = 2 * BURST_PLANES;
+constexpr int TRANSFERS_AHEAD = 32;
 
 typedef Channel<isa::Instruction, INSTRUCTIONS_AHEAD> InstructionChannel;
 typedef Channel<isa::ExpertEntry, ENTRIES_AHEAD> EntryChannel;
@@ -70,26 +70,26 @@ typedef Channel<Block, BLOCKS_AHEAD> BlockChannel;
 typedef Channel<uint32_t, 2> CountChannel;
 typedef Channel<uint32_t, LENGTHS_AHEAD> LengthChannel;
 typedef Channel<uint64_t, ROUTED_AHEAD> RoutedChannel;
-typedef Channel<Word, PORT_WORDS> PortChannel;
-typedef Channel<Word, FIFO_WORDS> WeightChannel;
-typedef Channel<PortBeat, BEATS_AHEAD> BeatChannel;
+typedef Channel<Plane, PORT_PLANES> PortChannel;
+typedef Channel<Plane, FIFO_PLANES> WeightChannel;
+typedef Channel<Transfer, TRANSFERS_AHEAD> TransferChannel;
 
 // Elements behind each port, for cosimulation alone.
-constexpr int PROGRAM_BEATS = config::max_instructions * isa::record_bytes / PORT_BYTES;
-constexpr int WEIGHT_IMAGE_BEATS = (32 << 20) / PORT_BYTES;
-constexpr int IMAGE_BEATS = config::max_image_height * config::max_image_width * 3 / PORT_BYTES;
-constexpr int OUTPUT_BEATS = config::scratch_bytes / PORT_BYTES;
+constexpr int PROGRAM_TRANSFERS = config::max_instructions * isa::record_bytes / PORT_BYTES;
+constexpr int WEIGHT_IMAGE_TRANSFERS = (32 << 20) / PORT_BYTES;
+constexpr int IMAGE_TRANSFERS = config::max_image_height * config::max_image_width * 3 / PORT_BYTES;
+constexpr int OUTPUT_TRANSFERS = config::scratch_bytes / PORT_BYTES;
 
 }  // namespace edge_moe
 
-// The top. Buffers are arrays of 16-byte beats; the weight image is given four times, so that three ports
+// The top. Buffers are arrays of 16-byte transfers; the weight image is given four times, so that three ports
 // stream it and one reads expert tables. The program starts at record `program_offset` of its buffer and ends
 // within `program_records`; 0 of them: only config_id and version are given. `position` is the instruction
 // that `error` is about.
 extern "C" void edge_moe_accelerator(
-    const edge_moe::PortBeat* program, const edge_moe::PortBeat* tables, edge_moe::BurstPort weights0,
-    edge_moe::BurstPort weights1, edge_moe::BurstPort weights2, const edge_moe::PortBeat* image,
-    edge_moe::PortBeat* output, uint32_t program_offset, uint32_t program_records, uint32_t weight_beats,
+    const edge_moe::Transfer* program, const edge_moe::Transfer* tables, edge_moe::BurstPort weights0,
+    edge_moe::BurstPort weights1, edge_moe::BurstPort weights2, const edge_moe::Transfer* image,
+    edge_moe::Transfer* output, uint32_t program_offset, uint32_t program_records, uint32_t weight_beats,
     uint32_t image_bytes, uint32_t output_bytes, uint64_t* config_id, uint32_t* version, uint32_t* status,
     uint32_t* error, uint32_t* position, uint32_t* cycles);
 

@@ -7,24 +7,24 @@
 
 namespace edge_moe {
 
-inline void read_image(const PortBeat* image, CountChannel& image_beats, BeatChannel& pixels) {
+inline void read_image(const Transfer* image, CountChannel& image_transfers, TransferChannel& pixels) {
   HLS_NO_INLINE
-  const uint32_t beats = image_beats.read();
+  const uint32_t transfers = image_transfers.read();
 READ_IMAGE:
-  for (uint32_t n = 0; n < beats; ++n) {
+  for (uint32_t n = 0; n < transfers; ++n) {
     HLS_PIPELINE  // consecutive addresses: bursts
-    HLS_TRIPS(1, edge_moe::IMAGE_BEATS)
+    HLS_TRIPS(1, edge_moe::IMAGE_TRANSFERS)
     pixels.write(image[n]);
   }
 }
 
-inline void write_output(CountChannel& output_beats, BeatChannel& results, PortBeat* output) {
+inline void write_output(CountChannel& output_transfers, TransferChannel& results, Transfer* output) {
   HLS_NO_INLINE
-  const uint32_t beats = output_beats.read();
+  const uint32_t transfers = output_transfers.read();
 WRITE_OUTPUT:
-  for (uint32_t n = 0; n < beats; ++n) {
+  for (uint32_t n = 0; n < transfers; ++n) {
     HLS_PIPELINE  // consecutive addresses: bursts
-    HLS_TRIPS(1, edge_moe::OUTPUT_BEATS)
+    HLS_TRIPS(1, edge_moe::OUTPUT_TRANSFERS)
     output[n] = results.read();
   }
 }

@@ -17,62 +17,62 @@
 namespace edge_moe {
 
 constexpr int PORT_BYTES = config::io_bytes_per_cycle;
-static_assert(PORT_BYTES == isa::output_alignment, "output rows are whole beats");
-static_assert(isa::record_bytes % PORT_BYTES == 0 && WORD_BYTES % PORT_BYTES == 0, "whole beats");
+static_assert(PORT_BYTES == isa::output_alignment, "output rows are whole transfers");
+static_assert(isa::record_bytes % PORT_BYTES == 0 && PLANE_BYTES % PORT_BYTES == 0, "whole transfers");
 
 #ifdef EDGE_MOE_EXACT_WIDTHS
 
-typedef ap_uint<8 * PORT_BYTES> PortBeat;
+typedef ap_uint<8 * PORT_BYTES> Transfer;
 
-inline uint8_t get_byte(const PortBeat& beat, int i) {
+inline uint8_t get_byte(const Transfer& transfer, int i) {
   HLS_INLINE
-  return static_cast<uint8_t>(static_cast<uint32_t>(beat.range(8 * i + 7, 8 * i)));
+  return static_cast<uint8_t>(static_cast<uint32_t>(transfer.range(8 * i + 7, 8 * i)));
 }
 
-inline void set_byte(PortBeat& beat, int i, uint8_t value) {
+inline void set_byte(Transfer& transfer, int i, uint8_t value) {
   HLS_INLINE
-  beat.range(8 * i + 7, 8 * i) = value;
+  transfer.range(8 * i + 7, 8 * i) = value;
 }
 
 #else
 
-struct PortBeat {
+struct Transfer {
   uint8_t byte[PORT_BYTES];
 };
 
-inline uint8_t get_byte(const PortBeat& beat, int i) { return beat.byte[i]; }
-inline void set_byte(PortBeat& beat, int i, uint8_t value) { beat.byte[i] = value; }
+inline uint8_t get_byte(const Transfer& transfer, int i) { return transfer.byte[i]; }
+inline void set_byte(Transfer& transfer, int i, uint8_t value) { transfer.byte[i] = value; }
 
 #endif
 
-static_assert(sizeof(PortBeat) == PORT_BYTES || PORT_BYTES % 8 != 0, "buffers are arrays of beats");
+static_assert(sizeof(Transfer) == PORT_BYTES || PORT_BYTES % 8 != 0, "buffers are arrays of transfers");
 
-inline PortBeat zero_beat() {
+inline Transfer zero_transfer() {
   HLS_INLINE
-  PortBeat beat = PortBeat();
-ZERO_BEAT:
+  Transfer transfer = Transfer();
+ZERO_TRANSFER:
   for (int i = 0; i < PORT_BYTES; ++i) {
     HLS_UNROLL
-    set_byte(beat, i, 0);
+    set_byte(transfer, i, 0);
   }
-  return beat;
+  return transfer;
 }
 
-// One record of a program or an expert table, 16 little-endian words, from four beats.
+// One record of a program or an expert table, 16 little-endian words, from four transfers.
 struct Record {
   uint32_t word[isa::record_words];
 };
 
-inline Record read_record(const PortBeat* memory, uint32_t index) {
+inline Record read_record(const Transfer* memory, uint32_t index) {
   HLS_INLINE  // two ports call it: a port cannot be chosen at run time
-  constexpr int BEATS = isa::record_bytes / PORT_BYTES;
+  constexpr int TRANSFERS = isa::record_bytes / PORT_BYTES;
   constexpr int WORDS = PORT_BYTES / 4;
   Record record = {};
   HLS_REGISTERS(record.word)
-RECORD_BEATS:
-  for (int i = 0; i < BEATS; ++i) {
+RECORD_TRANSFERS:
+  for (int i = 0; i < TRANSFERS; ++i) {
     HLS_PIPELINE  // consecutive addresses: the tool makes one burst of them
-    const PortBeat beat = memory[static_cast<std::size_t>(index) * BEATS + static_cast<std::size_t>(i)];
+    const Transfer transfer = memory[static_cast<std::size_t>(index) * TRANSFERS + static_cast<std::size_t>(i)];
   RECORD_WORDS:
     for (int j = 0; j < WORDS; ++j) {
       HLS_UNROLL
@@ -80,7 +80,7 @@ RECORD_BEATS:
     RECORD_BYTES:
       for (int k = 0; k < 4; ++k) {
         HLS_UNROLL
-        word |= static_cast<uint32_t>(get_byte(beat, 4 * j + k)) << (8 * k);
+        word |= static_cast<uint32_t>(get_byte(transfer, 4 * j + k)) << (8 * k);
       }
       record.word[i * WORDS + j] = word;
     }
@@ -92,16 +92,16 @@ RECORD_BEATS:
 // beyond the buffer is asked for and that no more is taken than was asked for.
 #ifdef EDGE_MOE_VENDOR_PORTS
 
-typedef VendorBurstPort<PortBeat> BurstPort;
+typedef VendorBurstPort<Transfer> BurstPort;
 
 #else
 
 class BurstPort {
  public:
-  BurstPort(const PortBeat* memory, std::size_t beats) : memory_(memory), beats_(beats), open_() {}
+  BurstPort(const Transfer* memory, std::size_t transfers) : memory_(memory), transfers_(transfers), open_() {}
 
   void read_request(std::size_t offset, std::size_t count) {
-    if (offset > beats_ || count > beats_ - offset) {
+    if (offset > transfers_ || count > transfers_ - offset) {
       throw std::runtime_error("a burst reaches beyond the weight image.");
     }
     if (requests_ == open_.size()) {
@@ -111,17 +111,17 @@ class BurstPort {
     ++requests_;
   }
 
-  const PortBeat& read() {
+  const Transfer& read() {
     if (requests_ == 0) {
-      throw std::runtime_error("a beat was taken that no burst had asked for.");
+      throw std::runtime_error("a transfer was taken that no burst had asked for.");
     }
     Request& request = open_[first_];
-    const PortBeat& beat = memory_[request.next++];
+    const Transfer& transfer = memory_[request.next++];
     if (--request.left == 0) {
       first_ = (first_ + 1) % open_.size();
       --requests_;
     }
-    return beat;
+    return transfer;
   }
 
  private:
@@ -130,8 +130,8 @@ class BurstPort {
     std::size_t left;
   };
 
-  const PortBeat* memory_;
-  std::size_t beats_;
+  const Transfer* memory_;
+  std::size_t transfers_;
   std::array<Request, 16> open_;
   std::size_t first_ = 0;
   std::size_t requests_ = 0;

@@ -3,7 +3,7 @@
 // sections 8 to 10. host/edge_moe_host/contract/program.py has the same rules in the same order, and the ranges of single
 // fields, from which those of edge_moe_isa.hpp are made.
 //
-// Sizes in scratch are words of 64 bytes; in weights, words of 128 bytes, the width of the weight FIFO.
+// Sizes in the scratch memory are beats of 64 bytes; in weights, planes of 128 bytes, the width of the weight FIFO.
 #ifndef EDGE_MOE_SHELL_PROGRAM_HPP
 #define EDGE_MOE_SHELL_PROGRAM_HPP
 
@@ -37,18 +37,18 @@ struct Buffers {
   uint32_t output_bytes;
 };
 
-constexpr int BEATS_PER_WORD = isa::word_bytes / isa::beat_bytes;
+constexpr int BEATS_PER_PLANE = isa::plane_bytes / isa::beat_bytes;
 
-// Words of the parameters of so many tiles: a word of 32-bit values for each, one of 16-bit values for two.
-inline uint32_t parameter_words(uint32_t tile_count) {
+// Planes of the parameters of so many tiles: one of 32-bit values for each, one of 16-bit values for two.
+inline uint32_t parameter_planes(uint32_t tile_count) {
   HLS_INLINE
   return tile_count + (tile_count + 1) / 2;
 }
 
-// Words of a linear's block.
-inline uint32_t linear_words(uint32_t in_tiles, uint32_t out_tiles, uint32_t bits) {
+// Planes of a linear's block.
+inline uint32_t linear_planes(uint32_t in_tiles, uint32_t out_tiles, uint32_t bits) {
   HLS_INLINE
-  return parameter_words(out_tiles) + in_tiles * out_tiles * bits;
+  return parameter_planes(out_tiles) + in_tiles * out_tiles * bits;
 }
 
 inline int gate_tiles(int experts) {
@@ -56,8 +56,8 @@ inline int gate_tiles(int experts) {
   return (experts + isa::gate_experts - 1) / isa::gate_experts;
 }
 
-// Words of the block that an instruction points to; 0 where it has none.
-inline uint32_t weight_words(const isa::Instruction& i) {
+// Planes of the block that an instruction points to; 0 where it has none.
+inline uint32_t weight_planes(const isa::Instruction& i) {
   HLS_INLINE
   const uint32_t in = static_cast<uint32_t>(tiles(i.in_channels));
   const uint32_t out = static_cast<uint32_t>(tiles(i.out_channels));
@@ -65,28 +65,28 @@ inline uint32_t weight_words(const isa::Instruction& i) {
     case isa::Opcode::LOAD:
       return (i.rows * out + 1) / 2;
     case isa::Opcode::LINEAR:
-      return linear_words(in, out, i.weight_bits);
+      return linear_planes(in, out, i.weight_bits);
     case isa::Opcode::LAYERNORM:
-      return parameter_words(in);
+      return parameter_planes(in);
     case isa::Opcode::ATTENTION:
-      return parameter_words(out);
+      return parameter_planes(out);
     case isa::Opcode::GATE:
-      return linear_words(in, static_cast<uint32_t>(gate_tiles(i.experts)), 8);
+      return linear_planes(in, static_cast<uint32_t>(gate_tiles(i.experts)), 8);
     case isa::Opcode::EXPERTS:
       return (i.experts + 1u) / 2;
     case isa::Opcode::CONV3X3:
-      return linear_words(9 * in, out, i.weight_bits);
+      return linear_planes(9 * in, out, i.weight_bits);
     default:
       return 0;
   }
 }
 
-// Words of one expert's block: its first linear, then its second.
-inline uint32_t expert_words(const isa::Instruction& i, const isa::ExpertEntry& entry) {
+// Planes of one expert's block: its first linear, then its second.
+inline uint32_t expert_planes(const isa::Instruction& i, const isa::ExpertEntry& entry) {
   HLS_INLINE
   const uint32_t width = static_cast<uint32_t>(tiles(i.in_channels));
   const uint32_t hidden = static_cast<uint32_t>(tiles(i.hidden_channels));
-  return linear_words(width, hidden, entry.bits1) + linear_words(hidden, width, entry.bits2);
+  return linear_planes(width, hidden, entry.bits1) + linear_planes(hidden, width, entry.bits2);
 }
 
 // Relations between fields, once each is in its range.
@@ -120,10 +120,10 @@ inline bool shape_holds(const isa::Instruction& i) {
   }
 }
 
-// Words of scratch memory that an instruction reads, writes or works in; `words` 0 where there are none.
+// Beats of scratch memory that an instruction reads, writes or works in; `beats` 0 where there are none.
 struct Region {
   uint32_t address;  // bytes
-  uint32_t words;
+  uint32_t beats;
 };
 
 constexpr int MAX_REGIONS = 4;
@@ -207,9 +207,9 @@ CHECK_REGIONS:
   for (int a = 0; a < MAX_REGIONS; ++a) {
     HLS_UNROLL
     const Region& one = r.region[a];
-    const uint32_t start = one.address / SCRATCH_WORD_BYTES;
-    if (one.address % isa::alignment != 0 || one.words > static_cast<uint32_t>(SCRATCH_WORDS) ||
-        start > SCRATCH_WORDS - one.words) {
+    const uint32_t start = one.address / BEAT_BYTES;
+    if (one.address % isa::alignment != 0 || one.beats > static_cast<uint32_t>(SCRATCH_BEATS) ||
+        start > SCRATCH_BEATS - one.beats) {
       error = Error::SCRATCH;
     }
   }
@@ -221,10 +221,10 @@ CHECK_OVERLAPS:
       HLS_UNROLL
       const Region& one = r.region[a];
       const Region& other = r.region[b];
-      const uint32_t start = one.address / SCRATCH_WORD_BYTES;
-      const uint32_t start_other = other.address / SCRATCH_WORD_BYTES;
-      const bool apart = start + one.words <= start_other || start_other + other.words <= start;
-      if (error == Error::NONE && one.words > 0 && other.words > 0 && !apart) {
+      const uint32_t start = one.address / BEAT_BYTES;
+      const uint32_t start_other = other.address / BEAT_BYTES;
+      const bool apart = start + one.beats <= start_other || start_other + other.beats <= start;
+      if (error == Error::NONE && one.beats > 0 && other.beats > 0 && !apart) {
         error = Error::OVERLAP;
       }
     }
@@ -232,15 +232,15 @@ CHECK_OVERLAPS:
   return error;
 }
 
-// A block of `words` lies within the weight image and has the length that is stated.
-inline bool block_holds(uint32_t offset, uint32_t beats, uint32_t words, const Buffers& buffers) {
+// A block of `planes` lies within the weight image and has the length that is stated.
+inline bool block_holds(uint32_t offset, uint32_t beats, uint32_t planes, const Buffers& buffers) {
   HLS_INLINE
-  return beats == BEATS_PER_WORD * words && offset % BEATS_PER_WORD == 0 && beats <= buffers.weight_beats &&
+  return beats == BEATS_PER_PLANE * planes && offset % BEATS_PER_PLANE == 0 && beats <= buffers.weight_beats &&
          offset <= buffers.weight_beats - beats;
 }
 
-// Bytes that STORE writes: each row padded to whole beats.
-inline uint32_t store_beats(const isa::Instruction& i) {
+// Transfers that STORE writes: each row is padded to whole ones.
+inline uint32_t store_transfers(const isa::Instruction& i) {
   HLS_INLINE
   const uint32_t row = (2u * i.in_channels + PORT_BYTES - 1) / PORT_BYTES;
   return i.rows * row;
@@ -281,14 +281,14 @@ inline Error check_instruction(const isa::Instruction& i, const Buffers& buffers
   if (error != Error::NONE) {
     return error;
   }
-  if (!block_holds(i.weight_offset, i.weight_beats, weight_words(i), buffers)) {
+  if (!block_holds(i.weight_offset, i.weight_beats, weight_planes(i), buffers)) {
     return Error::WEIGHTS;
   }
   const isa::Opcode opcode = static_cast<isa::Opcode>(i.opcode);
   if (opcode == isa::Opcode::PATCHES && image_bytes_of(i) != buffers.image_bytes) {
     return Error::IMAGE;
   }
-  if (opcode == isa::Opcode::STORE && store_beats(i) > buffers.output_bytes / PORT_BYTES) {
+  if (opcode == isa::Opcode::STORE && store_transfers(i) > buffers.output_bytes / PORT_BYTES) {
     return Error::OUTPUT;
   }
   return Error::NONE;
@@ -303,7 +303,7 @@ inline bool entry_holds(const Record& record, const isa::Instruction& i, const B
   }
   const isa::ExpertEntry entry = isa::decode_expert_entry(record.word);
   return isa::ranges_hold(entry) &&
-         block_holds(entry.weight_offset, entry.weight_beats, expert_words(i, entry), buffers);
+         block_holds(entry.weight_offset, entry.weight_beats, expert_planes(i, entry), buffers);
 }
 
 }  // namespace edge_moe

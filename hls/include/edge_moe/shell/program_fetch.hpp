@@ -30,7 +30,7 @@ inline bool order_holds(isa::Opcode opcode, Progress& progress) {
 
 inline void announce_block(BlockChannel& blocks, uint32_t offset, uint32_t beats) {
   HLS_INLINE
-  const Block block = {offset / BEATS_PER_WORD, beats / BEATS_PER_WORD};
+  const Block block = {offset / BEATS_PER_PLANE, beats / BEATS_PER_PLANE};
   blocks.write(block);
 }
 
@@ -57,7 +57,7 @@ LOOK:
 // The table that an EXPERTS instruction points to. False at the first entry that does not hold; as many
 // entries as the instruction has are passed on all the same, so that execute gets what it will read. An entry
 // without weights is skipped: that of an expert which is known to have no tokens, or that was not proved.
-inline bool fetch_entries(const PortBeat* tables, const isa::Instruction& i, const Buffers& buffers,
+inline bool fetch_entries(const Transfer* tables, const isa::Instruction& i, const Buffers& buffers,
                           RoutedChannel& routed, Routing& routing, EntryChannel& entries,
                           BlockChannel& blocks) {
   bool good = true;
@@ -83,14 +83,14 @@ FETCH_ENTRIES:
 
 // Tell the others what an instruction will take from them, then execute what it is.
 inline void announce(const isa::Instruction& i, InstructionChannel& instructions, BlockChannel& blocks,
-                     CountChannel& image_beats, CountChannel& output_beats) {
+                     CountChannel& image_transfers, CountChannel& output_transfers) {
   HLS_INLINE
   const isa::Opcode opcode = static_cast<isa::Opcode>(i.opcode);
   if (opcode == isa::Opcode::PATCHES) {
-    image_beats.write((image_bytes_of(i) + PORT_BYTES - 1) / PORT_BYTES);
+    image_transfers.write((image_bytes_of(i) + PORT_BYTES - 1) / PORT_BYTES);
   }
   if (opcode == isa::Opcode::STORE) {
-    output_beats.write(store_beats(i));
+    output_transfers.write(store_transfers(i));
   }
   if (i.weight_beats > 0 && opcode != isa::Opcode::EXPERTS) {
     announce_block(blocks, i.weight_offset, i.weight_beats);
@@ -98,11 +98,11 @@ inline void announce(const isa::Instruction& i, InstructionChannel& instructions
   instructions.write(i);
 }
 
-inline void fetch_program(const PortBeat* program, const PortBeat* tables, uint32_t program_offset,
+inline void fetch_program(const Transfer* program, const Transfer* tables, uint32_t program_offset,
                           uint32_t program_records, uint32_t weight_beats, uint32_t image_bytes,
                           uint32_t output_bytes, InstructionChannel& instructions, EntryChannel& entries,
-                          BlockChannel& blocks, RoutedChannel& routed, CountChannel& image_beats,
-                          CountChannel& output_beats, uint64_t* config_id, uint32_t* version,
+                          BlockChannel& blocks, RoutedChannel& routed, CountChannel& image_transfers,
+                          CountChannel& output_transfers, uint64_t* config_id, uint32_t* version,
                           uint32_t* status, uint32_t* error, uint32_t* position) {
   HLS_NO_INLINE
   const Buffers buffers = {weight_beats, image_bytes, output_bytes};
@@ -134,7 +134,7 @@ FETCH_PROGRAM:
     }
     running = found == Error::NONE && opcode != isa::Opcode::END;
     if (running) {
-      announce(i, instructions, blocks, image_beats, output_beats);
+      announce(i, instructions, blocks, image_transfers, output_transfers);
       const bool experts = opcode == isa::Opcode::EXPERTS;
       if (experts && !fetch_entries(tables, i, buffers, routed, routing, entries, blocks)) {
         found = Error::ENTRY;
@@ -153,10 +153,10 @@ LAST_ROUTING:
     --routing.owed;
   }
   if (!progress.patches) {
-    image_beats.write(0);
+    image_transfers.write(0);
   }
   if (!progress.store) {
-    output_beats.write(0);
+    output_transfers.write(0);
   }
   *config_id = config::hash;
   *version = isa::version;

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // The scratch memory: activations on chip. SPEC.md, section 9.
 //
-// A word is 64 bytes in two halves that are separate memories with an address each. int8 rows are stored by
-// pairs: word (row / 2) tiles + tile, even rows in the even half and odd rows in the odd one. So any two
+// A beat is 64 bytes in two halves, which are separate memories with an address each. int8 rows are stored by
+// pairs: beat (row / 2) tiles + tile, even rows in the even half and odd rows in the odd one. So any two
 // neighbouring rows, and any even row with any odd one, are read or written in one cycle. int16 rows are
-// stored row by row, a tile's 32 channels in one word, the first 16 in the even half.
+// stored row by row, a tile's 32 channels in one beat, the first 16 in the even half.
 #ifndef EDGE_MOE_SHELL_SCRATCH_HPP
 #define EDGE_MOE_SHELL_SCRATCH_HPP
 
@@ -15,13 +15,13 @@
 
 namespace edge_moe {
 
-constexpr int SCRATCH_WORD_BYTES = 2 * LANES;
-constexpr int SCRATCH_WORDS = config::scratch_bytes / SCRATCH_WORD_BYTES;
-static_assert(SCRATCH_WORD_BYTES == isa::alignment, "addresses are those of words");
+constexpr int BEAT_BYTES = 2 * LANES;
+constexpr int SCRATCH_BEATS = config::scratch_bytes / BEAT_BYTES;
+static_assert(BEAT_BYTES == isa::alignment, "addresses are those of beats");
 static_assert(isa::pair == 2 && config::tokens_parallel == 2, "rows go by pairs");
-static_assert(config::scratch_bytes % SCRATCH_WORD_BYTES == 0, "whole words");
-typedef Half ScratchHalf[SCRATCH_WORDS];
-static_assert(isa::route_bytes == LANES, "a routing row is half a word");
+static_assert(config::scratch_bytes % BEAT_BYTES == 0, "whole beats");
+typedef Half ScratchHalf[SCRATCH_BEATS];
+static_assert(isa::route_bytes == LANES, "a routing row is half a beat");
 
 // Tiles of 32 channels, and pairs of rows.
 inline int tiles(int channels) {
@@ -34,26 +34,26 @@ inline int pairs(int rows) {
   return (rows + 1) / 2;
 }
 
-// Number of a byte address's word.
-inline int word_of(uint32_t address) {
+// Number of a byte address's beat.
+inline int beat_of(uint32_t address) {
   HLS_INLINE
-  return static_cast<int>(address / SCRATCH_WORD_BYTES);
+  return static_cast<int>(address / BEAT_BYTES);
 }
 
-// A word's number, or 0 where there is no such word. Neighbours of the last row may lie beyond the memory;
+// A beat's number, or 0 where there is no such beat. Neighbours of the last row may lie beyond the memory;
 // what is read for them is never used.
-inline int within_scratch(int word) {
+inline int within_scratch(int beat) {
   HLS_INLINE
-  return word >= 0 && word < SCRATCH_WORDS ? word : 0;
+  return beat >= 0 && beat < SCRATCH_BEATS ? beat : 0;
 }
 
-// 32 int16 channels from both halves of a word.
-inline Beat16 join_halves(const Half& even, const Half& odd) {
+// 32 int16 channels from both halves of a beat.
+inline Slice16 join_halves(const Half& even, const Half& odd) {
   HLS_INLINE
-  Beat16 result;
+  Slice16 result;
   HLS_LANES(result)
-  const Beat8 first = unpack(even);
-  const Beat8 second = unpack(odd);
+  const Slice8 first = unpack(even);
+  const Slice8 second = unpack(odd);
 #ifdef EDGE_MOE_EXACT_WIDTHS
 JOIN_HALVES:
   for (int i = 0; i < LANES / 2; ++i) {
@@ -70,25 +70,25 @@ JOIN_HALVES:
   return result;
 }
 
-// The halves of a word that holds 32 int16 channels.
-inline void split_halves(const Beat16& beat, Half& even, Half& odd) {
+// The halves of a beat that holds 32 int16 channels.
+inline void split_halves(const Slice16& slice, Half& even, Half& odd) {
   HLS_INLINE
-  Beat8 first;
+  Slice8 first;
   HLS_LANES(first)
-  Beat8 second;
+  Slice8 second;
   HLS_LANES(second)
 #ifdef EDGE_MOE_EXACT_WIDTHS
 SPLIT_HALVES:
   for (int i = 0; i < LANES / 2; ++i) {
     HLS_UNROLL
-    first.lane[2 * i] = static_cast<int8_t>(beat.lane[i] & 0xFF);
-    first.lane[2 * i + 1] = static_cast<int8_t>(beat.lane[i] >> 8);
-    second.lane[2 * i] = static_cast<int8_t>(beat.lane[LANES / 2 + i] & 0xFF);
-    second.lane[2 * i + 1] = static_cast<int8_t>(beat.lane[LANES / 2 + i] >> 8);
+    first.lane[2 * i] = static_cast<int8_t>(slice.lane[i] & 0xFF);
+    first.lane[2 * i + 1] = static_cast<int8_t>(slice.lane[i] >> 8);
+    second.lane[2 * i] = static_cast<int8_t>(slice.lane[LANES / 2 + i] & 0xFF);
+    second.lane[2 * i + 1] = static_cast<int8_t>(slice.lane[LANES / 2 + i] >> 8);
   }
 #else
-  std::memcpy(&first, &beat.lane[0], LANES);
-  std::memcpy(&second, &beat.lane[LANES / 2], LANES);
+  std::memcpy(&first, &slice.lane[0], LANES);
+  std::memcpy(&second, &slice.lane[LANES / 2], LANES);
 #endif
   even = pack(first);
   odd = pack(second);

@@ -10,118 +10,118 @@ namespace edge_moe {
 
 #ifdef EDGE_MOE_EXACT_WIDTHS
 
-typedef ap_uint<8 * LANES> Half;       // a Beat8
-typedef ap_uint<16 * LANES> NarrowWord;  // a Beat16
-typedef ap_uint<32 * LANES> WideWord;  // a Beat32
-typedef ap_uint<8 * WORD_BYTES> StoredWord;  // a Word
+typedef ap_uint<8 * LANES> Half;       // a Slice8
+typedef ap_uint<16 * LANES> StoredSlice16;  // a Slice16
+typedef ap_uint<32 * LANES> StoredSlice32;  // a Slice32
+typedef ap_uint<8 * PLANE_BYTES> StoredPlane;  // a Plane
 
-inline Half pack(const Beat8& beat) {
+inline Half pack(const Slice8& slice) {
   HLS_INLINE
-  Half word = 0;
+  Half stored = 0;
 PACK8:
   for (int i = 0; i < LANES; ++i) {
     HLS_UNROLL
-    word.range(8 * i + 7, 8 * i) = static_cast<uint8_t>(beat.lane[i]);
+    stored.range(8 * i + 7, 8 * i) = static_cast<uint8_t>(slice.lane[i]);
   }
-  return word;
+  return stored;
 }
 
-inline Beat8 unpack(const Half& word) {
+inline Slice8 unpack(const Half& stored) {
   HLS_INLINE
-  Beat8 beat;
-  HLS_LANES(beat)
+  Slice8 slice;
+  HLS_LANES(slice)
 UNPACK8:
   for (int i = 0; i < LANES; ++i) {
     HLS_UNROLL
-    beat.lane[i] = static_cast<int8_t>(static_cast<uint32_t>(word.range(8 * i + 7, 8 * i)));
+    slice.lane[i] = static_cast<int8_t>(static_cast<uint32_t>(stored.range(8 * i + 7, 8 * i)));
   }
-  return beat;
+  return slice;
 }
 
-inline NarrowWord pack(const Beat16& beat) {
+inline StoredSlice16 pack(const Slice16& slice) {
   HLS_INLINE
-  NarrowWord word = 0;
+  StoredSlice16 stored = 0;
 PACK16:
   for (int i = 0; i < LANES; ++i) {
     HLS_UNROLL
-    word.range(16 * i + 15, 16 * i) = static_cast<uint16_t>(beat.lane[i]);
+    stored.range(16 * i + 15, 16 * i) = static_cast<uint16_t>(slice.lane[i]);
   }
-  return word;
+  return stored;
 }
 
-inline Beat16 unpack16(const NarrowWord& word) {
+inline Slice16 unpack16(const StoredSlice16& stored) {
   HLS_INLINE
-  Beat16 beat;
-  HLS_LANES(beat)
+  Slice16 slice;
+  HLS_LANES(slice)
 UNPACK16:
   for (int i = 0; i < LANES; ++i) {
     HLS_UNROLL
-    beat.lane[i] = static_cast<int16_t>(static_cast<uint32_t>(word.range(16 * i + 15, 16 * i)));
+    slice.lane[i] = static_cast<int16_t>(static_cast<uint32_t>(stored.range(16 * i + 15, 16 * i)));
   }
-  return beat;
+  return slice;
 }
 
-inline WideWord pack(const Beat32& beat) {
+inline StoredSlice32 pack(const Slice32& slice) {
   HLS_INLINE
-  WideWord word = 0;
+  StoredSlice32 stored = 0;
 PACK32:
   for (int i = 0; i < LANES; ++i) {
     HLS_UNROLL
-    word.range(32 * i + 31, 32 * i) = static_cast<uint32_t>(beat.lane[i]);
+    stored.range(32 * i + 31, 32 * i) = static_cast<uint32_t>(slice.lane[i]);
   }
-  return word;
+  return stored;
 }
 
-inline Beat32 unpack32(const WideWord& word) {
+inline Slice32 unpack32(const StoredSlice32& stored) {
   HLS_INLINE
-  Beat32 beat;
-  HLS_LANES(beat)
+  Slice32 slice;
+  HLS_LANES(slice)
 UNPACK32:
   for (int i = 0; i < LANES; ++i) {
     HLS_UNROLL
-    beat.lane[i] = static_cast<int32_t>(static_cast<uint32_t>(word.range(32 * i + 31, 32 * i)));
+    slice.lane[i] = static_cast<int32_t>(static_cast<uint32_t>(stored.range(32 * i + 31, 32 * i)));
   }
-  return beat;
+  return slice;
 }
 
-inline StoredWord pack(const Word& from) {
+inline StoredPlane pack(const Plane& from) {
   HLS_INLINE
-  StoredWord word = 0;
-PACK_WORD:
-  for (int i = 0; i < WORD_BYTES; ++i) {
+  StoredPlane stored = 0;
+PACK_PLANE:
+  for (int i = 0; i < PLANE_BYTES; ++i) {
     HLS_UNROLL
-    word.range(8 * i + 7, 8 * i) = from.byte[i];
+    stored.range(8 * i + 7, 8 * i) = from.byte[i];
   }
-  return word;
+  return stored;
 }
 
-inline Word unpack_word(const StoredWord& from) {
+inline Plane unpack_plane(const StoredPlane& from) {
   HLS_INLINE
-  Word word;
-  HLS_REGISTERS(word.byte)
-UNPACK_WORD:
-  for (int i = 0; i < WORD_BYTES; ++i) {
+  Plane stored;
+  HLS_REGISTERS(stored.byte)
+UNPACK_PLANE:
+  for (int i = 0; i < PLANE_BYTES; ++i) {
     HLS_UNROLL
-    word.byte[i] = static_cast<uint8_t>(static_cast<uint32_t>(from.range(8 * i + 7, 8 * i)));
+    stored.byte[i] = static_cast<uint8_t>(static_cast<uint32_t>(from.range(8 * i + 7, 8 * i)));
   }
-  return word;
+  return stored;
 }
 
 #else
 
-typedef Beat8 Half;
-typedef Beat16 NarrowWord;
-typedef Beat32 WideWord;
-typedef Word StoredWord;
+typedef Slice8 Half;
+typedef Slice16 StoredSlice16;
+typedef Slice32 StoredSlice32;
+typedef Plane StoredPlane;
 
-inline const Half& pack(const Beat8& beat) { return beat; }
-inline const Beat8& unpack(const Half& word) { return word; }
-inline const NarrowWord& pack(const Beat16& beat) { return beat; }
-inline const Beat16& unpack16(const NarrowWord& word) { return word; }
-inline const WideWord& pack(const Beat32& beat) { return beat; }
-inline const Beat32& unpack32(const WideWord& word) { return word; }
-inline const StoredWord& pack(const Word& word) { return word; }
-inline const Word& unpack_word(const StoredWord& word) { return word; }
+inline const Half& pack(const Slice8& slice) { return slice; }
+inline const Slice8& unpack(const Half& stored) { return stored; }
+inline const StoredSlice16& pack(const Slice16& slice) { return slice; }
+inline const Slice16& unpack16(const StoredSlice16& stored) { return stored; }
+inline const StoredSlice32& pack(const Slice32& slice) { return slice; }
+inline const Slice32& unpack32(const StoredSlice32& stored) { return stored; }
+inline const StoredPlane& pack(const Plane& stored) { return stored; }
+inline const Plane& unpack_plane(const StoredPlane& stored) { return stored; }
 
 #endif
 

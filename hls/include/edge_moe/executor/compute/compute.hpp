@@ -43,9 +43,9 @@ inline Place place_of(const Job& job, const Trips& trips, const Cursor& at) {
   return place;
 }
 
-// Where a pair's results go: a word, and which of its halves.
+// Where a pair's results go: a beat, and which of its halves.
 struct Target {
-  int word;
+  int beat;
   bool even;
   bool odd;
 };
@@ -64,7 +64,7 @@ inline Target target_of(const Job& job, const Cursor& at, const Rows& rows) {
 }
 
 // One job. Results SUMS are left in the accumulators, INT16 in `finished`, entry tile * pairs + pair.
-inline void compute(const Job& job, WeightChannel& weights, Word& multipliers, const WideParameters wide,
+inline void compute(const Job& job, WeightChannel& weights, Plane& multipliers, const WideParameters wide,
                     const NarrowParameters narrow, const QueueTokens even_tokens,
                     const QueueTokens odd_tokens, ScratchHalf even, ScratchHalf odd, Sums sums0, Sums sums1,
                     Finished finished0, Finished finished1) {
@@ -73,21 +73,21 @@ inline void compute(const Job& job, WeightChannel& weights, Word& multipliers, c
   HLS_REGISTERS(tile.weight)
   WeightTile next_tile = {};
   HLS_REGISTERS(next_tile.weight)
-  Beat32 bias = fill(0);
+  Slice32 bias = fill(0);
   HLS_LANES(bias)
-  Beat32 next_bias = fill(0);
+  Slice32 next_bias = fill(0);
   HLS_LANES(next_bias)
-  Word present_multipliers = multipliers;
+  Plane present_multipliers = multipliers;
   HLS_REGISTERS(present_multipliers.byte)
-  Word next_multipliers = multipliers;
+  Plane next_multipliers = multipliers;
   HLS_REGISTERS(next_multipliers.byte)
-  Beat16 multiplier = fill(static_cast<int16_t>(0));
+  Slice16 multiplier = fill(static_cast<int16_t>(0));
   HLS_LANES(multiplier)
-  Beat16 multiplier2 = fill(static_cast<int16_t>(job.multiplier2));
+  Slice16 multiplier2 = fill(static_cast<int16_t>(job.multiplier2));
   HLS_LANES(multiplier2)
-  Half stage_even[STAGE_WORDS];
+  Half stage_even[STAGE_BEATS];
   HLS_LUTRAM(stage_even)
-  Half stage_odd[STAGE_WORDS];
+  Half stage_odd[STAGE_BEATS];
   HLS_LUTRAM(stage_odd)
   Half numerators0[QUERY_PAIRS];
   HLS_BRAM(numerators0)
@@ -125,8 +125,8 @@ COMPUTE:
     } else {
       load_linear(job, at, weights, next_tile, next_bias, next_multipliers);
     }
-    if (attends && at.average && at.more && at.step < 2 * BLOCK_WORDS) {
-      const int to = stage_word(!at.side, at.step / BLOCK_WORDS, at.tile, at.step % BLOCK_WORDS);
+    if (attends && at.average && at.more && at.step < 2 * BLOCK_BEATS) {
+      const int to = stage_beat(!at.side, at.step / BLOCK_BEATS, at.tile, at.step % BLOCK_BEATS);
       stage_even[to] = pack(rows.row[0]);
       stage_odd[to] = pack(rows.row[1]);
     }
@@ -144,11 +144,11 @@ COMPUTE:
         side1.state = unpack_state(states1[at.step]);
       }
       const bool averages = pass == Pass::VALUES;
-      const Beat8 x0 = averages ? unpack(numerators0[at.step]) : rows.row[0];
-      const Beat8 x1 = averages ? unpack(numerators1[at.step]) : rows.row[1];
-      Beat32 y0 = {};
+      const Slice8 x0 = averages ? unpack(numerators0[at.step]) : rows.row[0];
+      const Slice8 x1 = averages ? unpack(numerators1[at.step]) : rows.row[1];
+      Slice32 y0 = {};
       HLS_LANES(y0)
-      Beat32 y1 = {};
+      Slice32 y1 = {};
       HLS_LANES(y1)
       compute_unit(tile, x0, x1, y0, y1);
       add_products(pass, y0, side0);
@@ -174,10 +174,10 @@ COMPUTE:
       } else {
         const Target to = target_of(job, at, rows);
         if (to.even) {
-          even[to.word] = pack(side0.out);
+          even[to.beat] = pack(side0.out);
         }
         if (to.odd) {
-          odd[to.word] = pack(side1.out);
+          odd[to.beat] = pack(side1.out);
         }
       }
     }
@@ -186,12 +186,12 @@ COMPUTE:
       if (attends) {
         const int channels = at.head * job.head_tiles + at.tile;
         const int known = channels < PARAMETER_TILES ? channels : 0;  // behind the last pass there are none
-        multiplier = fill(static_cast<int16_t>(word_to_int32(unpack_word(wide[known])).lane[0]));
-        multiplier2 = word_to_int16(unpack_word(narrow[known / 2]), known % 2);
+        multiplier = fill(static_cast<int16_t>(plane_to_int32(unpack_plane(wide[known])).lane[0]));
+        multiplier2 = plane_to_int16(unpack_plane(narrow[known / 2]), known % 2);
       } else if (at.in == 0) {
         bias = next_bias;
         present_multipliers = next_multipliers;
-        multiplier = word_to_int16(present_multipliers, at.out_odd ? 1 : 0);
+        multiplier = plane_to_int16(present_multipliers, at.out_odd ? 1 : 0);
       }
     }
   }

@@ -14,14 +14,14 @@
 
 namespace edge_moe {
 
-// What a query keeps between blocks, and between its logits and its average. In memory it is one word: the
+// What a query keeps between blocks, and between its logits and its average. In memory it takes 64 bits: the
 // fields have 9, 27, 5, 15 and 5 bits.
 struct QueryState {
   SoftmaxState softmax;  // exponent in [-128, 128]
   uint8_t rescale;       // at most 31
   Inverse inverse;       // exponent at most 27
 };
-static_assert(SUM_BITS == 27, "the sum's place in the word");
+static_assert(SUM_BITS == 27, "the sum's place among the 64 bits");
 static_assert(isa::shift_limit == MAX_SHIFT, "every shift that is let pass can be made");
 
 inline QueryState query_start() {
@@ -40,21 +40,21 @@ inline uint64_t pack(const QueryState& state) {
   return exponent | sum << 9 | rescale << 36 | value << 41 | scale << 56;
 }
 
-inline QueryState unpack_state(uint64_t word) {
+inline QueryState unpack_state(uint64_t bits) {
   HLS_INLINE
-  const int raw = static_cast<int>(word & 0x1FF);
+  const int raw = static_cast<int>(bits & 0x1FF);
   const int16_t exponent = static_cast<int16_t>(raw >= 0x100 ? raw - 0x200 : raw);
-  const SoftmaxState softmax = {exponent, static_cast<int32_t>((word >> 9) & 0x7FFFFFF)};
-  const Inverse inverse = {static_cast<int16_t>((word >> 41) & 0x7FFF),
-                           static_cast<int8_t>((word >> 56) & 0x1F)};
-  const QueryState state = {softmax, static_cast<uint8_t>((word >> 36) & 0x1F), inverse};
+  const SoftmaxState softmax = {exponent, static_cast<int32_t>((bits >> 9) & 0x7FFFFFF)};
+  const Inverse inverse = {static_cast<int16_t>((bits >> 41) & 0x7FFF),
+                           static_cast<int8_t>((bits >> 56) & 0x1F)};
+  const QueryState state = {softmax, static_cast<uint8_t>((bits >> 36) & 0x1F), inverse};
   return state;
 }
 
 // rq(a, m, n, low, high, z) of 32 lanes.
-inline Beat16 requantise_sum(const Beat32& a, const Beat16& m, int n, int32_t low, int32_t high, int32_t z) {
+inline Slice16 requantise_sum(const Slice32& a, const Slice16& m, int n, int32_t low, int32_t high, int32_t z) {
   HLS_INLINE
-  Beat16 result;
+  Slice16 result;
   HLS_LANES(result)
 REQUANTISE_SUM:
   for (int j = 0; j < LANES; ++j) {
@@ -65,9 +65,9 @@ REQUANTISE_SUM:
 }
 
 // The second requantisation, of a value of 16 bits.
-inline Beat8 requantise_value(const Beat16& x, const Beat16& m, int n, int32_t low, int32_t z) {
+inline Slice8 requantise_value(const Slice16& x, const Slice16& m, int n, int32_t low, int32_t z) {
   HLS_INLINE
-  Beat8 result;
+  Slice8 result;
   HLS_LANES(result)
 REQUANTISE_VALUE:
   for (int j = 0; j < LANES; ++j) {
@@ -77,11 +77,11 @@ REQUANTISE_VALUE:
   return result;
 }
 
-inline Beat8 narrow_beat(const Beat16& x) {
+inline Slice8 narrow_slice(const Slice16& x) {
   HLS_INLINE
-  Beat8 result;
+  Slice8 result;
   HLS_LANES(result)
-NARROW_BEAT:
+NARROW_SLICE:
   for (int j = 0; j < LANES; ++j) {
     HLS_UNROLL
     result.lane[j] = static_cast<int8_t>(x.lane[j]);
@@ -112,26 +112,26 @@ enum class Pass : uint8_t { LINEAR, KEYS, VALUES };
 
 // One row of the pair on its way.
 struct Side {
-  Beat32 sum;        // so far; what SUMS keeps
+  Slice32 sum;        // so far; what SUMS keeps
   QueryState state;  // of a query
-  Beat16 value;      // the finished sum, requantised; what INT16 keeps
-  Beat8 numerator;   // KEYS: for the passes of V
-  Beat8 out;         // what goes to the scratch memory
+  Slice16 value;      // the finished sum, requantised; what INT16 keeps
+  Slice8 numerator;   // KEYS: for the passes of V
+  Slice8 out;         // what goes to the scratch memory
 };
 
 // The sum with this pass's products.
-inline void add_products(Pass pass, const Beat32& y, Side& side) {
+inline void add_products(Pass pass, const Slice32& y, Side& side) {
   HLS_INLINE
   const bool averages = pass == Pass::VALUES;
   side.sum = averages ? attention_accumulate(side.sum, side.state.rescale, y) : accumulate(side.sum, y);
 }
 
 // A finished sum. `keys` of the block are real; multipliers are those of the tile's channels.
-inline void finish_sum(const Job& job, const Clip& clip, Pass pass, int keys, const Beat16& multiplier,
-                       const Beat16& multiplier2, Side& side) {
+inline void finish_sum(const Job& job, const Clip& clip, Pass pass, int keys, const Slice16& multiplier,
+                       const Slice16& multiplier2, Side& side) {
   HLS_INLINE
   const bool averages = pass == Pass::VALUES;
-  const Beat16 m = averages ? fill(side.state.inverse.value) : multiplier;
+  const Slice16 m = averages ? fill(side.state.inverse.value) : multiplier;
   const int n = averages ? side.state.inverse.exponent + 1 : clip.shift;
   side.value = requantise_sum(side.sum, m, n, clip.low, clip.high, clip.zero_point);
   if (pass == Pass::KEYS) {
@@ -144,7 +144,7 @@ inline void finish_sum(const Job& job, const Clip& clip, Pass pass, int keys, co
     const int32_t z = averages ? 0 : job.zero_point;
     side.out = requantise_value(averages ? side.value : gelu(side.value), multiplier2, job.shift2, low, z);
   } else {
-    side.out = narrow_beat(side.value);
+    side.out = narrow_slice(side.value);
   }
 }
 

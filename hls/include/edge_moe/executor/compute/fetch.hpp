@@ -9,25 +9,25 @@
 
 namespace edge_moe {
 
-// Which words of the scratch memory a step reads, and what they are.
+// Which beats of the scratch memory a step reads, and what they are.
 struct Fetch {
-  int even;      // word of the even half
-  int odd;       // word of the odd half
+  int even;      // beat of the even half
+  int odd;       // beat of the odd half
   bool swap;     // the pair's first row is in the odd half
   bool valid0;   // the pair's first row is one
   bool valid1;   // the second
   int8_t blank;  // what stands for a row that is none
 };
 
-// Word of a pair's tile; two multipliers that nothing waits for.
-inline int pair_word(const Job& job, int pair, int tile) {
+// Plane of a pair's tile; two multipliers that nothing waits for.
+inline int pair_beat(const Job& job, int pair, int tile) {
   HLS_INLINE
   return within_scratch(job.rows_at + pair * job.row_tiles + tile);
 }
 
 inline Fetch fetch_neighbours(const Job& job, int row, int tile) {
   HLS_INLINE
-  const Fetch result = {pair_word(job, (row + 1) >> 1, tile), pair_word(job, row >> 1, tile), (row & 1) != 0,
+  const Fetch result = {pair_beat(job, (row + 1) >> 1, tile), pair_beat(job, row >> 1, tile), (row & 1) != 0,
                                   true, true, 0};
   return result;
 }
@@ -52,8 +52,8 @@ inline Fetch fetch_attention(const Job& job, const Cursor& at) {
   if (!at.average) {
     return fetch_neighbours(job, job.first_query + 2 * at.step, at.head * job.head_tiles + at.tile);
   }
-  const int part = at.step < BLOCK_WORDS ? 1 : 2;  // of q, k, v
-  const int key = at.next_block * config::key_block + 2 * (at.step % BLOCK_WORDS);
+  const int part = at.step < BLOCK_BEATS ? 1 : 2;  // of q, k, v
+  const int key = at.next_block * config::key_block + 2 * (at.step % BLOCK_BEATS);
   const int tile = (part * job.heads + at.next_head) * job.head_tiles + at.tile;
   Fetch result = fetch_neighbours(job, key, tile);
   result.valid0 = key < job.keys;
@@ -63,7 +63,7 @@ inline Fetch fetch_attention(const Job& job, const Cursor& at) {
 
 // A pair of rows, and which of them exist: a token without a partner passes on both sides and is kept on one.
 struct Rows {
-  Beat8 row[2];
+  Slice8 row[2];
   bool has_even;
   bool has_odd;
 };
@@ -83,14 +83,14 @@ inline Rows fetch_rows(const Job& job, const Cursor& at, const QueueTokens even_
     const Crowd& crowd = job.crowd;
     rows.has_even = at.step < crowd.even.count;
     rows.has_odd = at.step < crowd.odd.count;
-    fetch.even = pair_word(job, even_tokens[rows.has_even ? crowd.even.start + at.step : 0] >> 1, at.in);
-    fetch.odd = pair_word(job, odd_tokens[rows.has_odd ? crowd.odd.start + at.step : 0] >> 1, at.in);
+    fetch.even = pair_beat(job, even_tokens[rows.has_even ? crowd.even.start + at.step : 0] >> 1, at.in);
+    fetch.odd = pair_beat(job, odd_tokens[rows.has_odd ? crowd.odd.start + at.step : 0] >> 1, at.in);
   } else {
-    fetch.even = pair_word(job, at.step, at.in);
+    fetch.even = pair_beat(job, at.step, at.in);
     fetch.odd = fetch.even;
   }
-  const Beat8 from_even = unpack(even[fetch.even]);
-  const Beat8 from_odd = unpack(odd[fetch.odd]);
+  const Slice8 from_even = unpack(even[fetch.even]);
+  const Slice8 from_odd = unpack(odd[fetch.odd]);
   const bool first_odd = fetch.swap || !rows.has_even;
   const bool second_odd = !fetch.swap && rows.has_odd;
   rows.row[0] = conv3x3_input(first_odd ? from_odd : from_even, fetch.valid0, fetch.blank);

@@ -4,7 +4,7 @@
 //
 // A job is a sequence of passes. In a pass one weight tile stands in the compute unit and the job's pairs of
 // rows pass by it, one pair a cycle; meanwhile the next pass's tile is loaded. A pass that has fewer pairs
-// than its successor has words to load takes as many cycles as that needs.
+// than its successor has planes to load takes as many cycles as that needs.
 #ifndef EDGE_MOE_EXECUTOR_COMPUTE_JOB_HPP
 #define EDGE_MOE_EXECUTOR_COMPUTE_JOB_HPP
 
@@ -31,14 +31,14 @@ enum class Result : uint8_t {
   RELU    // int8, -128 for 0
 };
 
-// Scratch addresses are numbers of words.
+// Scratch addresses are numbers of beats.
 struct Job {
   Source source;
   Result result;
   int pairs;
-  int rows_at;     // first source word
+  int rows_at;     // first source beat
   int row_tiles;   // of a source row
-  int to;          // first destination word
+  int to;          // first destination beat
   int to_tiles;    // of a destination row
   int shift;       // of the first requantisation
   int shift2;      // of the second
@@ -69,11 +69,11 @@ struct Job {
 constexpr int ACCUMULATOR_LAG = 8;
 // Iterations between a query's logits and the use of its numerators.
 constexpr int SOFTMAX_LAG = config::pipeline_cycles;
-// K and V of a block on their way: words in the cycles from 0 on, tiles from STAGE_LAG on.
-constexpr int BLOCK_WORDS = config::key_block / 2;  // of one tile of K or of V
-constexpr int STAGE_LAG = SOFTMAX_LAG - BLOCK_WORDS;
-static_assert(STAGE_LAG >= BLOCK_WORDS, "a tile of K is loaded in the pass that brings its words");
-static_assert(SOFTMAX_LAG >= 2 * BLOCK_WORDS, "a pass brings a tile of K and one of V");
+// K and V of a block on their way: beats in the cycles from 0 on, tiles from STAGE_LAG on.
+constexpr int BLOCK_BEATS = config::key_block / 2;  // of one tile of K or of V
+constexpr int STAGE_LAG = SOFTMAX_LAG - BLOCK_BEATS;
+static_assert(STAGE_LAG >= BLOCK_BEATS, "a tile of K is loaded in the pass that brings its beats");
+static_assert(SOFTMAX_LAG >= 2 * BLOCK_BEATS, "a pass brings a tile of K and one of V");
 constexpr int MAX_HEAD_TILES = (config::max_head_dim + LANES - 1) / LANES;
 constexpr int QUERY_PAIRS = (config::max_tokens + 1) / 2;
 
@@ -82,15 +82,15 @@ inline int greater(int a, int b) {
   return a > b ? a : b;
 }
 
-// Words of parameters in front of a tile of outputs: biases, and for even tiles the multipliers of two.
+// Planes of parameters in front of a tile of outputs: biases, and for even tiles the multipliers of two.
 inline int parameters_of(int out_tile) {
   HLS_INLINE
   return 2 - out_tile % 2;
 }
 
-// Words to load behind a pass, and the cycles that it takes with them.
+// Planes to load during a pass, and the cycles that it takes with them.
 struct Trip {
-  int words;
+  int planes;
   int steps;
   int last;  // step
 };
@@ -105,15 +105,15 @@ struct Trips {
   int blocks;  // ATTENTION: of keys
 };
 
-inline Trip trip_of_steps(int words, int steps) {
+inline Trip trip_of_steps(int planes, int steps) {
   HLS_INLINE
-  const Trip result = {words, steps, steps - 1};
+  const Trip result = {planes, steps, steps - 1};
   return result;
 }
 
-inline Trip linear_trip(const Job& job, int words) {
+inline Trip linear_trip(const Job& job, int planes) {
   HLS_INLINE
-  return trip_of_steps(words, greater(greater(job.pairs, words), ACCUMULATOR_LAG));
+  return trip_of_steps(planes, greater(greater(job.pairs, planes), ACCUMULATOR_LAG));
 }
 
 inline Trips trips_of(const Job& job) {

@@ -11,18 +11,18 @@
 namespace edge_moe {
 
 // A block's K and V between scratch memory and tile: [side][K or V][tile of the head][pair of keys].
-constexpr int STAGE_WORDS = 2 * 2 * MAX_HEAD_TILES * BLOCK_WORDS;
+constexpr int STAGE_BEATS = 2 * 2 * MAX_HEAD_TILES * BLOCK_BEATS;
 
-inline int stage_word(bool side, int part, int tile, int word) {
+inline int stage_beat(bool side, int part, int tile, int beat) {
   HLS_INLINE
-  return (((side ? 1 : 0) * 2 + part) * MAX_HEAD_TILES + tile) * BLOCK_WORDS + word;
+  return (((side ? 1 : 0) * 2 + part) * MAX_HEAD_TILES + tile) * BLOCK_BEATS + beat;
 }
 
 // A gate's biases are those of its experts, in the places of the high halves. What is 128 high + low later
 // takes them with the low halves.
-inline Beat32 gate_bias(const Beat32& bias) {
+inline Slice32 gate_bias(const Slice32& bias) {
   HLS_INLINE
-  Beat32 result;
+  Slice32 result;
   HLS_LANES(result)
 GATE_BIAS:
   for (int j = 0; j < LANES; ++j) {
@@ -34,41 +34,41 @@ GATE_BIAS:
 
 // Parameters and planes of the next pass's tile.
 inline void load_linear(const Job& job, const Cursor& at, WeightChannel& weights, WeightTile& next_tile,
-                        Beat32& next_bias, Word& next_multipliers) {
+                        Slice32& next_bias, Plane& next_multipliers) {
   HLS_INLINE
-  if (at.step < at.trip.words) {
-    const Word word = weights.read();
-    const int lead = at.trip.words - job.bits;  // words of parameters
+  if (at.step < at.trip.planes) {
+    const Plane plane = weights.read();
+    const int lead = at.trip.planes - job.bits;  // planes of parameters
     if (at.step >= lead) {
-      weight_tile_plane(next_tile, word, at.step - lead, job.bits);
+      weight_tile_plane(next_tile, plane, at.step - lead, job.bits);
     } else if (at.step == 0) {
-      const Beat32 bias = word_to_int32(word);
+      const Slice32 bias = plane_to_int32(plane);
       next_bias = job.result == Result::SUMS ? gate_bias(bias) : bias;
     } else {
-      next_multipliers = word;
+      next_multipliers = plane;
     }
   }
 }
 
 // The next pass's tile from the stage: keys as rows of weights, values as columns.
-inline void load_attention(const Job& job, const Cursor& at, const Half stage_even[STAGE_WORDS],
-                           const Half stage_odd[STAGE_WORDS], WeightTile& next) {
+inline void load_attention(const Job& job, const Cursor& at, const Half stage_even[STAGE_BEATS],
+                           const Half stage_odd[STAGE_BEATS], WeightTile& next) {
   HLS_INLINE
-  const int word = at.step - STAGE_LAG;
-  if (word >= 0 && word < BLOCK_WORDS) {
+  const int beat = at.step - STAGE_LAG;
+  if (beat >= 0 && beat < BLOCK_BEATS) {
     // another tile of the same kind follows, or V behind K, or K of the next block behind V
     const bool same = at.tile + 1 < job.head_tiles;
     const bool values = same ? at.average : !at.average;
     const bool side = !same && at.average ? !at.side : at.side;
-    const int from = stage_word(side, values ? 1 : 0, same ? at.tile + 1 : 0, word);
-    const Beat8 first = unpack(stage_even[from]);
-    const Beat8 second = unpack(stage_odd[from]);
+    const int from = stage_beat(side, values ? 1 : 0, same ? at.tile + 1 : 0, beat);
+    const Slice8 first = unpack(stage_even[from]);
+    const Slice8 second = unpack(stage_odd[from]);
     if (values) {
-      weight_tile_column(next, 2 * word, first);
-      weight_tile_column(next, 2 * word + 1, second);
+      weight_tile_column(next, 2 * beat, first);
+      weight_tile_column(next, 2 * beat + 1, second);
     } else {
-      weight_tile_row(next, 2 * word, first);
-      weight_tile_row(next, 2 * word + 1, second);
+      weight_tile_row(next, 2 * beat, first);
+      weight_tile_row(next, 2 * beat + 1, second);
     }
   }
 }
