@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The operator tops of hls/ops, built by its Makefile and called through ctypes with golden's arguments.
 
-Rows are padded to whole beats of 32 channels; padding of activations holds a value that must not matter.
+Rows are padded to whole slices of 32 channels; padding of activations holds a value that must not matter.
 """
 
 import ctypes
@@ -137,9 +137,9 @@ class Operators:
         self.call("weight_tile", planes, out, *planes.shape[:2])
         return out
 
-    def parameter_plane(self, word):
+    def parameter_plane(self, plane):
         wide, narrow = np.empty(TILE, np.int32), np.empty(2 * TILE, np.int16)
-        self.call("parameter_plane", word, wide, narrow)
+        self.call("parameter_plane", plane, wide, narrow)
         return wide, narrow
 
     def linear(self, x, layer, epilogue, residual=None, ffn=None):

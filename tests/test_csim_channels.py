@@ -24,8 +24,8 @@ STORED = (64, 512)  # rows and channels of a result that keeps execute busy mean
 def crowded_program():
     """Program, weight image and the bytes of its result.
 
-    STORE comes first: while its beats leave, the program is read as far as channels reach. Then all EXPERTS
-    say which experts have tokens, to a reader that waits for room in front of the weight FIFO.
+    STORE comes first: while its transfers leave, the program is read as far as channels reach. Then all
+    EXPERTS say which experts have tokens, to a reader that waits for room in front of the weight FIFO.
     """
     rng, bench = np.random.default_rng(0), Bench()
     x, residual = bench.place_int8(int8(rng, 2, 32)), bench.place_int16(int16(rng, 2, 32))

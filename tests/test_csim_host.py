@@ -126,7 +126,8 @@ def test_every_error_is_described() -> None:
 
 
 @pytest.mark.parametrize(
-    ("header", "name", "members"), [("shell/program.hpp", "Error", Error), ("shell/accelerator.hpp", "Status", Status)]
+    ("header", "name", "members"),
+    [("shell/program.hpp", "Error", Error), ("shell/accelerator.hpp", "Status", Status)],
 )
 def test_codes_agree_with_the_accelerator(
     header: str, name: str, members: type[Error] | type[Status]

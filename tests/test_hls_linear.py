@@ -83,12 +83,12 @@ def test_every_bit_of_a_plane_has_its_place(ops):
 @each_build
 def test_parameter_planes(ops):
     rng = np.random.default_rng(3)
-    words = rng.integers(0, 256, size=(50, 128)).astype(np.uint8)
-    words[0], words[1, 3::4], words[1, 1::2] = 255, 0x7F, 0x80
+    planes = rng.integers(0, 256, size=(50, 128)).astype(np.uint8)
+    planes[0], planes[1, 3::4], planes[1, 1::2] = 255, 0x7F, 0x80
     compared = 0
-    for word in words:
-        wide, narrow = ops.parameter_plane(word)
-        compared += compare(wide, word.view("<i4"), np.int32) + compare(narrow, word.view("<i2"), np.int16)
+    for plane in planes:
+        wide, narrow = ops.parameter_plane(plane)
+        compared += compare(wide, plane.view("<i4"), np.int32) + compare(narrow, plane.view("<i2"), np.int16)
     assert compared == 50 * 96
 
 

@@ -43,7 +43,8 @@ OTHERS = [  # file, what stands there, what takes its place
     # reads beyond the last row, which nothing uses, may meet results; SPEC keeps rows and results apart
     ("executor/compute/compute.hpp", "HLS_INDEPENDENT(even)", ""),
     ("executor/compute/compute.hpp", "HLS_INDEPENDENT(odd)", ""),
-    ("executor/upsample2x.hpp", UPSAMPLE.format(claims="    HLS_INDEPENDENT(even)\n    HLS_INDEPENDENT(odd)\n"),
+    ("executor/upsample2x.hpp",
+     UPSAMPLE.format(claims="    HLS_INDEPENDENT(even)\n    HLS_INDEPENDENT(odd)\n"),
      UPSAMPLE.format(claims="")),
     ("executor/patches.hpp", "  PATCH_STEPS:", "  ++checked::now().loop;\n  PATCH_STEPS:"),
     ("csim/tap.hpp", "inline void add(int iterations, int depth) {",
@@ -157,7 +158,7 @@ def test_a_network_keeps_what_the_pragmas_say(watched, tmp_path):
      ("states0", 1), ("states1", 1), ("scaled", 1), ("norms", 2), ("ring_even", 2), ("ring_odd", 2)],
 )  # fmt: skip
 def test_no_distance_could_be_greater(watched, monkeypatch, array, more):
-    """The shortest passes come just as soon as the pragmas say (rows of LAYERNORM have a beat besides)."""
+    """The shortest passes come just as soon as the pragmas say (rows of LAYERNORM take a beat more)."""
     say_more = ctypes.CDLL(str(watched)).say_more
     say_more(array.encode(), more)
     try:

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+// Unit-synthesis tops; the accelerator has them inside its operators, above all in executor/compute/epilogue.hpp.
 // Units of arithmetic as tops. SPEC.md, sections 2 and 3.
 #include "edge_moe/arithmetic.hpp"
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Attention with K and V standing in the compute unit, block by block, while all queries pass.
+// Unit-synthesis top; the accelerator schedules this, in another order, in executor/attention.hpp.
+// Attention with K and V held in the compute unit, block by block, while all queries pass.
 // SPEC.md, section 4.
 #include "edge_moe/operators/attention.hpp"
 #include "rows.hpp"
@@ -12,7 +13,7 @@ constexpr int MAX_HEADS_WIDTH = config::max_heads * HEAD_TILES * LANES;
 
 namespace {
 
-// Of the queries of one head, query r at [r % 2][r / 2]: what is kept between blocks of keys, and the
+// For the queries of one head, query r at [r % 2][r / 2]: the state between blocks of keys, and the
 // numerators and rescale of the present block.
 typedef SoftmaxState States[ops::PAIR][QUERY_PAIRS];
 typedef int32_t Averages[HEAD_TILES][ops::PAIR][QUERY_PAIRS][LANES];

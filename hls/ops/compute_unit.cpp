@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+// Unit-synthesis tops; the accelerator schedules this in executor/compute/compute.hpp.
 // The array of multipliers, two products in each or product by product, and one of its cascades. SPEC.md,
 // section 4.
 #include "edge_moe/operators/compute_unit.hpp"

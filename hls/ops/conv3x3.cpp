@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+// Unit-synthesis top; the accelerator schedules this in executor/conv3x3.hpp.
 // 3x3 convolution with ReLU: nine linears over shifted rows, accumulated. SPEC.md, section 4.
 #include "edge_moe/operators/conv3x3.hpp"
 #include "rows.hpp"

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+// Unit-synthesis top; the accelerator schedules this in executor/experts.hpp.
 // A mixture of experts: tokens queued by expert, each expert's weights once, results weighted by score
 // and added to the residual. SPEC.md, section 4.
 #include "edge_moe/operators/experts.hpp"

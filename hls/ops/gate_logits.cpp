@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+// Unit-synthesis top; the accelerator schedules this in executor/gate.hpp.
 // Gate logits of every token: int16 weights as two int8 halves in the compute unit. SPEC.md, section 4.
 #include "edge_moe/operators/gate_logits.hpp"
 #include "rows.hpp"
@@ -30,9 +31,10 @@ GATE_ROWS:
 // x int8 [rows][in], weight int16 [experts][in], experts padded to a multiple of 16, to logits
 // int32 [rows][experts], padded alike.
 extern "C" void gate_logits(const int8_t x[ops::MAX_TOKENS * ops::MAX_WIDTH],
-                     const int16_t weight[MAX_GATE_EXPERTS * ops::MAX_WIDTH],
-                     const int32_t bias[MAX_GATE_EXPERTS], int32_t logits[ops::MAX_TOKENS * MAX_GATE_EXPERTS],
-                     int rows, int in_channels, int experts) {
+                            const int16_t weight[MAX_GATE_EXPERTS * ops::MAX_WIDTH],
+                            const int32_t bias[MAX_GATE_EXPERTS],
+                            int32_t logits[ops::MAX_TOKENS * MAX_GATE_EXPERTS],
+                            int rows, int in_channels, int experts) {
   HLS_RESHAPE(x, edge_moe::LANES)
   HLS_RESHAPE(weight, edge_moe::LANES)
   HLS_RESHAPE(bias, edge_moe::GATE_EXPERTS)

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+// Unit-synthesis top; the accelerator schedules this in executor/compute/epilogue.hpp.
 // GELU of int16 Q10 values, a slice at a time. SPEC.md, section 4.
 #include "edge_moe/operators/gelu.hpp"
 

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+// Unit-synthesis top; the accelerator schedules this in executor/layernorm.hpp.
 // LayerNorm of int16 rows to int8 rows. SPEC.md, section 4.
 #include "edge_moe/operators/layernorm.hpp"
 #include "rows.hpp"

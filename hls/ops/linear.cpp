@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+// Unit-synthesis top; the accelerator schedules this in executor/linear.hpp.
 // A linear layer with each of its epilogues. SPEC.md, section 4.
 #include "edge_moe/operators/linear.hpp"
 #include "edge_moe_isa.hpp"

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+// Unit-synthesis top; the accelerator schedules this in executor/patches.hpp, then executor/linear.hpp.
 // uint8 RGB image to int16 tokens: patches as rows, a linear, the position added. SPEC.md, section 4.
 #include "edge_moe/operators/patch_embedding.hpp"
 #include "rows.hpp"

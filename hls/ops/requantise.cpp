@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+// Unit-synthesis top; the accelerator schedules this in executor/compute/epilogue.hpp.
 // clip(rs(a m, n) + z, low, high), one multiplier for each channel. SPEC.md, section 2.
 #include "edge_moe/operators/requantise.hpp"
 #include "rows.hpp"

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+// Unit-synthesis top; the accelerator schedules this in executor/linear.hpp.
 // clip16(residual + update), a slice at a time. SPEC.md, section 4.
 #include "edge_moe/operators/residual_add.hpp"
 #include "rows.hpp"

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+// Unit-synthesis top; the accelerator schedules this in executor/gate.hpp.
 // Gate logits to the best experts and their scores. SPEC.md, section 4.
 #include "edge_moe/operators/route.hpp"
 #include "rows.hpp"

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The single-pass softmax of attention by itself: logits to numerators and the running state.
+// Unit-synthesis top; the accelerator schedules this in executor/compute/epilogue.hpp.
+// The single-pass softmax of attention: logits to numerators and the running state.
 // SPEC.md, section 4.
 #include "edge_moe/operators/softmax.hpp"
 #include "rows.hpp"

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+// Unit-synthesis top; the accelerator schedules this in executor/upsample2x.hpp.
 // Bilinear enlargement of an int8 map by two. SPEC.md, section 4.
 #include "edge_moe/operators/upsample2x.hpp"
 #include "rows.hpp"

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+// Unit-synthesis tops; the accelerator schedules this in executor/compute/load_tile.hpp.
 // Bit planes of tiles to int8 weights, and planes of parameters. SPEC.md, section 9.
 #include "edge_moe/operators/weight_tile.hpp"
 #include "rows.hpp"
@@ -47,7 +48,7 @@ TILES_LOOP:
 
 // A plane as 32 biases, and as the multipliers of two tiles.
 extern "C" void parameter_plane(const uint8_t plane[PLANE_BYTES], int32_t wide[LANES],
-                               int16_t narrow[2 * LANES]) {
+                                int16_t narrow[2 * LANES]) {
   const Plane from = read_plane(plane);
   store(wide, plane_to_int32(from));
   store(narrow, plane_to_int16(from, 0));

@@ -4,7 +4,7 @@
 //   edge_moe_accelerator_tb FOLDER     with what record.py wrote
 //
 // Every buffer has as many transfers as the top's interface pragmas state, because cosimulation copies all of
-// them. 0 if result, registers and the transfers behind the result are as they must be, else 1 and a sentence.
+// them. 0 if result, registers and the transfers after the result are as they must be, else 1 and a sentence.
 #include <cstdint>
 #include <fstream>
 #include <iostream>
@@ -65,7 +65,7 @@ uint8_t byte_of(const std::vector<Transfer>& transfers, std::size_t index) {
   return get_byte(transfers[index / PORT_BYTES], static_cast<int>(index % PORT_BYTES));
 }
 
-// Values of the result that differ, and bytes behind it that were written.
+// Values of the result that differ, and bytes after it that were written.
 int differences(const std::vector<Transfer>& output, const std::vector<uint8_t>& expected, uint32_t row_bytes,
                 uint32_t used_bytes) {
   int wrong = 0;
@@ -118,8 +118,9 @@ int main(int argc, char** argv) {
   const std::size_t used = weights.size() / PORT_BYTES;
   Registers registers = Registers();
   edge_moe_accelerator(program_transfers.data(), weight_transfers.data(), burst_port(weight_transfers, used),
-                       burst_port(weight_transfers, used), burst_port(weight_transfers, used), image_transfers.data(),
-                       output.data(), 0, static_cast<uint32_t>(program.size() / isa::record_bytes),
+                       burst_port(weight_transfers, used), burst_port(weight_transfers, used),
+                       image_transfers.data(), output.data(), 0,
+                       static_cast<uint32_t>(program.size() / isa::record_bytes),
                        static_cast<uint32_t>(weights.size() / isa::beat_bytes), sizes["image_bytes"],
                        static_cast<uint32_t>(expected.size()), &registers.config_id, &registers.version,
                        &registers.status, &registers.error, &registers.position, &registers.cycles);

@@ -7,7 +7,7 @@ edge_moe::run_step {
     edge_moe::open_design -reset
     set_part $edge_moe::part
     create_clock -period $edge_moe::clock_ns -name default
-    # buffers may lie anywhere in the processor's memory
+    # buffers may be anywhere in the processor's memory
     config_interface -m_axi_addr64
     csynth_design
 }

@@ -8,7 +8,7 @@ module residual_add (
         residual_address0, residual_ce0, residual_q0,
         update_address0, update_ce0, update_q0,
         out_r_address0, out_r_ce0, out_r_we0, out_r_d0,
-        beats
+        slices
 );
 
 input   ap_clk;
@@ -27,7 +27,7 @@ output  [11:0] out_r_address0;
 output  out_r_ce0;
 output  out_r_we0;
 output  [511:0] out_r_d0;
-input   [31:0] beats;
+input   [31:0] slices;
 
 reg running;
 reg [31:0] asked;
@@ -38,7 +38,7 @@ reg [11:0] target;
 reg [511:0] sums;
 reg [31:0] written;
 
-wire asking = running && (asked != beats);
+wire asking = running && (asked != slices);
 
 function [15:0] clip;
     input signed [16:0] value;
@@ -78,7 +78,7 @@ assign out_r_address0 = target;
 assign out_r_ce0 = writing;
 assign out_r_we0 = writing;
 assign out_r_d0 = sums;
-assign ap_done = running && (written == beats);
+assign ap_done = running && (written == slices);
 assign ap_ready = ap_done;
 assign ap_idle = (running == 1'b0) && (ap_start == 1'b0);
 

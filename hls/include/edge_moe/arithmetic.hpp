@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Rounding, saturation, products, and the tables behind 1/v and 1/sqrt(v). SPEC.md, sections 2 and 3.
+// Rounding, saturation, products, and the tables of 1/v and 1/sqrt(v). SPEC.md, sections 2 and 3.
 #ifndef EDGE_MOE_ARITHMETIC_HPP
 #define EDGE_MOE_ARITHMETIC_HPP
 

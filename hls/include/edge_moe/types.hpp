@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Integers of stated width, slices of 32 channels, planes and tiles of weights. SPEC.md, section 1.
 //
-// Values that are stored or passed on are standard integers (int8_t, int16_t, int32_t). What arises in
-// between has the width that its worst case needs: Int<W> in two's complement, Uint<W> from 0 up. In
+// Values that are stored or passed on are standard integers (int8_t, int16_t, int32_t). Intermediate
+// values have the width that their worst case needs: Int<W> in two's complement, Uint<W> from 0 up. In
 // synthesis, or with EDGE_MOE_EXACT_WIDTHS, these wrap at exactly W bits; otherwise they are the
 // narrowest standard type that holds them, so that g++ can vectorise. The operator tests run both ways
 // and compare: a width that is too small cannot pass.
@@ -61,7 +61,7 @@ struct WeightTile {
 };
 
 constexpr int PLANE_BYTES = config::fifo_read_bytes;
-static_assert(8 * PLANE_BYTES == config::tile_in * config::tile_out, "a plane is one bit of each weight of a tile");
+static_assert(8 * PLANE_BYTES == config::tile_in * config::tile_out, "a plane is a bit of a tile's weights");
 
 struct Plane {
   uint8_t byte[PLANE_BYTES];

@@ -3,9 +3,9 @@
 // `#pragma HLS` or `hls::`. Where __SYNTHESIS__ is not defined every macro is empty, so that g++ and other
 // HLS compilers see plain C++.
 //
-// Beside each macro stands the behaviour that it relies on, documented in UG1399 from 2022.2 on ("HLS
+// A comment above each macro states the behaviour that it relies on, documented in UG1399 from 2022.2 on ("HLS
 // Pragmas", unless another chapter is named). A pragma's numbers may be constant expressions and its
-// variables members of structures; both are looked up where the macro stands, so constants carry their
+// variables members of structures; both are looked up where the macro is used, so constants carry their
 // namespace.
 //
 // Nothing is asked for tables: a constant array that many lanes read becomes as many memories with two read
@@ -59,8 +59,8 @@ using Channel = hls::stream<T, DEPTH>;
 // pipeline: a new iteration starts every II cycles, loops inside are unrolled. II = 1 is a wish, whose
 // failure the tool reports; so each use says what is carried from one iteration to the next.
 #define HLS_PIPELINE HLS_PRAGMA(HLS pipeline II = 1)
-// style = flp: iterations that have begun go on while the next one waits for data. By default they stand
-// still with it, and the last element before a pause stays inside.
+// style = flp: iterations that have begun go on while the next one waits for data. By default they stop
+// with it, and the last element before a pause stays inside.
 #define HLS_PIPELINE_FLUSHING HLS_PRAGMA(HLS pipeline II = 1 style = flp)
 // loop_flatten off: the loop's pipeline drains before the surrounding loop goes on.
 #define HLS_NO_FLATTEN HLS_PRAGMA(HLS loop_flatten off)
@@ -77,7 +77,7 @@ using Channel = hls::stream<T, DEPTH>;
 // wrongly it gives wrong hardware.
 #define HLS_INDEPENDENT(x) HLS_PRAGMA(HLS dependence variable = x type = inter dependent = false)
 // dependence with a distance: what an iteration reads from x was written at least n iterations before; up to
-// n cycles may lie between read and write of one iteration, and where more are needed the tool reports a
+// n cycles may pass between read and write of one iteration, and where more are needed the tool reports a
 // greater II. Too great an n gives wrong hardware, so each is the least length of a pass, stated where the
 // pass is planned.
 #define HLS_DISTANCE(x, n) \
@@ -99,8 +99,9 @@ using Channel = hls::stream<T, DEPTH>;
 #define HLS_URAM(x) HLS_STORED_IN(x, uram)
 #define HLS_BRAM(x) HLS_STORED_IN(x, bram)
 #define HLS_LUTRAM(x) HLS_STORED_IN(x, lutram)
-// bind_storage, fifo: the stream x stands in the kind of memory that is named; the weight FIFO in UltraRAM, or in
-// what -DEDGE_MOE_FIFO_MEMORY=bram says for an accelerator whose scratch memory leaves no UltraRAM.
+// bind_storage, fifo: the stream x is stored in the kind of memory that is named: the weight FIFO in
+// UltraRAM, or with -DEDGE_MOE_FIFO_MEMORY=bram in block RAM, for an accelerator whose scratch memory leaves no
+// UltraRAM.
 #ifndef EDGE_MOE_FIFO_MEMORY
 #define EDGE_MOE_FIFO_MEMORY uram
 #endif

@@ -58,13 +58,18 @@ def inventory(config: AcceleratorConfig) -> Inventory:
 
 
 def _memories(c: AcceleratorConfig) -> Iterable[Memory]:
-    half, wide, word, beat = 8 * c.tile_in, 32 * c.tile_in, 8 * c.fifo_read_bytes, 8 * c.io_bytes_per_cycle
+    half, wide, plane, transfer = (
+        8 * c.tile_in,
+        32 * c.tile_in,
+        8 * c.fifo_read_bytes,
+        8 * c.io_bytes_per_cycle,
+    )
     query_pairs = (c.max_tokens + 1) // 2
     parameter_tiles = ceil(max(c.max_channels, c.max_width) / c.tile_in)
     queue_entries = query_pairs * c.max_top_k
     high_bits = 1 + ((1 + c.max_top_k) * 32768).bit_length() - 16
-    stage_words = 2 * 2 * ceil(c.max_head_dim / c.tile_in) * (c.key_block // 2)
-    band_beats = c.max_patch_size * c.max_image_width * COLOURS // c.io_bytes_per_cycle + 2
+    stage_beats = 2 * 2 * ceil(c.max_head_dim / c.tile_in) * (c.key_block // 2)
+    band_transfers = c.max_patch_size * c.max_image_width * COLOURS // c.io_bytes_per_cycle + 2
     segment = COLOURS * c.max_patch_size
     moves = c.max_patch_size * (ceil(segment / c.io_bytes_per_cycle) + ceil(segment / c.tile_in) + 1)
     for name in ("even", "odd"):
@@ -73,10 +78,10 @@ def _memories(c: AcceleratorConfig) -> Iterable[Memory]:
         yield Memory("execute", name, c.accumulator_rows // 2, wide, Storage.BRAM)
     for name in ("finished0", "finished1"):
         yield Memory("execute", name, c.accumulator_rows // 2, 16 * c.tile_in, Storage.BRAM)
-    yield Memory("execute", "wide", parameter_tiles, word, Storage.LUTRAM)
-    yield Memory("execute", "narrow", (parameter_tiles + 1) // 2, word, Storage.LUTRAM)
+    yield Memory("execute", "wide", parameter_tiles, plane, Storage.LUTRAM)
+    yield Memory("execute", "narrow", (parameter_tiles + 1) // 2, plane, Storage.LUTRAM)
     for name in ("stage_even", "stage_odd"):
-        yield Memory("compute", name, stage_words, half, Storage.LUTRAM)
+        yield Memory("compute", name, stage_beats, half, Storage.LUTRAM)
     for name in ("numerators0", "numerators1"):
         yield Memory("compute", name, query_pairs, half, Storage.BRAM)
     for name in ("states0", "states1"):
@@ -84,13 +89,13 @@ def _memories(c: AcceleratorConfig) -> Iterable[Memory]:
     for name in ("even_tokens", "odd_tokens", "even_scores", "odd_scores"):
         yield Memory("run_jobs", name, queue_entries, 16, Storage.BRAM)
     yield Memory("run_jobs", "seen", c.max_tokens, 8, Storage.LUTRAM)
-    high_words = c.max_tokens * ceil(c.max_width / c.tile_in)
-    yield Memory("run_jobs", "high", high_words, high_bits * c.tile_in, Storage.BRAM)
+    high_slices = c.max_tokens * ceil(c.max_width / c.tile_in)
+    yield Memory("run_jobs", "high", high_slices, high_bits * c.tile_in, Storage.BRAM)
     yield Memory("route_rows", "scaled", c.max_experts, 16, Storage.AUTO, banks=ROUTE_TOKENS)
     for name in ("ring_even", "ring_odd"):
         yield Memory("layernorm_rows", name, NORM_RING, half, Storage.LUTRAM)
     yield Memory("layernorm_rows", "norms", NORM_ROWS, 64, Storage.LUTRAM)
-    yield Memory("patch_rows", "bands", (band_beats + 1) // 2, beat, Storage.AUTO, banks=4)
+    yield Memory("patch_rows", "bands", (band_transfers + 1) // 2, transfer, Storage.AUTO, banks=4)
     yield Memory("patch_rows", "moves", moves, MOVE_BITS, Storage.AUTO)
 
 
@@ -119,7 +124,7 @@ def _record_bits(record: type) -> int:
 
 
 def _streams(c: AcceleratorConfig) -> Iterable[Stream]:
-    word, beat = 8 * c.fifo_read_bytes, 8 * c.io_bytes_per_cycle
+    plane, transfer = 8 * c.fifo_read_bytes, 8 * c.io_bytes_per_cycle
     yield Stream("instructions", INSTRUCTIONS_AHEAD, _record_bits(isa.Instruction), Storage.LUTRAM)
     yield Stream("entries", ENTRIES_AHEAD, _record_bits(isa.ExpertEntry), Storage.LUTRAM)
     for name in ("blocks", "bursts0", "bursts1", "bursts2"):
@@ -127,21 +132,21 @@ def _streams(c: AcceleratorConfig) -> Iterable[Stream]:
     yield Stream("routed", ROUTED_AHEAD, 64, Storage.LUTRAM)
     yield Stream("lengths", LENGTHS_AHEAD, 32)
     for name in ("planes0", "planes1", "planes2"):
-        yield Stream(name, PORT_PLANES, word, Storage.LUTRAM)
-    yield Stream("weights", c.fifo_bytes // c.fifo_read_bytes, word, weight_fifo(c))
+        yield Stream(name, PORT_PLANES, plane, Storage.LUTRAM)
+    yield Stream("weights", c.fifo_bytes // c.fifo_read_bytes, plane, weight_fifo(c))
     for name in ("image_transfers", "output_transfers", "finished"):
         yield Stream(name, COUNTS_AHEAD, 32)
     for name in ("pixels", "results"):
-        yield Stream(name, TRANSFERS_AHEAD, beat, Storage.LUTRAM)
+        yield Stream(name, TRANSFERS_AHEAD, transfer, Storage.LUTRAM)
 
 
 def _masters(c: AcceleratorConfig) -> Iterable[Master]:
     bits = 8 * c.io_bytes_per_cycle
-    burst_beats = BURST_PLANES * c.fifo_read_bytes // c.io_bytes_per_cycle
+    burst_transfers = BURST_PLANES * c.fifo_read_bytes // c.io_bytes_per_cycle
     yield Master("program", bits, 2, 4)
     yield Master("tables", bits, 2, 4)
     for name in WEIGHT_PORTS:
-        yield Master(name, bits, BURSTS_AHEAD, burst_beats)
+        yield Master(name, bits, BURSTS_AHEAD, burst_transfers)
     yield Master("image", bits, 8, 64)
     yield Master("output", bits, 8, 64, writes=True)
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Channel between two processes in C simulation: a bounded stream at which a process gives way. What is left in it at
-// the end is reported by finish(). In synthesis it is vendor.hpp's.
+// Channel between two processes in C simulation: a bounded stream at which a process gives way. finish()
+// reports elements that were never read. In synthesis a channel is vendor.hpp's.
 #ifndef EDGE_MOE_CSIM_CHANNEL_HPP
 #define EDGE_MOE_CSIM_CHANNEL_HPP
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Processes of a dataflow region in C simulation: each runs on a stack of its own, all in one thread. A process that
-// reads from an empty channel or writes to a full one gives way until it can go on. When nobody can go on the region
-// stands still on the chip too: that deadlock is reported with what each process waits for. The order of events is the
-// same in every run.
+// Processes of a dataflow region in C simulation: each runs on a stack of its own, all in one thread. A
+// process that reads from an empty channel or writes to a full one gives way until it can go on. When none can
+// go on, the region would stop on the chip too: this deadlock is reported with the channel that each process
+// waits for. The order of events is the same in every run.
 #ifndef EDGE_MOE_CSIM_PROCESSES_HPP
 #define EDGE_MOE_CSIM_PROCESSES_HPP
 
@@ -22,7 +22,7 @@
 
 namespace edge_moe {
 
-// Why a process stands still, and how to see whether it still must.
+// Why a process waits, and how to see whether it still must.
 struct Wait {
   bool (*over)(const void* channel);
   const void* channel;

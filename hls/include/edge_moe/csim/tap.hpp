@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Debug tap: what stands in the scratch memory and in the accumulators after each instruction, and its
+// Debug tap: the contents of the scratch memory and of the accumulators after each instruction, and its
 // cycles. In synthesis there is none of it; in C simulation nothing is copied unless a tap was asked for.
 //
 // Cycles are those of the loops as written: each loop nest states its iterations (II = 1) in a function

@@ -2,8 +2,8 @@
 // Routing rows sorted into queues, one for each expert and parity of the token's number. SPEC.md, section 4.
 //
 // Two tokens pass the compute unit at a time, and the scratch memory gives one row of even number and one of
-// odd number in a cycle, so an expert's tokens go in pairs of one each as long as there are both. What is
-// left of one queue goes alone through the first linear, but two to a pair of hidden rows, so that the second
+// odd number in a cycle, so an expert's tokens go in pairs of one each as long as there are both. The
+// rest of one queue goes alone through the first linear, but two to a pair of hidden rows, so that the second
 // linear has full pairs. Counting sort: the routing rows pass once to count, once to be placed. Any
 // distribution fits, all tokens on one expert too.
 #ifndef EDGE_MOE_EXECUTOR_EXPERT_QUEUES_HPP

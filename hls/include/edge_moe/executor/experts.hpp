@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// EXPERTS: two linears of each expert that has tokens, whose results are weighted by their scores and added to the
+// EXPERTS: two linears of each expert that has tokens; its results are weighted by the scores and added to the
 // residual stream. SPEC.md, sections 4 and 8.
 #ifndef EDGE_MOE_EXECUTOR_EXPERTS_HPP
 #define EDGE_MOE_EXECUTOR_EXPERTS_HPP

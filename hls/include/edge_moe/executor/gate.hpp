@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// GATE: gate_logits, a job whose sums stay in the accumulators, then route, the choice and the scores of each token.
+// GATE: gate_logits, a job whose sums stay in the accumulators, then route, each token's choice and scores.
 // SPEC.md, sections 4 and 8.
 //
-// Route takes tokens by ROUTE_PAIRS pairs. For each tile of experts their sums are fetched, pair by pair; then experts
-// come one a cycle: while these tokens' logits are offered, the numerators of the tokens before are summed.
+// Route takes ROUTE_PAIRS pairs of tokens at a time. For each tile of experts their sums are fetched, pair by
+// pair; then experts come one a cycle: while these tokens' logits are offered, the numerators of the tokens
+// before are summed.
 #ifndef EDGE_MOE_EXECUTOR_GATE_HPP
 #define EDGE_MOE_EXECUTOR_GATE_HPP
 

@@ -76,7 +76,7 @@ LAYERNORM_STEPS:
       const Slice32 beta = plane_to_int32(unpack_plane(wide[write_tile]));
       const Slice16 gamma = plane_to_int16(unpack_plane(narrow[write_tile / 2]), write_tile % 2);
       const Half y = pack(layernorm(x, unpack_norm(norms[write_row % NORM_ROWS], i.in_channels), gamma, beta,
-                          i.shift));
+                                    i.shift));
       const int to = destination + (write_row >> 1) * row_tiles + write_tile;
       if (write_row % 2 == 0) {
         even[to] = y;

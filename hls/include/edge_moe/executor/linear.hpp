@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// LINEAR: its jobs, and what follows those whose result is int16: it is written as rows of the scratch memory, or
-// added to the residual stream. SPEC.md, sections 4 and 8.
+// LINEAR: its jobs, and the loop after a job whose result is int16, which writes it to the scratch memory or
+// adds it to the residual stream. SPEC.md, sections 4 and 8.
 #ifndef EDGE_MOE_EXECUTOR_LINEAR_HPP
 #define EDGE_MOE_EXECUTOR_LINEAR_HPP
 
@@ -33,7 +33,7 @@ inline Job job_of_linear(const isa::Instruction& i, Sequence& at) {
   return job;
 }
 
-// LINEAR with an int16 result: one row and tile a cycle, added to what is there or not.
+// LINEAR with an int16 result: one row and tile a cycle, added to the row there, or in its place.
 inline int rows_steps(int rows, const Job& job) {
   HLS_INLINE
   return rows * job.out_tiles;

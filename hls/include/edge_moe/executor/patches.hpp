@@ -13,8 +13,8 @@
 
 namespace edge_moe {
 
-// A band need not start or end with a transfer: one more at either end. Even and odd transfers stand apart, so that
-// two neighbours come in one cycle.
+// A band need not start or end with a transfer: one more at either end. Even and odd transfers are stored
+// apart, so that two neighbours are read in one cycle.
 constexpr int BAND_TRANSFERS = config::max_patch_size * config::max_image_width * COLOURS / PORT_BYTES + 2;
 constexpr int BAND_PAIRS = (BAND_TRANSFERS + 1) / 2;
 typedef Transfer Bands[2][2][BAND_PAIRS];  // [band][even or odd][transfer / 2]
@@ -181,7 +181,7 @@ PATCH_BANDS:
           HLS_UNROLL
           const int offset = j - move.in_slice;
           const bool moved = offset >= 0 && offset < move.bytes;
-          // what lies behind a patch's last byte is 0
+          // bytes after a patch's last one are 0
           const uint8_t kept = move.in_slice == 0 ? static_cast<uint8_t>(0) : slice[j];
           slice[j] = moved ? static_cast<uint8_t>(patch_pixel(bytes[moved ? offset : 0])) : kept;
           out.lane[j] = static_cast<int8_t>(slice[j]);

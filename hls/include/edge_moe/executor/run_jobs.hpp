@@ -76,7 +76,7 @@ JOBS:
       }
       const Crowd crowd = {queue_range(evens, at.expert), queue_range(odds, at.expert)};
       // no weights: either the reader knew that there are no tokens, or the entry was not proved and the
-      // program stops behind this instruction
+      // program stops after this instruction
       skipped = entry.weight_beats == 0 || tokens_of(crowd) == 0;
       if (skipped) {
         dropped = static_cast<int>(entry.weight_beats / BEATS_PER_PLANE);

@@ -9,8 +9,8 @@
 
 namespace edge_moe {
 
-// UPSAMPLE2X: two neighbouring pixels of a line come in one cycle, so the two lines that an output line
-// lies between take turns, and two output pixels leave in every cycle: those of column step - 2.
+// UPSAMPLE2X: two neighbouring pixels of a line come in one cycle, so the two lines on either side of an
+// output line take turns, and two output pixels leave in every cycle: those of column step - 2.
 struct Window {
   Half left[2];     // column before `pair`, of both lines
   Half pair[2][2];  // [line][column] of the last two columns
@@ -28,13 +28,13 @@ inline int upsample_steps(const isa::Instruction& i) {
 }
 
 // Output pixels 2 x and 2 x + 1 from columns x - 1, x, x + 1 of both lines.
-inline void upsample_pair(const Half (&before)[2], const Half (&at)[2], const Half (&behind)[2],
+inline void upsample_pair(const Half (&before)[2], const Half (&at)[2], const Half (&after)[2],
                           int row_weight, Half& first, Half& second) {
   HLS_INLINE
   const Slice8 at0 = unpack(at[0]);
   const Slice8 at1 = unpack(at[1]);
   first = pack(upsample2x(unpack(before[0]), at0, unpack(before[1]), at1, row_weight, 3));
-  second = pack(upsample2x(at0, unpack(behind[0]), at1, unpack(behind[1]), row_weight, 1));
+  second = pack(upsample2x(at0, unpack(after[0]), at1, unpack(after[1]), row_weight, 1));
 }
 
 inline void upsample_rows(const isa::Instruction& i, ScratchHalf even, ScratchHalf odd) {
@@ -67,18 +67,18 @@ UPSAMPLE_STEPS:
     const Half arriving[2] = {window.coming[0], one};
     Half before[2];
     Half at[2];
-    Half behind[2];
+    Half after[2];
   WINDOW_LINES:
     for (int j = 0; j < 2; ++j) {
       HLS_UNROLL
       at[j] = lower ? window.pair[j][1] : window.pair[j][0];
       before[j] = x <= 0 ? at[j] : lower ? window.pair[j][0] : window.left[j];
-      behind[j] = x == i.width - 1 ? at[j] : lower ? arriving[j] : window.pair[j][1];
+      after[j] = x == i.width - 1 ? at[j] : lower ? arriving[j] : window.pair[j][1];
     }
     if (x >= 0) {
       Half first;
       Half second;
-      upsample_pair(before, at, behind, rows.upper_weight, first, second);
+      upsample_pair(before, at, after, rows.upper_weight, first, second);
       const int to = destination + (line * i.width + x) * row_tiles + tile;
       even[to] = first;
       odd[to] = second;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Attention: the average of V under the single-pass softmax of the logits (softmax.hpp). SPEC.md, section 4.
 //
-// K and V stand in weight tiles (weight_tile.hpp), all queries pass by. For each block and query:
+// Weight tiles hold K and V (weight_tile.hpp) while all queries pass. For each block and query:
 //   x_j = attention_logits(q k_j), then softmax_block gives the numerators p_j and a rescale r, then
 //   A = attention_accumulate(A, r, sum p_j v_j).
 // After the last block: softmax_inverse once a query, attention_output for each slice of channels.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The one array of multipliers: y[token][out] = sum over in of w[out][in] x[token][in], 32 x 32 weights
-// that stand still and two tokens a step. Serves every product of the model. SPEC.md, section 4.
+// that stay and two tokens a step. Every product of the model is formed here. SPEC.md, section 4.
 //
 // Both tokens meet the same weight, so one 27 x 18 multiplier forms both products:
 //   (x1 2^18 + x0) w = (x1 w) 2^18 + x0 w.

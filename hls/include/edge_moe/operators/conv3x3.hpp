@@ -11,7 +11,7 @@ namespace edge_moe {
 constexpr int TAP_SIDE = 3;
 constexpr int TAPS = TAP_SIDE * TAP_SIDE;
 
-// The pixel that a tap reads; outside the map the input's zero point stands in.
+// The pixel that a tap reads; outside the map the input's zero point replaces it.
 struct ConvSource {
   bool inside;
   int32_t pixel;  // of the map, row by row; 0 where outside

@@ -2,7 +2,7 @@
 // Tokens sorted into one queue for each expert, and the score-weighted sum of what experts give.
 // SPEC.md, section 4.
 //
-// Queues lie one behind the other in one memory of tokens x top-k entries (counting sort): all routes
+// Queues follow each other in one memory of tokens x top-k entries (counting sort): all routes
 // pass once through queues_count, queues_open places the queues, all pass again through queues_put. Any
 // distribution fits, all tokens on one expert too. Weights are then read once for each expert that has
 // tokens, whatever the routing.

@@ -87,7 +87,8 @@ inline int8_t layernorm_channel(int16_t x, const RowNorm& norm, int16_t gamma, i
 }
 
 // A slice of the result; n in [1, LAYERNORM_SHIFT].
-inline Slice8 layernorm(const Slice16& x, const RowNorm& norm, const Slice16& gamma, const Slice32& beta, int n) {
+inline Slice8 layernorm(const Slice16& x, const RowNorm& norm, const Slice16& gamma, const Slice32& beta,
+                        int n) {
   HLS_INLINE
   Slice8 result = {};
   HLS_LANES(result)

@@ -10,7 +10,7 @@
 
 namespace edge_moe {
 
-// linear: int8 in [-127, 127], so that K and V can stand as weights.
+// linear: int8 in [-127, 127], so that K and V can become weights.
 inline Slice8 linear(const Slice32& a, const Slice16& m, int n) {
   HLS_INLINE
   return requantise8(a, m, n, -INT8_MAX, 0);

@@ -20,7 +20,7 @@ inline int32_t requantise(Int<W> a, int16_t m, int n, int32_t low, int32_t high,
   return saturate(shifted, low, high);
 }
 
-// int8 in [low, 127]: -127 where the result may stand as a weight, -128 elsewhere.
+// int8 in [low, 127]: -127 where the result may become a weight, -128 elsewhere.
 inline Slice8 requantise8(const Slice32& a, const Slice16& m, int n, int32_t low, int32_t z) {
   HLS_INLINE
   Slice8 result = {};

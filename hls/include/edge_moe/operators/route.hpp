@@ -42,7 +42,7 @@ inline int16_t route_scale(int32_t logit, int16_t m, int n) {
   return static_cast<int16_t>(requantise<32>(logit, m, n, INT16_MIN, INT16_MAX, 0));
 }
 
-// Insertion: a new logit takes the first place whose logit is smaller, those behind move back. Experts
+// Insertion: a new logit takes the first place whose logit is smaller, later ones move back. Experts
 // come in rising order, so that of equal logits the lower index stays in front. All comparisons are made
 // at once; what is carried from one logit to the next is one comparison and one selection.
 inline void route_offer(RouteState& state, int expert, int32_t logit, int16_t scaled) {

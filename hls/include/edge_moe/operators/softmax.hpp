@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Softmax of base 2 over blocks of 32 keys, in one pass. SPEC.md, section 4.
 //
-// softmax_start() is a query's state before its first block. Each block of logits gives its numerators and the right
-// shift of everything before (softmax_block). After the last one softmax_inverse is 1 over the sum.
-// A query keeps M, S (SoftmaxState) between blocks; its logits live for one call.
+// softmax_start gives a query's state before its first block. softmax_block joins a block of logits to it, and
+// gives the block's numerators and the right shift of everything before. After the last block softmax_inverse
+// gives 1 over the sum. A query keeps M, S (SoftmaxState) between blocks; its logits live for one call.
 #ifndef EDGE_MOE_OPERATORS_SOFTMAX_HPP
 #define EDGE_MOE_OPERATORS_SOFTMAX_HPP
 

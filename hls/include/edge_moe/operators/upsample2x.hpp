@@ -7,7 +7,7 @@
 
 namespace edge_moe {
 
-// The two neighbours of output o along an axis of `size` inputs. o lies at (2 o - 1) / 4: an even o = 2 i
+// The two neighbours of output o along an axis of `size` inputs. o is at (2 o - 1) / 4: an even o = 2 i
 // takes 1/4 of i - 1 and 3/4 of i, an odd one 3/4 of i and 1/4 of i + 1.
 struct UpsampleTaps {
   int32_t lower;
@@ -27,7 +27,7 @@ inline UpsampleTaps upsample2x_taps(int o, int size) {
 
 // rs of the four weighted neighbours, corner[row][column]; a row's and a column's weights add to 4 each.
 inline Slice8 upsample2x(const Slice8& lower_lower, const Slice8& lower_upper, const Slice8& upper_lower,
-                        const Slice8& upper_upper, int row_weight, int column_weight) {
+                         const Slice8& upper_upper, int row_weight, int column_weight) {
   HLS_INLINE
   Slice8 result = {};
   HLS_LANES(result)

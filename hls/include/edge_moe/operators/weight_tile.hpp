@@ -74,7 +74,7 @@ PLANE_INT32:
   return result;
 }
 
-// 32 int16 parameters, the multipliers: half 0 of the plane for an even tile, half 1 for the odd one behind.
+// 32 int16 parameters, the multipliers: half 0 of the plane for an even tile, half 1 for the odd one after it.
 inline Slice16 plane_to_int16(const Plane& plane, int half) {
   HLS_INLINE
   Slice16 result = {};

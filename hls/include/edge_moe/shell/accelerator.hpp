@@ -3,7 +3,7 @@
 //
 //   program, tables ─► fetch_program ─┬─ instructions, entries ──────────────► execute ─► finished ─► count_cycles
 //                          ▲          └─ blocks ─► plan_bursts ─► bursts 0..2     ▲  │
-//   weights 0..2 ──────────│───────────────────► read_bursts ×3 ─► merge_planes ───┤  ├─ results ─► write_output ─► output
+//   weights 0..2 ──────────│───────────────────► read_bursts ×3 ─► merge_planes ──┤  ├─ results ─► write_output ─► output
 //   image ─────────────────│───────────────────► read_image ──────────────────────┘  │
 //                          └───────────────────────────── routed ◄───────────────────┘
 //
@@ -35,8 +35,8 @@ struct Block {
   uint32_t planes;
 };
 
-// A burst is 256 transfers. Those of a block go to the ports in turn; merge_planes puts their planes back into the
-// order of the block.
+// A burst is 256 transfers. The bursts of a block go to the ports in turn; merge_planes puts their planes back
+// into the order of the block.
 constexpr int BURST_PLANES = 32;
 constexpr int TRANSFERS_PER_PLANE = PLANE_BYTES / PORT_BYTES;
 constexpr int BURST_TRANSFERS = BURST_PLANES * TRANSFERS_PER_PLANE;
@@ -74,7 +74,7 @@ typedef Channel<Plane, PORT_PLANES> PortChannel;
 typedef Channel<Plane, FIFO_PLANES> WeightChannel;
 typedef Channel<Transfer, TRANSFERS_AHEAD> TransferChannel;
 
-// Elements behind each port, for cosimulation alone.
+// Elements of the memory at each port, for cosimulation alone.
 constexpr int PROGRAM_TRANSFERS = config::max_instructions * isa::record_bytes / PORT_BYTES;
 constexpr int WEIGHT_IMAGE_TRANSFERS = (32 << 20) / PORT_BYTES;
 constexpr int IMAGE_TRANSFERS = config::max_image_height * config::max_image_width * 3 / PORT_BYTES;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The memories of sums: those of the compute unit, and what a linear's finished ones became. SPEC.md, section 4.
+// The memories of the compute unit's sums, and of a linear's finished int16 results. SPEC.md, section 4.
 #ifndef EDGE_MOE_SHELL_ACCUMULATORS_HPP
 #define EDGE_MOE_SHELL_ACCUMULATORS_HPP
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The ports to the outside: transfers of 16 bytes, the width of the Zynq's HP ports. In synthesis a transfer is an
+// The ports to the outside. A transfer is 16 bytes, the width of the Zynq's HP ports. In synthesis it is an
 // ap_uint, so that its layout is certain.
 #ifndef EDGE_MOE_SHELL_PORTS_HPP
 #define EDGE_MOE_SHELL_PORTS_HPP

@@ -3,7 +3,7 @@
 // sections 8 to 10. host/edge_moe_host/contract/program.py has the same rules in the same order, and the ranges of single
 // fields, from which those of edge_moe_isa.hpp are made.
 //
-// Sizes in the scratch memory are beats of 64 bytes; in weights, planes of 128 bytes, the width of the weight FIFO.
+// Sizes in the scratch memory are beats of 64 bytes; in weights, planes of 128 bytes, the weight FIFO's width.
 #ifndef EDGE_MOE_SHELL_PROGRAM_HPP
 #define EDGE_MOE_SHELL_PROGRAM_HPP
 
@@ -232,7 +232,7 @@ CHECK_OVERLAPS:
   return error;
 }
 
-// A block of `planes` lies within the weight image and has the length that is stated.
+// A block of `planes` is within the weight image and has the length that is stated.
 inline bool block_holds(uint32_t offset, uint32_t beats, uint32_t planes, const Buffers& buffers) {
   HLS_INLINE
   return beats == BEATS_PER_PLANE * planes && offset % BEATS_PER_PLANE == 0 && beats <= buffers.weight_beats &&

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The process that reads the program and the expert tables, proves them, and tells the others what comes.
-// SPEC.md, sections 8 to 10.
+// The process that reads the program and the expert tables, proves them, and announces to the others what
+// comes. SPEC.md, sections 8 to 10.
 //
 // It runs ahead of execute as far as its channels reach. A block is announced before its instruction is, so
 // that whatever execute waits for has been asked for.
@@ -11,13 +11,13 @@
 
 namespace edge_moe {
 
-// What has been met so far.
+// The instructions of these opcodes that have come.
 struct Progress {
   bool patches;
   bool store;
 };
 
-// PATCHES and STORE come once; END only behind both.
+// PATCHES and STORE come once; END only after both.
 inline bool order_holds(isa::Opcode opcode, Progress& progress) {
   HLS_INLINE
   const bool patches = opcode == isa::Opcode::PATCHES;

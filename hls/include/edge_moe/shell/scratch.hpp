@@ -40,8 +40,8 @@ inline int beat_of(uint32_t address) {
   return static_cast<int>(address / BEAT_BYTES);
 }
 
-// A beat's number, or 0 where there is no such beat. Neighbours of the last row may lie beyond the memory;
-// what is read for them is never used.
+// A beat's number, or 0 where there is no such beat. Neighbours of the last row may be beyond the memory;
+// the values read for them are never used.
 inline int within_scratch(int beat) {
   HLS_INLINE
   return beat >= 0 && beat < SCRATCH_BEATS ? beat : 0;

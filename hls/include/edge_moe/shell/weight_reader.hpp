@@ -3,7 +3,7 @@
 // use. SPEC.md, section 9.
 //
 //   blocks ─► plan_bursts ─► bursts 0..2 ─► read_bursts ×3 ─► planes 0..2 ─► merge_planes ─► weights
-//                   └──────────── lengths ───────────────────────────────────────┘
+//                   └──────────── lengths ────────────────────────────────────────┘
 //
 // It is told of a block as soon as the program has been read that far, and stops for nothing but a full FIFO.
 // Where it comes to an expert before the routing is known, it reads it; if there turn out to be no tokens,
@@ -97,8 +97,8 @@ READ_BURSTS:
 }
 
 // The ports' planes in the order of the blocks.
-inline void merge_planes(LengthChannel& lengths, PortChannel& planes0, PortChannel& planes1, PortChannel& planes2,
-                        WeightChannel& weights) {
+inline void merge_planes(LengthChannel& lengths, PortChannel& planes0, PortChannel& planes1,
+                         PortChannel& planes2, WeightChannel& weights) {
   HLS_NO_INLINE
   int port = 0;
   uint32_t left = 0;

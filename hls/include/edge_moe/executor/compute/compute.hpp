@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The compute loop: the one array of multipliers and all that stands behind it. SPEC.md, section 4.
+// The compute loop: the one array of multipliers and all that follows it. SPEC.md, section 4.
 //
 //   weight FIFO ─► next tile ─► tile ─┐                        ┌─► accumulators
 //   K, V ─► stage ───┘                ▼                        │
@@ -22,7 +22,7 @@
 
 namespace edge_moe {
 
-// Where a pass stands in its sum, and where the sums are kept.
+// How far a sum has come in a pass, and where the sums are kept.
 struct Place {
   bool first;  // nothing has been summed yet
   bool last;   // the sum is finished
@@ -33,7 +33,7 @@ inline Place place_of(const Job& job, const Trips& trips, const Cursor& at) {
   HLS_INLINE
   Place place = {at.in == 0, at.in_last, at.step};
   if (job.source == Source::ATTENTION) {
-    // averages by tile of the head, products of queries and keys behind them
+    // averages by tile of the head, then products of queries and keys
     place.first = at.average ? at.block == 0 : at.tile == 0;
     place.last = at.average ? at.block == trips.blocks - 1 : at.tile == job.head_tiles - 1;
     place.at = (at.average ? at.tile : job.head_tiles) * job.pairs + at.step;
@@ -54,7 +54,7 @@ inline Target target_of(const Job& job, const Cursor& at, const Rows& rows) {
   HLS_INLINE
   const bool attends = job.source == Source::ATTENTION;
   const int channels = attends ? at.head * job.head_tiles + at.tile : job.first_out + at.out;
-  // tokens without a partner take turns on the two sides of the pairs behind the others
+  // tokens without a partner take turns on the two sides of the pairs that follow
   const bool alone = !rows.has_even || !rows.has_odd;
   const int single = alone ? at.step - matched(job.crowd) : 0;
   const int pair = alone ? matched(job.crowd) + single / 2 : at.step;
@@ -185,7 +185,7 @@ COMPUTE:
       tile = next_tile;
       if (attends) {
         const int channels = at.head * job.head_tiles + at.tile;
-        const int known = channels < PARAMETER_TILES ? channels : 0;  // behind the last pass there are none
+        const int known = channels < PARAMETER_TILES ? channels : 0;  // after the last pass there are none
         multiplier = fill(static_cast<int16_t>(plane_to_int32(unpack_plane(wide[known])).lane[0]));
         multiplier2 = plane_to_int16(unpack_plane(narrow[known / 2]), known % 2);
       } else if (at.in == 0) {

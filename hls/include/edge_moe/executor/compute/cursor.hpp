@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Where the compute loop stands in its job: the pass, the step within it, and what follows. Each step's state
-// comes from the one before within a cycle, so there are counters and flags only, and each flag is known a
-// pass ahead.
+// How far the compute loop has come in its job: the pass, the step within it, and what follows. Each step's
+// state is computed from the one before within a cycle, so there are counters and flags only, and each flag is
+// known a pass ahead.
 #ifndef EDGE_MOE_EXECUTOR_COMPUTE_CURSOR_HPP
 #define EDGE_MOE_EXECUTOR_COMPUTE_CURSOR_HPP
 
@@ -26,11 +26,11 @@ struct Cursor {
   int line;       // MAP: of the pair's first pixel
   int column;     // MAP
   // ATTENTION
-  bool average;  // a tile of V stands, not one of K
+  bool average;  // the tile is one of V, not of K
   int tile;      // of the head's
   int head;
   int block;
-  int next_head;  // of the block behind this one
+  int next_head;  // of the block after this one
   int next_block;
   bool more;  // there is one
   bool side;  // half of the stage that this block's K and V are in
@@ -104,7 +104,7 @@ inline void next_pixels(const Job& job, Cursor& at) {
   at.column = narrow ? 0 : wraps ? at.column - (job.width - 2) : at.column + 2;
 }
 
-// The next step. True when a pass is done: the tile that was loaded is then the one that stands.
+// The next step. True when a pass is done: the tile that was loaded is then in use.
 inline bool advance(const Job& job, const Trips& trips, Cursor& at) {
   HLS_INLINE
   const bool done = at.step == at.trip.last;

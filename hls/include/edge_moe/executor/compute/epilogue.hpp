@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What follows a pass's products for one row of the pair: its sum, and once that is finished, what becomes of
-// it. SPEC.md, section 4.
+// After a pass's products, for one row of the pair: they are added to its sum, and a finished sum becomes a
+// result. SPEC.md, section 4.
 //
 // A linear's epilogue, the logits rq(q k, m, n) and the average u = rq(A, R, e + 1), y = rq(u, m, n') are the
 // same two requantisations with other operands, so there is one piece of hardware for all.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The pair of rows that a step of the compute loop reads from the scratch memory.
+// The pair of rows that a step of the compute loop reads from the scratch memory. SPEC.md, section 9.
 #ifndef EDGE_MOE_EXECUTOR_COMPUTE_FETCH_HPP
 #define EDGE_MOE_EXECUTOR_COMPUTE_FETCH_HPP
 
@@ -16,7 +16,7 @@ struct Fetch {
   bool swap;     // the pair's first row is in the odd half
   bool valid0;   // the pair's first row is one
   bool valid1;   // the second
-  int8_t blank;  // what stands for a row that is none
+  int8_t blank;  // takes the place of a row that is none
 };
 
 // Plane of a pair's tile; two multipliers that nothing waits for.
@@ -46,7 +46,7 @@ inline Fetch fetch_map(const Job& job, const Cursor& at) {
   return result;
 }
 
-// Queries while a tile of K stands; else keys or values of the next block on their way to the stage.
+// Queries while the tile is one of K; else keys or values of the next block on their way to the stage.
 inline Fetch fetch_attention(const Job& job, const Cursor& at) {
   HLS_INLINE
   if (!at.average) {

@@ -2,9 +2,9 @@
 // Jobs of the compute unit: LINEAR, CONV3X3, GATE, ATTENTION and an expert's linears in one form. SPEC.md,
 // section 8.
 //
-// A job is a sequence of passes. In a pass one weight tile stands in the compute unit and the job's pairs of
-// rows pass by it, one pair a cycle; meanwhile the next pass's tile is loaded. A pass that has fewer pairs
-// than its successor has planes to load takes as many cycles as that needs.
+// A job is a sequence of passes. In a pass the compute unit holds one weight tile and multiplies it by the
+// job's pairs of rows, one pair a cycle; meanwhile the next pass's tile is loaded. If that takes more planes
+// than the pass has pairs, the pass takes as many cycles as there are planes.
 #ifndef EDGE_MOE_EXECUTOR_COMPUTE_JOB_HPP
 #define EDGE_MOE_EXECUTOR_COMPUTE_JOB_HPP
 
@@ -95,7 +95,7 @@ struct Trip {
   int last;  // step
 };
 
-// Trips of a job's passes, by what follows. Found once, so that the compute loop has but to choose.
+// Trips of a job's passes, by what follows. They are computed once; the compute loop only chooses.
 struct Trips {
   Trip first;  // nothing is computed: the first tile is loaded
   Trip inner;  // another tile of inputs follows
@@ -134,7 +134,7 @@ inline Trips trips_of(const Job& job) {
 inline int linear_steps(const Job& job, const Trips& trips) {
   HLS_INLINE
   const int end = job.first_out + job.out_tiles;
-  const int evens = (end + 1) / 2 - (job.first_out + 2) / 2;  // even tiles of outputs behind the first tile
+  const int evens = (end + 1) / 2 - (job.first_out + 2) / 2;  // even tiles of outputs after the first tile
   const int odds = job.out_tiles - 1 - evens;
   const int inner = job.out_tiles * (job.in_tiles - 1) * trips.inner.steps;
   return trips.first.steps + inner + evens * trips.even.steps + odds * trips.odd.steps + trips.last.steps;
@@ -172,7 +172,7 @@ inline int group_tiles(int pair_count, int left) {
   return fit < left ? fit : left;
 }
 
-// Where an instruction's jobs stand.
+// How far an instruction's jobs have come.
 struct Sequence {
   int expert;       // EXPERTS
   bool second;      // EXPERTS: the expert's second linear, not its first

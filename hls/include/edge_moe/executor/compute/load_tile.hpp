@@ -18,8 +18,8 @@ inline int stage_beat(bool side, int part, int tile, int beat) {
   return (((side ? 1 : 0) * 2 + part) * MAX_HEAD_TILES + tile) * BLOCK_BEATS + beat;
 }
 
-// A gate's biases are those of its experts, in the places of the high halves. What is 128 high + low later
-// takes them with the low halves.
+// A gate's biases are those of its experts, in the places of the high halves. They are added to the low
+// halves, as the high ones are later multiplied by 128.
 inline Slice32 gate_bias(const Slice32& bias) {
   HLS_INLINE
   Slice32 result;
@@ -56,7 +56,7 @@ inline void load_attention(const Job& job, const Cursor& at, const Half stage_ev
   HLS_INLINE
   const int beat = at.step - STAGE_LAG;
   if (beat >= 0 && beat < BLOCK_BEATS) {
-    // another tile of the same kind follows, or V behind K, or K of the next block behind V
+    // another tile of the same kind follows, or V after K, or K of the next block after V
     const bool same = at.tile + 1 < job.head_tiles;
     const bool values = same ? at.average : !at.average;
     const bool side = !same && at.average ? !at.side : at.side;
