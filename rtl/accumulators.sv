@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 // a = sum w x + b over a tile of outputs: the sums of each pass over a tile of inputs are added to those of the
-// passes before. int32, one word of memory for each pair of rows. SPEC.md, section 4.
+// passes before. int32, one entry of memory for each pair of rows. SPEC.md, section 4.
 //
-// s_axis_y: sums of the compute unit, a pass ends with tlast, its beats are the pairs of rows from 0 up to
-//   ROWS / 2 at most. first_i, finish_i are taken with each beat: the pass is the first of this tile of outputs
+// s_axis_y: sums of the compute unit, a pass ends with tlast, its elements are the pairs of rows from 0 up to
+//   ROWS / 2 at most. first_i, finish_i are taken with each pair: the pass is the first of this tile of outputs
 //   and starts from the biases; it is the last one and its sums leave by m_axis_a instead of being kept.
-// s_axis_bias: {b [TILE_OUT] int32}, one beat for each tile of outputs, taken at the end of its first pass. Results
+// s_axis_bias: {b [TILE_OUT] int32}, one for each tile of outputs, taken at the end of its first pass. Results
 //   of the tile before may wait for it.
-// m_axis_a: finished sums {token 1 [TILE_OUT] int32, token 0 [TILE_OUT] int32}, LATENCY = 3 cycles behind, tlast at
+// m_axis_a: finished sums {token 1 [TILE_OUT] int32, token 0 [TILE_OUT] int32}, LATENCY = 3 cycles later, tlast at
 //   the end of the pass.
 //
-// Stages: memory read, its output register, sum, which is written or leaves. A beat waits while the sum of its rows
-// is still under way, as happens in passes of fewer than four beats only.
+// Stages: memory read, its output register, sum, which is written or leaves. A pair waits while the sum of its rows
+// is still under way, as happens in passes of fewer than four pairs only.
 `default_nettype none
 
 module accumulators #(
@@ -40,11 +40,11 @@ module accumulators #(
 );
 
   localparam int LANES = TOKENS * TILE_OUT;
-  localparam int WORDS = ROWS / TOKENS;
-  localparam int ADDRESS = $clog2(WORDS);
+  localparam int PAIRS = ROWS / TOKENS;
+  localparam int ADDRESS = $clog2(PAIRS);
   localparam int STAGES = 3;
 
-  if (ROWS % TOKENS != 0 || WORDS < 2) begin : g_check
+  if (ROWS % TOKENS != 0 || PAIRS < 2) begin : g_check
     $fatal(1, "accumulators: ROWS = %0d must be a multiple of TOKENS = %0d, at least 2 of them", ROWS, TOKENS);
   end
 
@@ -84,7 +84,7 @@ module accumulators #(
     end
   end
 
-  (* ram_style = "block" *) logic [LANES*32-1:0] memory[WORDS];
+  (* ram_style = "block" *) logic [LANES*32-1:0] memory[PAIRS];
   logic [LANES*32-1:0] read_q, kept_q, y_q, y_again_q, sum_q;
   always_ff @(posedge clk) begin
     if (enable && valid_q[2] && !finish_q[2]) memory[addresses_q[2]] <= sum_q;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// softmax(q k^T) v of one head after the other, K and V standing in the compute unit while all queries pass.
+// softmax(q k^T) v of one head after the other, K and V held in the compute unit while all queries pass.
 // SPEC.md, section 4, attention.
 //
 //   queries --+-> compute_unit -> attention_accumulate -> average (A R) -> requantise -+-> results
@@ -14,12 +14,12 @@
 //
 // What a job takes and gives, all in this order:
 //   s_axis_m:  for each head, for each tile: {logit multiplier 16 bits; out multiplier [32] 16 bits}
-//   s_axis_kv: for each head, for each block: each tile of K, each tile of V, 16 beats {key 2i+1, key 2i}.
-//              The last block has all its beats too; keys beyond hold anything but -128.
+//   s_axis_kv: for each head, for each block: each tile of K, each tile of V, 16 pairs {key 2i+1, key 2i}.
+//              The last block has all its pairs too; keys beyond hold anything but -128.
 //   s_axis_q:  for each head, for each block, for each tile: every pair {query 2i+1, query 2i}
 //   m_axis_y:  for each head, for each tile: every pair {query 2i+1, query 2i}; tlast with a head's last one
 //
-// Behind the compute unit nothing stops: a beat of the last passes is issued when the FIFO of results has
+// After the compute unit nothing stops: a pair of the last passes is issued when the FIFO of results has
 // room.
 `default_nettype none
 
@@ -35,7 +35,7 @@ module attention #(
     localparam int TILES = $clog2(MAX_TILES + 1),
     localparam int PAIRS = $clog2(MAX_PAIRS + 1),
     localparam int KEYS = $clog2(edge_moe_pkg::TOKEN_LIMIT + 1),
-    localparam int BEAT = TOKENS * TILE * 8
+    localparam int PAIR = TOKENS * TILE * 8
 ) (
     input wire clk,
     input wire rst,
@@ -53,15 +53,15 @@ module attention #(
     input  wire                 s_axis_m_tvalid,
     output logic                s_axis_m_tready,
 
-    input  wire  [BEAT-1:0] s_axis_kv_tdata,
+    input  wire  [PAIR-1:0] s_axis_kv_tdata,
     input  wire             s_axis_kv_tvalid,
     output logic            s_axis_kv_tready,
 
-    input  wire  [BEAT-1:0] s_axis_q_tdata,
+    input  wire  [PAIR-1:0] s_axis_q_tdata,
     input  wire             s_axis_q_tvalid,
     output logic            s_axis_q_tready,
 
-    output logic [BEAT-1:0] m_axis_y_tdata,
+    output logic [PAIR-1:0] m_axis_y_tdata,
     output logic            m_axis_y_tvalid,
     input  wire             m_axis_y_tready,
     output logic            m_axis_y_tlast
@@ -72,12 +72,12 @@ module attention #(
   localparam int BLOCKS = $clog2(MAX_BLOCKS + 1);
   localparam int INDEX = $clog2(MAX_PAIRS);
   localparam int ACCUMULATE = 4;  // latency of attention_accumulate
-  localparam int LAG = 5;         // of beats with the same address, there
+  localparam int LAG = 5;         // of pairs with the same address, there
   localparam int AVERAGE = 5;     // latency of requantise
   localparam int REGIONS = MAX_TILES + 1;  // of sums: dot products, then averages of each tile
   localparam int ADDRESS = $clog2(REGIONS * MAX_PAIRS);
   localparam int PARAMETERS = MAX_HEADS * MAX_TILES;
-  localparam int RESULTS = 64;    // beats of results under way, more than there are stages
+  localparam int RESULTS = 64;    // pairs of results under way, more than there are stages
   localparam int WIDTH_Y = $clog2(TILE * 128 * 128 + 1) + 1;  // 32 products
   localparam int WIDTH_DOT = $clog2(MAX_HEAD_DIM * 128 * 128 + 1) + 1;
   localparam int WIDTH_A = $clog2(127 * 127 * edge_moe_pkg::TOKEN_LIMIT + 1) + 1;  // SPEC.md, section 5
@@ -118,7 +118,7 @@ module attention #(
     end
   end
 
-  // ---- parameters: a word for each head and tile
+  // ---- parameters: an entry for each head and tile
   (* ram_style = "distributed" *) (* no_rw_check *)
   logic [TILE*16+15:0]           parameters[PARAMETERS];
   logic                          parameters_open_q, parameters_take, last_parameter, last_head;
@@ -153,7 +153,7 @@ module attention #(
 
   // ---- K, V, queries and numerators to the array; what it gives is always taken
   logic [1:0]       load;
-  logic [BEAT-1:0]  w, x, numerators;
+  logic [PAIR-1:0]  w, x, numerators;
   logic             w_valid, w_ready, x_valid, x_ready, x_last, y_valid, unused_y_last;
   logic             numerators_valid;
   logic [INDEX-1:0] numerators_pair_q;
@@ -164,7 +164,7 @@ module attention #(
       .MAX_PAIRS(MAX_PAIRS),
       .MAX_BLOCKS(MAX_BLOCKS),
       .TILE(TILE),
-      .BEAT(BEAT),
+      .PAIR(PAIR),
       .RESULTS(RESULTS),
       .LAG(LAG)
   ) u_feed (
@@ -368,9 +368,9 @@ module attention #(
       .m_axis_p_tready(1'b1),
       .m_axis_p_tlast(unused_softmax_last)
   );
-  assign numerators = block[BEAT-1:0];
+  assign numerators = block[PAIR-1:0];
   for (genvar t = 0; t < TOKENS; t++) begin : g_rescale
-    assign rescale[t*5+:5] = block[BEAT+t*8+:5];
+    assign rescale[t*5+:5] = block[PAIR+t*8+:5];
   end
 
   reciprocal #(
@@ -390,7 +390,7 @@ module attention #(
   );
 
   // ---- results
-  logic [BEAT-1:0] result;
+  logic [PAIR-1:0] result;
   logic            result_valid, unused_fifo_ready;
   logic [$clog2(RESULTS+4)-1:0] unused_count;
   for (genvar i = 0; i < LANES; i++) begin : g_result
@@ -400,7 +400,7 @@ module attention #(
   assign job_done     = result_valid && last_of_job_q[FINAL];
 
   fifo #(
-      .WIDTH(BEAT + 1),
+      .WIDTH(PAIR + 1),
       .DEPTH(RESULTS)
   ) u_results (
       .clk,

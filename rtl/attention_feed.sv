@@ -3,7 +3,7 @@
 // numerators, which wait here for the passes of V. SPEC.md, section 4, attention.
 //
 // The limits stay from start_i until everything was given. Numerators come block by block, each with its
-// pair. A beat of the last block's passes of V is given only when there is room for its result; two registers
+// pair. A pair of the last block's passes of V is given only when there is room for its result; two registers
 // are between that decision and the compute unit, which move together.
 `default_nettype none
 
@@ -13,7 +13,7 @@ module attention_feed #(
     parameter int MAX_PAIRS = edge_moe_pkg::MAX_TOKENS / edge_moe_pkg::TOKENS_PARALLEL,
     parameter int MAX_BLOCKS = edge_moe_pkg::TOKEN_LIMIT / edge_moe_pkg::KEY_BLOCK,
     parameter int TILE = edge_moe_pkg::KEY_BLOCK,
-    parameter int BEAT = edge_moe_pkg::TOKENS_PARALLEL * edge_moe_pkg::TILE_IN * 8,
+    parameter int PAIR = edge_moe_pkg::TOKENS_PARALLEL * edge_moe_pkg::TILE_IN * 8,
     parameter int RESULTS = 64,  // that there is room for
     parameter int LAG = 5        // a pass of fewer pairs waits until the one before is LAG cycles ahead
 ) (
@@ -27,25 +27,25 @@ module attention_feed #(
     input wire [$clog2(MAX_PAIRS+1)-1:0]  pairs_i,
     input wire                            hold_i,  // no query yet
 
-    input  wire  [BEAT-1:0] s_axis_kv_tdata,
+    input  wire  [PAIR-1:0] s_axis_kv_tdata,
     input  wire             s_axis_kv_tvalid,
     output logic            s_axis_kv_tready,
 
-    input  wire  [BEAT-1:0] s_axis_q_tdata,
+    input  wire  [PAIR-1:0] s_axis_q_tdata,
     input  wire             s_axis_q_tvalid,
     output logic            s_axis_q_tready,
 
     input wire                         numerators_valid_i,
     input wire [$clog2(MAX_PAIRS)-1:0] numerators_pair_i,
-    input wire [BEAT-1:0]              numerators_i,
+    input wire [PAIR-1:0]              numerators_i,
     input wire                         result_leaves_i,
 
     output logic [1:0]      load_o,  // form of the tile: compute_unit.sv
-    output logic [BEAT-1:0] m_axis_w_tdata,
+    output logic [PAIR-1:0] m_axis_w_tdata,
     output logic            m_axis_w_tvalid,
     input  wire             m_axis_w_tready,
 
-    output logic [BEAT-1:0] m_axis_x_tdata,
+    output logic [PAIR-1:0] m_axis_x_tdata,
     output logic            m_axis_x_tvalid,
     input  wire             m_axis_x_tready,
     output logic            m_axis_x_tlast
@@ -62,7 +62,7 @@ module attention_feed #(
     $fatal(1, "attention_feed: MAX_PAIRS = %0d and LAG = %0d must be at least 2, TILE even", MAX_PAIRS, LAG);
   end
 
-  // ---- tiles: beats of two keys, as rows of K or columns of V
+  // ---- tiles: pairs of keys, as rows of K or columns of V
   logic load_active, load_values;
   assign load_o           = load_values ? 2'd2 : 2'd1;
   assign m_axis_w_tdata   = s_axis_kv_tdata;
@@ -99,7 +99,7 @@ module attention_feed #(
       .last_o(unused_load[4])
   );
 
-  // ---- which beat is the next, and whether it may go
+  // ---- which pair is the next, and whether it may go
   logic active, values, last_block, last_index, open, give, give_first_of_values, give_result;
   logic [TILES-1:0] tile;
   logic [PAIRS-1:0] index;
@@ -157,8 +157,8 @@ module attention_feed #(
 
   // ---- the query, or the numerators from their memory
   (* ram_style = "block" *) (* no_rw_check *)
-  logic [BEAT-1:0] numerators[MAX_PAIRS];
-  logic [BEAT-1:0] numerators_q, query_q;
+  logic [PAIR-1:0] numerators[MAX_PAIRS];
+  logic [PAIR-1:0] numerators_q, query_q;
   logic            valid_q, last_q, values_q;
   assign enable = !m_axis_x_tvalid || m_axis_x_tready;
 

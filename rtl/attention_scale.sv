@@ -2,8 +2,8 @@
 // What becomes of attention's sums: averages u = clip16(rs(A R, e + 1)) and of them results, or logits of dot
 // products. SPEC.md, section 4, attention.
 //
-// A beat each cycle, nothing stops. Dot products go beside the averages, so that one requantise serves both
-// in the order in which they came. parameter_i and the shifts belong to the beat that came AVERAGE = 5 cycles
+// A pair each cycle, nothing stops. Dot products go beside the averages, so that one requantise serves both
+// in the order in which they came. parameter_i and the shifts belong to the pair that came AVERAGE = 5 cycles
 // before.
 `default_nettype none
 

@@ -1,28 +1,28 @@
 // SPDX-License-Identifier: Apache-2.0
 // The one array of multipliers: y[token][out] = sum over in of w[out][in] x[token][in], a tile of weights that
-// stands still and two tokens a cycle. Serves every product of the model. SPEC.md, section 4.
+// stays and two tokens a cycle. Every product of the model is formed here. SPEC.md, section 4.
 //
 // Each output has TILE_IN / 8 cascades (dual_dot.sv) of eight DSP48E2, each of which forms the products of one
 // weight with both tokens. There are three places for a tile: the shadow registers, which take it in pieces
-// (weight_tile.sv); behind them, in every DSP, one register where a whole tile waits and one that multiplies.
+// (weight_tile.sv); after them, in every DSP, one register where a whole tile waits and one that multiplies.
 //
-// s_axis_w: a tile, in one of three forms. load_i and bits_i belong to each beat and stay the same in a tile.
-//   load_i = 0, planes:  bits_i (2 to 8) beats, plane 0 first; bit 32 out + in of a beat is a bit of weight
+// s_axis_w: a tile, in one of three forms. load_i and bits_i belong to each element and stay the same in a tile.
+//   load_i = 0, planes:  bits_i (2 to 8) planes, from bit 0 on; bit 32 out + in of a plane is a bit of weight
 //                        [out][in], as the weight image has it (SPEC.md, section 9).
-//   load_i = 1, rows:    TILE_OUT / 2 beats, beat i = {weight[2i+1][TILE_IN], weight[2i][TILE_IN]} of 8 bits in
-//                        the low bits, the rest of the beat is not looked at: a tile made of K.
-//   load_i = 2, columns: TILE_IN / 2 beats, beat i = {weight[TILE_OUT][2i+1], weight[TILE_OUT][2i]} likewise: a
+//   load_i = 1, rows:    TILE_OUT / 2 pairs, pair i = {weight[2i+1][TILE_IN], weight[2i][TILE_IN]} of 8 bits in
+//                        the low bits, the rest of the element is not looked at: a tile made of K.
+//   load_i = 2, columns: TILE_IN / 2 pairs, pair i = {weight[TILE_OUT][2i+1], weight[TILE_OUT][2i]} likewise: a
 //                        tile made of V.
-//   A tile always has all its beats; vectors that do not exist may hold anything but -128, which no weight is.
+//   A tile always has all its elements; vectors that do not exist may hold anything but -128, which no weight is.
 //   Two tiles may be loaded ahead of the one that multiplies: with a third tready stays low.
-// s_axis_x: a beat = {token 1 [TILE_IN] int8, token 0 [TILE_IN] int8}. A pass, the beats that meet the same tile,
-//   ends with tlast; the first beat of the next pass waits until the next tile is there, or else follows at once.
+// s_axis_x: a pair = {token 1 [TILE_IN] int8, token 0 [TILE_IN] int8}. A pass, the pairs that meet the same tile,
+//   ends with tlast; the first pair of the next pass waits until the next tile is there, or else follows at once.
 //   Passes begin at least 8 cycles (a cascade) apart, as a DSP keeps no third tile.
-// m_axis_y: a beat = {token 1 [TILE_OUT] int32, token 0 [TILE_OUT] int32} for each beat of x, in order, tlast as
-//   it came, 16 cycles behind it.
+// m_axis_y: a pair = {token 1 [TILE_OUT] int32, token 0 [TILE_OUT] int32} for each pair of x, in order, tlast as
+//   it came, 16 cycles later.
 //
 // Nothing in the array stops: 1,024 DSPs with a common enable would be a net that no clock of 300 MHz likes.
-// A beat of x is taken only if the FIFO of results has room for all that is under way.
+// A pair of x is taken only if the FIFO of results has room for all that is under way.
 `default_nettype none
 
 module compute_unit #(
@@ -57,7 +57,7 @@ module compute_unit #(
   localparam int SUM = LANE + $clog2(CASCADES);
   localparam int INPUT = 3;     // registers of x before the first multiplier
   localparam int STAGES = INPUT + CASCADE + 3;  // until y_q: x, product, CASCADE sums, tree
-  localparam int FIFO = 32;     // beats; more than STAGES and the FIFO's and the credit's own 4 cycles
+  localparam int FIFO = 32;     // pairs; more than STAGES and the FIFO's and the credit's own 4 cycles
   localparam int WEIGHTS = TILE_IN * TILE_OUT;
 
   if (TOKENS != 2 || TILE_IN % CASCADE != 0 || CASCADES > 8) begin : g_check
@@ -70,7 +70,7 @@ module compute_unit #(
   logic                 tile_valid, take;
   logic                 waiting_q;  // a tile waits in the multipliers
   logic [2:0]           leaving_q;  // cycles until the last multiplier has taken over the one that waited
-  logic                 first_q;    // the next beat of x begins a pass
+  logic                 first_q;    // the next pair of x begins a pass
   logic                 accept, begins;
   logic [1:0]           take_q;     // tile_o comes two cycles after it was taken
 
@@ -96,7 +96,7 @@ module compute_unit #(
   // -- x: room for its result, and a tile
 
   logic [$clog2(FIFO+1)-1:0] credit_q;
-  logic                      leaves;  // a beat of y
+  logic                      leaves;  // a pair of y
   assign s_axis_x_tready = credit_q != '0 && (!first_q || waiting_q || take);
   assign accept          = s_axis_x_tvalid && s_axis_x_tready;
   assign leaves          = m_axis_y_tvalid && m_axis_y_tready;

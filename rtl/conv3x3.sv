@@ -3,36 +3,36 @@
 // pass over all pairs of output pixels, each with the two pixels that the tap reads, or the input's zero
 // point where there is none. SPEC.md, sections 4, 8 and 9.
 //
-// The map lies in the scratch memory by pairs of pixels: word `base + pair * tiles + tile` has the tile of
+// The map is stored in the scratch memory by pairs of pixels: beat `base + pair * tiles + tile` has the tile of
 // the even pixel in its even half and that of the odd one in its odd half. Neighbours of which the first is
-// odd lie in two words; each half has an address of its own, so any two neighbours come in one cycle.
+// odd are in two beats; each half has an address of its own, so any two neighbours come in one cycle.
 //
 // start: job, while start_ready_o: pixels `first_pixel_i` to `first_pixel_i + pixels_i - 1`, whole lines from
 //   line first_line_i on, of a map of height_i x width_i pixels of in_tiles_i tiles. All _i are taken then.
 //   No field is 0.
-// m_axis_address: a read of the memory, {odd half, even half}, each {the pixel is there, word}; with the
-//   highest bit of a half 0 its word means nothing and need not be read.
-// s_axis_pixels: the words read, {odd half, even half}, in the order of the addresses, however late; up to
+// m_axis_address: a read of the memory, {odd half, even half}, each {the pixel is there, beat}; with the
+//   highest bit of a half 0 its beat means nothing and need not be read.
+// s_axis_pixels: the beats read, {odd half, even half}, in the order of the addresses, however late; up to
 //   PENDING reads may be on their way.
 // m_axis_x: {pixel 1, pixel 0} for the compute unit, tlast with the last pair of a pass. Of an odd number of
-//   pixels the last pair's second is the tap of the pixel behind, or the zero point; its result means
+//   pixels the last pair's second is the tap of the next pixel, or the zero point; its result means
 //   nothing.
 `default_nettype none
 
 module conv3x3 #(
     parameter int TILE_IN = edge_moe_pkg::TILE_IN,
-    parameter int WORDS = edge_moe_pkg::SCRATCH_BYTES / (edge_moe_pkg::TOKENS_PARALLEL * TILE_IN),
+    parameter int BEATS = edge_moe_pkg::SCRATCH_BYTES / (edge_moe_pkg::TOKENS_PARALLEL * TILE_IN),
     parameter int MAX_PIXELS = edge_moe_pkg::MAX_MAP_ROWS,
     parameter int MAX_TILES = (edge_moe_pkg::MAX_CONV_CHANNELS + TILE_IN - 1) / TILE_IN,
     parameter int PENDING = 16,
-    parameter int HALF = 8 * ($clog2(WORDS) / 8 + 1)  // bits of an address with its flag: whole bytes
+    parameter int HALF = 8 * ($clog2(BEATS) / 8 + 1)  // bits of an address with its flag: whole bytes
 ) (
     input wire clk,
     input wire rst,
 
     input  wire                              start_valid_i,
     output logic                             start_ready_o,
-    input  wire [$clog2(WORDS)-1:0]          base_i,
+    input  wire [$clog2(BEATS)-1:0]          base_i,
     input  wire [$clog2(MAX_PIXELS+1)-1:0]   height_i,
     input  wire [$clog2(MAX_PIXELS+1)-1:0]   width_i,
     input  wire [$clog2(MAX_PIXELS+1)-1:0]   first_line_i,
@@ -56,17 +56,17 @@ module conv3x3 #(
     output logic                   m_axis_x_tlast
 );
 
-  localparam int ADDRESS = $clog2(WORDS);
+  localparam int ADDRESS = $clog2(BEATS);
   localparam int PIXEL = $clog2(MAX_PIXELS + 1);
-  localparam int PLACE = PIXEL + 2;  // signed: from width + 1 before the map to as many behind it
+  localparam int PLACE = PIXEL + 2;  // signed: from width + 1 before the map to as many after it
   localparam int TILE = $clog2(MAX_TILES + 1);
-  localparam int STAGES = 4;  // behind the counters: place, product, product again, address
+  localparam int STAGES = 4;  // after the counters: place, product, product again, address
 
   if (TILE_IN < 1 || MAX_TILES < 1) begin : g_check
     $fatal(1, "conv3x3: TILE_IN = %0d and MAX_TILES = %0d must be at least 1", TILE_IN, MAX_TILES);
   end
   if (HALF <= ADDRESS || HALF % 8 != 0) begin : g_check_half
-    $fatal(1, "conv3x3: HALF = %0d must be whole bytes and hold a word's %0d bits and a flag", HALF, ADDRESS);
+    $fatal(1, "conv3x3: HALF = %0d must be whole bytes and hold a beat's %0d bits and a flag", HALF, ADDRESS);
   end
 
   // -- the job, and where it stands
@@ -176,11 +176,11 @@ module conv3x3 #(
   logic [TILE-1:0]       tile_at_q[3];
   logic [ADDRESS-1:0]    bases_q[3];
   logic [ADDRESS-1:0]    product_q, product_again_q;  // as far as an address goes
-  logic [ADDRESS-1:0]    odd_word, odd_word_q, even_word_q;
+  logic [ADDRESS-1:0]    odd_beat, odd_beat_q, even_beat_q;
   logic                  pending_ready;
 
   assign enable   = !valid_q[STAGES-1] || (m_axis_address_tready && pending_ready);
-  assign odd_word = bases_q[2] + product_again_q + ADDRESS'(tile_at_q[2]);
+  assign odd_beat = bases_q[2] + product_again_q + ADDRESS'(tile_at_q[2]);
 
   always_ff @(posedge clk) begin
     if (rst) valid_q <= '0;
@@ -203,8 +203,8 @@ module conv3x3 #(
       end
       product_q       <= pair_q * ADDRESS'(tiles_q[0]);
       product_again_q <= product_q;
-      odd_word_q      <= odd_word;
-      even_word_q     <= odd_q[STAGES-2] ? odd_word + ADDRESS'(tiles_q[2]) : odd_word;
+      odd_beat_q      <= odd_beat;
+      even_beat_q     <= odd_q[STAGES-2] ? odd_beat + ADDRESS'(tiles_q[2]) : odd_beat;
     end
   end
 
@@ -212,7 +212,7 @@ module conv3x3 #(
   logic even_inside, odd_inside;
   assign even_inside = odd_q[STAGES-1] ? inside1_q[STAGES-1] : inside0_q[STAGES-1];
   assign odd_inside  = odd_q[STAGES-1] ? inside0_q[STAGES-1] : inside1_q[STAGES-1];
-  assign m_axis_address_tdata  = {odd_inside, (HALF - 1)'(odd_word_q), even_inside, (HALF - 1)'(even_word_q)};
+  assign m_axis_address_tdata  = {odd_inside, (HALF - 1)'(odd_beat_q), even_inside, (HALF - 1)'(even_beat_q)};
   assign m_axis_address_tvalid = valid_q[STAGES-1] && pending_ready;
 
   // -- pixels

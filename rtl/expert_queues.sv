@@ -2,7 +2,7 @@
 // Tokens sorted into one queue for each expert: routing rows in, experts with their tokens and scores out.
 // SPEC.md, section 4, experts, and section 8, routing rows.
 //
-// Each route takes the next entry of one memory and is linked behind its expert's last one, so any
+// Each route takes the next entry of one memory and is linked after its expert's last one, so any
 // distribution fits, all tokens on one expert too, and the rows pass once. A route takes a cycle on its
 // way in and one on its way out. For each expert in order a frame comes out: its head, then its tokens in
 // rising order. An empty expert is a head alone; routed_o says before the first frame which ones are not
@@ -21,10 +21,10 @@ module expert_queues #(
     input wire clk,
     input wire rst,
 
-    // taken with each beat
+    // taken with each pair
     input wire [15:0] experts_i,
     input wire [3:0]  top_k_i,
-    input wire        odd_i,      // the beat with tlast has one token only
+    input wire        odd_i,      // the pair with tlast has one token only
 
     // tokens 2 r and 2 r + 1: [2][SLOTS] of {score of 16 bits, expert of 16 bits}
     // verilator lint_off UNUSEDSIGNAL
@@ -60,8 +60,8 @@ module expert_queues #(
 
   // ---- rows come in: a slot a cycle
   logic reading_q;  // all routes are in, queues go out
-  logic busy_q, second_q;  // a row is here; another one behind it
-  logic last_q, ended_q;  // of the last beat; nothing more is due
+  logic busy_q, second_q;  // a row is here; another one after it
+  logic last_q, ended_q;  // of the last pair; nothing more is due
   logic [MAX_TOP_K*32-1:0] row_q, behind_q;
   logic [3:0] slot_q, top_k_q;
   logic [15:0] experts_q;
@@ -159,9 +159,9 @@ module expert_queues #(
   logic [15:0] at_q;  // expert
   logic [COUNT-1:0] left_q, count;
   logic [PLACE-1:0] head_q, next_q, place;
-  logic [1:0] valid_q, last_beat_q;
+  logic [1:0] valid_q, last_word_q;
   logic entry_q;
-  logic [31:0] head_beat_q, beat_q;
+  logic [31:0] head_word_q, word_q;
   logic [TOKEN+15:0] read_q;
 
   assign enable    = !valid_q[1] || m_axis_queue_tready;
@@ -191,19 +191,19 @@ module expert_queues #(
       left_q         <= walking_q ? left_q - COUNT'(1) : count;
       head_q         <= heads[at_q[EXPERT-1:0]];
       entry_q        <= walking_q;
-      head_beat_q    <= {16'(count), at_q};
-      last_beat_q    <= {last_beat_q[0], step_last};
+      head_word_q    <= {16'(count), at_q};
+      last_word_q    <= {last_word_q[0], step_last};
       next_q         <= nexts[place];
       read_q         <= entries[place];
-      beat_q         <= entry_q ? {read_q[TOKEN+:16], 16'(read_q[TOKEN-1:0])} : head_beat_q;
+      word_q         <= entry_q ? {read_q[TOKEN+:16], 16'(read_q[TOKEN-1:0])} : head_word_q;
     end
   end
 
   assign routed_o            = routed_q;
   assign routed_valid_o      = reading_q;
-  assign m_axis_queue_tdata  = beat_q;
+  assign m_axis_queue_tdata  = word_q;
   assign m_axis_queue_tvalid = valid_q[1];
-  assign m_axis_queue_tlast  = last_beat_q[1];
+  assign m_axis_queue_tlast  = last_word_q[1];
 
 endmodule
 

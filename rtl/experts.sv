@@ -2,12 +2,12 @@
 // Mixture of experts: residual + sum over a token's experts of rs(f score, 15), saturated once. SPEC.md,
 // section 4.
 //
-// An expert's results come two tokens a beat, in any order; the tokens of one beat differ. A token may
-// stand on the one side of a beat for one expert and on the other for the next, so each side has sums of
-// all tokens, and both are added to the residual: a pair and tile each cycle, whoever the pair is. A beat
+// An expert's results come by pairs of tokens, in any order; the tokens of one pair differ. A token may
+// be on the one side of a pair for one expert and on the other for the next, so each side has sums of
+// all tokens, and both are added to the residual: a pair and tile each cycle, whoever the pair is. A pair
 // waits where one before it that has not been written yet has the same token and tile.
 //
-// A mixture is a frame of results, then a frame of residual beats, one token and tile each: tiles_i of
+// A mixture is a frame of results, then a frame of residual slices, one token and tile each: tiles_i of
 // token 0, of token 1, and so on. What is read then becomes 0 for the next mixture. After reset DEPTH
 // cycles do the same.
 `default_nettype none
@@ -21,7 +21,7 @@ module experts #(
     input wire clk,
     input wire rst,
 
-    input wire [7:0] tiles_i,  // of a row; taken with each residual beat
+    input wire [7:0] tiles_i,  // of a row; taken with each residual slice
 
     // {tile of 16 bits, score [2], token [2], f [2][LANES] of 16 bits}; bit 15 of a token: this side is empty
     input  wire  [LANES*32+79:0] s_axis_f_tdata,
@@ -85,7 +85,7 @@ module experts #(
     end
   end
 
-  // ---- places: of the beat's two tokens, or of the residual's next token and tile on both sides
+  // ---- places: of the pair's two tokens, or of the residual's next token and tile on both sides
   logic [TOKEN-1:0] token_q;
   logic [TILE-1:0] tile_q;
   logic row_end;
@@ -151,17 +151,17 @@ module experts #(
   // ---- sums of both sides
   logic [LANES*SUM-1:0] before_q[SIDES], after_q[SIDES];
   for (genvar s = 0; s < SIDES; s++) begin : g_side
-    (* ram_style = "ultra" *) (* no_rw_check *)  // a beat waits for what it would read while it is written
+    (* ram_style = "ultra" *) (* no_rw_check *)  // a pair waits for what it would read while it is written
     logic [LANES*SUM-1:0] sums[DEPTH];
-    logic [LANES*SUM-1:0] read_q, word;
+    logic [LANES*SUM-1:0] read_q, sum;
     logic [PLACE-1:0] place;
     logic write;
 
     assign write = clearing_q || enable && valid_q[STAGES-1] && write_q[s][STAGES-1];
     assign place = clearing_q ? clear_q : place_q[s][STAGES-1];
-    assign word  = clearing_q || finish_q[STAGES-1] ? '0 : after_q[s];
+    assign sum   = clearing_q || finish_q[STAGES-1] ? '0 : after_q[s];
     always_ff @(posedge clk) begin
-      if (write) sums[place] <= word;
+      if (write) sums[place] <= sum;
       if (enable) begin
         read_q      <= sums[place_q[s][1]];
         before_q[s] <= read_q;

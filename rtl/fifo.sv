@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// A synchronous FIFO of any depth: a beat per cycle on both sides without a bubble, in the memory that fits
+// A synchronous FIFO of any depth: an element per cycle on both sides without a bubble, in the memory that fits
 // its depth.
 //
-// DEPTH beats stand in the memory, one more in each register behind it: LUT memory has one such register,
-// block RAM two and UltraRAM three, which those memories have inside. A register moves on when the one in
-// front of it does, so a beat that enters an empty FIFO leaves it STAGES + 1 cycles later.
-// A place is never written and read at once: it is read only when it holds a beat, and written only when it
+// The memory holds DEPTH elements, each register after it one more: LUT memory has one such register,
+// block RAM two and UltraRAM three, which those memories have inside. A register moves on when the one
+// after it does, so an element that enters an empty FIFO leaves it STAGES + 1 cycles later.
+// A place is never written and read at once: it is read only when it holds an element, and written only when it
 // holds none.
 `default_nettype none
 
@@ -25,7 +25,7 @@ module fifo #(
     output logic             m_axis_data_tvalid,
     input  wire              m_axis_data_tready,
 
-    output logic [$clog2(DEPTH+4)-1:0] count_o  // beats in memory and registers, up to DEPTH + STAGES
+    output logic [$clog2(DEPTH+4)-1:0] count_o  // elements in memory and registers, up to DEPTH + STAGES
 );
 
   localparam int ADDRESS = $clog2(DEPTH);
@@ -42,10 +42,10 @@ module fifo #(
   (* ram_style = STYLE *) (* no_rw_check *)
   logic [WIDTH-1:0]   memory[DEPTH];
   logic [ADDRESS-1:0] write_q, read_q;
-  logic [ADDRESS:0]   stored_q;  // beats in the memory, up to DEPTH
+  logic [ADDRESS:0]   stored_q;  // elements in the memory, up to DEPTH
   logic               write, read;
 
-  // Register 0 is the memory's own; each takes the beat behind it when it is free or becomes so.
+  // Register 0 is the memory's own; each takes the element before it when it is free or becomes so.
   logic [STAGES-1:0] valid_q, moves;
   logic [WIDTH-1:0]  data_q[STAGES];
 

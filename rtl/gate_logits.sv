@@ -3,7 +3,7 @@
 // section 4.
 //
 // A tile of the gate has EXPERTS rows of high halves, then EXPERTS rows of low ones, so what the compute
-// unit adds up for a token is {low [EXPERTS], high [EXPERTS]}. bias_i is taken with each beat. Sums are
+// unit adds up for a token is {low [EXPERTS], high [EXPERTS]}. bias_i is taken with each pair. Sums are
 // modulo 2^32: checked networks stay within. LATENCY = 3 cycles; the whole pipeline stops while the last
 // stage is not taken.
 `default_nettype none

@@ -3,13 +3,13 @@
 //   T = sum x, Q = sum x^2, V = D Q - T^2 + epsilon, (R, k) = reciprocal square root of V,
 //   xhat = clip16(rs((D x - T) R, k + 5)), y = clip(rs(xhat gamma + beta, n), -128, 127)
 //
-// A beat is LANES channels of one row; a row has ceil(D / LANES) beats, in whose last the lanes beyond D
-// hold anything. A layer is a frame of gamma and beta, with whose last beat channels_i, shift_i and
+// A slice is LANES channels of one row; a row has ceil(D / LANES) slices, in whose last the lanes beyond D
+// hold anything. A layer is a frame of gamma and beta, with whose last slice channels_i, shift_i and
 // epsilon_i are taken, and a frame of rows. The next layer's parameters may come at any time: two layers
 // have room.
 //
-// Each beat goes into a ring and through the moments. When a row's R is known its beats leave the ring for
-// the second pass, while later rows come in: a beat a cycle in, a beat a cycle out. From a row's last beat
+// Each slice goes into a ring and through the moments. When a row's R is known its slices leave the ring for
+// the second pass, while later rows come in: a slice a cycle in, a slice a cycle out. From a row's last slice
 // to its first result are 32 cycles.
 `default_nettype none
 
@@ -33,7 +33,7 @@ module layernorm #(
     input  wire  [LANES*16-1:0] s_axis_x_tdata,
     input  wire                 s_axis_x_tvalid,
     output logic                s_axis_x_tready,
-    input  wire                 s_axis_x_tlast,   // with a layer's last beat
+    input  wire                 s_axis_x_tlast,   // with a layer's last slice
 
     output logic [LANES*8-1:0] m_axis_y_tdata,
     output logic               m_axis_y_tvalid,
@@ -44,7 +44,7 @@ module layernorm #(
   localparam int CHANNELS = $clog2(MAX_WIDTH + 1);
   localparam int TILES = (MAX_WIDTH + LANES - 1) / LANES;
   localparam int TILE = TILES > 1 ? $clog2(TILES) : 1;
-  localparam int LAG = 22;  // cycles from a row's last beat into the ring to its first out of it, at most
+  localparam int LAG = 22;  // cycles from a row's last slice into the ring to its first out of it, at most
   localparam int RING = $clog2(TILES + LAG);  // bits of a place
   localparam int TOTAL = 16 + $clog2(MAX_WIDTH);
   localparam int SQUARES = 31 + $clog2(MAX_WIDTH);
@@ -54,7 +54,7 @@ module layernorm #(
     $fatal(1, "layernorm: MAX_WIDTH = %0d must be from LANES = %0d, at least 2, to 1024", MAX_WIDTH, LANES);
   end
 
-  // ---- layers: each has one of two banks from its first parameter to its last beat of results
+  // ---- layers: each has one of two banks from its first parameter to its last slice of results
   logic [1:0] held_q;  // banks of layers whose parameters are complete
   logic [1:0] pending_q;  // of those, layers whose rows have not all come
   logic load_bank_q, x_bank_q, y_bank_q;
@@ -88,13 +88,13 @@ module layernorm #(
   end
 
   // ---- rows come in
-  logic [RING:0] beats_q;  // in the ring
+  logic [RING:0] slices_q;  // in the ring
   logic [RING-1:0] write_q;
-  logic first_q;  // the next beat is the first of a row
+  logic first_q;  // the next slice is the first of a row
   logic [CHANNELS-1:0] after_q, left;
   logic take, row_end, issue;
 
-  assign s_axis_x_tready = pending_q != 2'd0 && !beats_q[RING];
+  assign s_axis_x_tready = pending_q != 2'd0 && !slices_q[RING];
   assign take       = s_axis_x_tvalid && s_axis_x_tready;
   assign left       = first_q ? channels_q[x_bank_q] : after_q;
   assign row_end    = left <= CHANNELS'(LANES);
@@ -104,12 +104,12 @@ module layernorm #(
   logic [LANES*16-1:0] ring[1<<RING];
   always_ff @(posedge clk) begin
     if (rst) begin
-      beats_q  <= '0;
+      slices_q <= '0;
       write_q  <= '0;
       first_q  <= 1'b1;
       x_bank_q <= 1'b0;
     end else begin
-      beats_q <= beats_q + (RING + 1)'(take) - (RING + 1)'(issue);
+      slices_q <= slices_q + (RING + 1)'(take) - (RING + 1)'(issue);
       if (take) write_q <= write_q + RING'(1);
       if (take) first_q <= row_end;
       if (taken_last) x_bank_q <= !x_bank_q;
@@ -180,7 +180,7 @@ module layernorm #(
   );
   // verilator lint_on PINCONNECTEMPTY
 
-  // ---- what rows share, until their second pass; a row has at least one beat in the ring
+  // ---- what rows share, until their second pass; a row has at least one slice in the ring
   (* ram_style = "distributed" *)
   logic [TOTAL:0] totals[1<<RING];  // {last row of its layer, T}
   (* ram_style = "distributed" *)

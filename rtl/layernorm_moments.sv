@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// T = sum x and Q = sum x^2 of rows of int16 channels, a beat a cycle. SPEC.md, section 4, layernorm.
+// T = sum x and Q = sum x^2 of rows of int16 channels, a slice a cycle. SPEC.md, section 4, layernorm.
 //
-// A beat brings how many channels are left of its row, this beat included: lanes beyond them count
-// nothing, and a row ends with the beat that has no more than LANES left. What comes in is taken always.
-// LATENCY from a row's last beat to its moments.
+// A slice brings how many channels are left of its row, this slice included: lanes beyond them count
+// nothing, and a row ends with the slice that has no more than LANES left. What comes in is taken always.
+// LATENCY from a row's last slice to its moments.
 `default_nettype none
 
 module layernorm_moments #(
@@ -30,8 +30,8 @@ module layernorm_moments #(
   localparam int STAGES = TREE + 5;  // operands, masked, product twice, tree, carried sum
   localparam int TOTAL = 16 + $clog2(MAX_WIDTH);  // |T| <= 2^15 MAX_WIDTH
   localparam int SQUARES = 31 + $clog2(MAX_WIDTH);  // Q <= 2^30 MAX_WIDTH
-  localparam int BEAT_TOTAL = 16 + $clog2(LANES);
-  localparam int BEAT_SQUARES = 32 + $clog2(LANES);
+  localparam int SLICE_TOTAL = 16 + $clog2(LANES);
+  localparam int SLICE_SQUARES = 32 + $clog2(LANES);
 
   logic [STAGES-1:0] valid_q;
   logic [STAGES-2:0] first_q, last_q;
@@ -57,8 +57,8 @@ module layernorm_moments #(
     product_again_q <= product_q;
   end
 
-  logic signed [BEAT_TOTAL-1:0] beat_total, beat_total_q[2];
-  logic signed [BEAT_SQUARES-1:0] beat_squares;
+  logic signed [SLICE_TOTAL-1:0] slice_total, slice_total_q[2];
+  logic signed [SLICE_SQUARES-1:0] slice_squares;
   adder_tree #(
       .COUNT(LANES),
       .WIDTH(16)
@@ -66,7 +66,7 @@ module layernorm_moments #(
       .clk,
       .enable_i(1'b1),
       .values_i(masked_q),
-      .sum_o(beat_total)
+      .sum_o(slice_total)
   );
   adder_tree #(
       .COUNT(LANES),
@@ -75,15 +75,15 @@ module layernorm_moments #(
       .clk,
       .enable_i(1'b1),
       .values_i(product_again_q),
-      .sum_o(beat_squares)
+      .sum_o(slice_squares)
   );
 
   always_ff @(posedge clk) begin
-    beat_total_q[0] <= beat_total;  // as long as the squares take
-    beat_total_q[1] <= beat_total_q[0];
+    slice_total_q[0] <= slice_total;  // as long as the squares take
+    slice_total_q[1] <= slice_total_q[0];
     if (valid_q[STAGES-2]) begin
-      total_o   <= (first_q[STAGES-2] ? '0 : total_o) + TOTAL'(beat_total_q[1]);
-      squares_o <= (first_q[STAGES-2] ? '0 : squares_o) + SQUARES'(beat_squares);
+      total_o   <= (first_q[STAGES-2] ? '0 : total_o) + TOTAL'(slice_total_q[1]);
+      squares_o <= (first_q[STAGES-2] ? '0 : squares_o) + SQUARES'(slice_squares);
       tag_o     <= tag_q[STAGES-2];
     end
   end

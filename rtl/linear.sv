@@ -4,8 +4,8 @@
 //
 // start_valid_i, start_ready_o: a layer begins; all scalars are taken with the handshake and the next layer is taken
 //   when the last result of this one is.
-// s_axis_w: the layer's block of the weight image, a word a beat.
-// x_read_o: reads the memory of activations; x_data_i follows READ_LATENCY cycles later, always. Word
+// s_axis_w: the layer's block of the weight image, plane by plane.
+// x_read_o: reads the memory of activations; x_data_i follows READ_LATENCY cycles later, always. Beat
 //   x_base_i + r in_tiles_i + t = {row 2r+1, row 2r} of 32 int8 each, their tile t of inputs.
 // m_axis_y: {row 2r+1, row 2r} of int16 results of a tile of outputs, pairs r in order, tlast at the end of each
 //   tile, tiles in order. The partner of an odd last row means nothing.
@@ -31,8 +31,8 @@ module linear #(
     input  wire  [ADDRESS-1:0] x_base_i,
     input  wire                gelu_i,
     input  wire         [5:0]  shift_i,
-    input  wire         [15:0] multiplier2_i,  // behind GELU
-    input  wire         [5:0]  shift2_i,       // behind GELU
+    input  wire         [15:0] multiplier2_i,  // after GELU
+    input  wire         [5:0]  shift2_i,       // after GELU
     input  wire  signed [15:0] low_i,
     input  wire  signed [15:0] high_i,
     input  wire  signed [7:0]  zero_point_i,
@@ -54,14 +54,14 @@ module linear #(
   localparam int TOKENS = edge_moe_pkg::TOKENS_PARALLEL;
   localparam int TILE_IN = edge_moe_pkg::TILE_IN;
   localparam int TILE_OUT = edge_moe_pkg::TILE_OUT;
-  localparam int WORD = TILE_IN * TILE_OUT;  // bits: one plane of a tile
+  localparam int PLANE = TILE_IN * TILE_OUT;  // bits: one plane of a tile
   localparam int X = TOKENS * TILE_IN * 8;
   localparam int AHEAD = 8;  // tiles whose biases may have been read before the first is used up
-  localparam int READS = 16;  // words of x that are under way or wait
+  localparam int READS = 16;  // beats of x that are under way or wait
   localparam int PAIR = $clog2(ROWS / TOKENS + 1);
 
-  if (WORD != edge_moe_pkg::FIFO_READ_BYTES * 8 || TILE_OUT * 32 != WORD) begin : g_check_word
-    $fatal(1, "linear: a word of FIFO_READ_BYTES = %0d must be a plane of a tile and the biases of its outputs",
+  if (PLANE != edge_moe_pkg::FIFO_READ_BYTES * 8 || TILE_OUT * 32 != PLANE) begin : g_check_plane
+    $fatal(1, "linear: FIFO_READ_BYTES = %0d must be a plane of a tile and the biases of its outputs",
            edge_moe_pkg::FIFO_READ_BYTES);
   end
   if (READ_LATENCY < 1 || READ_LATENCY > READS - 4) begin : g_check_latency
@@ -188,7 +188,7 @@ module linear #(
   logic                    reading_q, read;
   logic [11:0]             x_in_q, x_out_q;
   logic [PAIR-1:0]         x_pair_q;
-  logic [ADDRESS-1:0]      address_q, column_q;  // column: of this pass's first word
+  logic [ADDRESS-1:0]      address_q, column_q;  // column: of this pass's first beat
   reads_t                  room_q;
   logic [READ_LATENCY-1:0] coming_q, coming_last_q;
   logic                    pair_last, x_valid, x_ready, x_last;

@@ -2,7 +2,7 @@
 // From a linear's sums to its results: rq(a, m, n, low, high, z), or with GELU between two of them
 // rq(gelu(rq(a, m, n, -32768, 32767, 0)), m2, n2, low, high, z). SPEC.md, section 4.
 //
-// The layer's scalars must stay the same while beats of it are inside. Streams as those of requantise.sv.
+// The layer's scalars must stay the same while elements of it are inside. Streams as those of requantise.sv.
 `default_nettype none
 
 module linear_epilogue #(

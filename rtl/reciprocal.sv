@@ -2,8 +2,8 @@
 // (R, k) with 1/v about R 2^(-15-k), v >= 1: k = floor(log2 v), R by table, in one or two lanes. SPEC.md,
 // section 3.
 //
-// Stages: the search of the leading one ($clog2(WIDTH) / 2, rounded up: 3 from 17 bits on), the table's word,
-// its output register. A beat each cycle; the whole pipeline stops while the last stage is not taken.
+// Stages: the search of the leading one ($clog2(WIDTH) / 2, rounded up: 3 from 17 bits on), the table's entry,
+// its output register. An element each cycle; the whole pipeline stops while the last stage is not taken.
 `default_nettype none
 
 module reciprocal #(

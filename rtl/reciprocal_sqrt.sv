@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // (R, k) with 1/sqrt(v) about R 2^(-15-k), v >= 1: k = floor(log4 v), R by table. SPEC.md, section 3.
 //
-// Stages: the search of the leading pair of bits ($clog2(WIDTH / 2) / 2, rounded up), the table's word,
+// Stages: the search of the leading pair of bits ($clog2(WIDTH / 2) / 2, rounded up), the table's entry,
 // its output register. A value each cycle; the whole pipeline stops while the last stage is not taken.
 `default_nettype none
 

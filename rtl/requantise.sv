@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // clip(rs(a m, n) + z, low, high) in every lane: int32 sums to activations. SPEC.md, section 2.
 //
-// A beat carries each lane's sum and multiplier; shift, limits and zero point are taken with the beat that is
+// An element carries each lane's sum and multiplier; shift, limits and zero point are taken with the element that is
 // accepted, so the next layer's may follow at once. The whole pipeline stops while its last stage is not taken.
 `default_nettype none
 
@@ -45,7 +45,7 @@ module requantise #(
     if (enable) last_q <= {last_q[STAGES-2:0], s_axis_a_tlast};
   end
 
-  // What belongs to a whole beat travels beside it.
+  // What belongs to a whole element travels beside it.
   logic        [5:0]  shift_q[3];
   logic signed [15:0] low_q[4];
   logic signed [15:0] high_q[4];

@@ -2,7 +2,7 @@
 // One lane of requantise.sv: clip(rs(a m, n) + z, low, high) in five stages. SPEC.md, section 2.
 //
 // Operands, product, product again (the multiplier's own registers), rounded, limited. The layer's scalars come when
-// their stage needs them: shift_i two beats behind the operands, the rest three. A sum of WIDTH 27 or less makes
+// their stage needs them: shift_i two cycles after the operands, the rest three. A sum of WIDTH 27 or less makes
 // the product in one DSP48E2, which multiplies 27 x 18 bits; one of 32 takes two.
 `default_nettype none
 

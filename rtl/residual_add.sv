@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // clip16(residual + update) in every lane. SPEC.md, section 4.
 //
-// A beat of each stream is taken when both are there; the update's tlast is the result's. Stages: operands,
+// An element of each stream is taken when both are there; the update's tlast is the result's. Stages: operands,
 // sum, limited. The whole pipeline stops while the last stage is not taken.
 `default_nettype none
 

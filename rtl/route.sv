@@ -2,12 +2,12 @@
 // Logits to routing rows: each token's k largest logits and the scores of their experts. SPEC.md, section
 // 4, gate.
 //
-// Tokens go by PAIRS pairs. For each tile of LOGITS experts the pairs' beats come, then the experts are
+// Tokens go by PAIRS pairs. For each tile of LOGITS experts the pairs' logits come, then the experts are
 // offered one a cycle; while these tokens' logits are offered, the numerators of the tokens before are
 // summed, and the scores of those before them leave, a pair a cycle. A group takes experts_i + PAIRS
 // ceil(experts_i / LOGITS) cycles.
 //
-// A frame is pairs_i pairs. The scalars are taken when its first beat is offered, after the frame before
+// A frame is pairs_i pairs. The scalars are taken when its first pair is offered, after the frame before
 // has left the lanes. Nothing stops inside: a group begins when all its results have room.
 `default_nettype none
 
@@ -33,7 +33,7 @@ module route #(
     input  wire                  s_axis_logit_tvalid,
     output logic                 s_axis_logit_tready,
 
-    // [2][SLOTS] of {score of 16 bits, expert of 16 bits}, best first, zeros behind the top_k_i-th
+    // [2][SLOTS] of {score of 16 bits, expert of 16 bits}, best first, zeros after the top_k_i-th
     output logic [SLOTS*64-1:0] m_axis_route_tdata,
     output logic                m_axis_route_tvalid,
     input  wire                 m_axis_route_tready,
@@ -80,7 +80,7 @@ module route #(
     end
   end
 
-  // ---- a tile's beats are fetched, then its experts offered
+  // ---- a tile's pairs are fetched, then its experts offered
   logic [LEFT-1:0] left_q;  // pairs of groups that have not been offered to the end
   logic [PAIR-1:0] fetched_q;
   logic [EXPERT-1:0] expert_q;
@@ -202,7 +202,7 @@ module route #(
     pair_q <= leaving_q && !pair_end ? pair_q + PAIR'(1) : '0;
   end
 
-  // Places behind the top-k become expert 0 with a numerator, and so a score, of 0.
+  // Places after the top-k become expert 0 with a numerator, and so a score, of 0.
   logic scored_valid_q, scored_last_q;
   logic [TOKENS*BEST-1:0] best_q;
   logic [TOKENS*SUM-1:0] sum_q;

@@ -3,9 +3,9 @@
 // for each query the exponent M (an integer above every logit so far) and the sum S. SPEC.md, section 4,
 // attention.
 //
-// A head's beats come block by block, in each block all row pairs; pairs_i and keys_i are taken with its
-// first beat, another head may follow at once. The last block's lanes beyond the keys hold anything. A pair's
-// next block may come in the very next cycle: what the beat ahead is about to write is handed on. Stages:
+// A head's logits come block by block, in each block all pairs of rows; pairs_i and keys_i are taken with its
+// first pair, another head may follow at once. The last block's lanes beyond the keys hold anything. A pair's
+// next block may come in the very next cycle: what the pair ahead is about to write is handed on. Stages:
 // operands, three of the maximum, M, three of numerator.sv, three of their sum, S. The whole pipeline stops
 // while the last stage is not taken.
 `default_nettype none
@@ -56,7 +56,7 @@ module softmax #(
   assign take            = enable && s_axis_x_tvalid;
   assign s_axis_x_tready = enable;
 
-  // ---- which beat this is
+  // ---- which pair this is
   logic                           start_q, first_block_q, first_block, last_pair, last_block;
   logic [PAIR-1:0]                pair_q, pair;
   logic [$clog2(MAX_PAIRS+1)-1:0] pairs_q, pairs;
@@ -82,11 +82,11 @@ module softmax #(
     end
   end
 
-  // ---- what belongs to a whole beat: index s is behind s registers
+  // ---- what belongs to a whole pair: index s is after s registers
   logic [STAGES:1] valid_q, last_q, first_q;
   logic [PAIR-1:0] pair_at_q[1:STAGES];
   logic [COUNT-1:0] keys_at_q[1:5];
-  logic same_m_q, same_s_q;  // the beat ahead is of the same pair, so what it writes is not read yet
+  logic same_m_q, same_s_q;  // the one ahead is the same pair, so what it writes is not read yet
   always_ff @(posedge clk) begin
     if (rst) valid_q <= '0;
     else if (enable) valid_q <= {valid_q[STAGES-1:1], s_axis_x_tvalid};

@@ -3,11 +3,11 @@
 // SPEC.md, section 4.
 //
 // start: a map of height_i x width_i pixels of LANES channels, while start_ready_o. Neither is 0.
-// s_axis_x: its pixels by pairs, row by row, {pixel 2 r + 1, pixel 2 r}; of an odd number the last beat's
+// s_axis_x: its pixels by pairs, row by row, {pixel 2 r + 1, pixel 2 r}; of an odd number the last pair's
 //   second is not looked at. They may come before the start of their map.
 // m_axis_y: pairs of output pixels, row by row, tlast with the last one.
 //
-// A line of outputs lies between two lines of the map, which take turns: in step c = 0, 2, 4 ... columns c
+// A line of outputs is between two lines of the map, which take turns: in step c = 0, 2, 4 ... columns c
 // and c + 1 of the lower line come from the buffer, in step c + 1 those of the upper one, and from step 2 on
 // two outputs leave, of column c - 2. So a line takes width + 2 steps, as in hls/.
 //

@@ -2,25 +2,25 @@
 // An AXI4 master that reads blocks of the weight image, in the order of use, into a deep FIFO. SPEC.md,
 // section 9.
 //
-// s_axis_block: {beats [31:0], byte address [ADDRESS_WIDTH-1:0]}, a block of beats of DATA_WIDTH bits. The
-//   address is a multiple of a beat's bytes, its low bits are not looked at; a block of 0 beats is nothing.
-// m_axis_weights: the beats of all blocks, tlast with the last one of each.
+// s_axis_block: {transfers [31:0], byte address [ADDRESS_WIDTH-1:0]}, a block of transfers of DATA_WIDTH bits. The
+//   address is a multiple of a transfer's bytes, its low bits are not looked at; a block of 0 transfers is nothing.
+// m_axis_weights: the transfers of all blocks, tlast with the last one of each.
 //
-// A burst ends where MAX_BURST beats are full as counted from address 0, or with its block. So none is longer
-// than MAX_BURST, and none crosses 4 KiB, as MAX_BURST beats divide them. Up to OUTSTANDING bursts are under
+// A burst ends where MAX_BURST transfers are full as counted from address 0, or with its block. So none is longer
+// than MAX_BURST, and none crosses 4 KiB, as MAX_BURST transfers divide them. Up to OUTSTANDING bursts are under
 // way, each with its place in the FIFO reserved before it is asked for: the memory never waits for this
-// reader. It reads a beat per cycle from memory that answers within (OUTSTANDING - 1) MAX_BURST cycles.
+// reader. It reads a transfer per cycle from memory that answers within (OUTSTANDING - 1) MAX_BURST cycles.
 //
-// A beat that came with SLVERR or DECERR is passed on as it is: all that were announced come, and nothing
-// hangs. error_o then stays until clear_i, with the response and the burst's address of the first such beat.
+// A transfer that came with SLVERR or DECERR is passed on as it is: all that were announced come, and nothing
+// hangs. error_o then stays until clear_i, with the response and the burst's address of the first such transfer.
 `default_nettype none
 
 module weight_reader #(
     parameter int ADDRESS_WIDTH = 64,
     parameter int DATA_WIDTH = 8 * edge_moe_pkg::IO_BYTES_PER_CYCLE,
-    parameter int MAX_BURST = 64,  // beats
+    parameter int MAX_BURST = 64,  // transfers
     parameter int OUTSTANDING = 2 * (1 + edge_moe_pkg::MEMORY_LATENCY / MAX_BURST),
-    // beats; one port's share of the weight FIFO
+    // transfers; one port's share of the weight FIFO
     parameter int DEPTH = edge_moe_pkg::FIFO_BYTES / edge_moe_pkg::MEMORY_BYTES_PER_CYCLE
 ) (
     input wire clk,
@@ -60,9 +60,9 @@ module weight_reader #(
   localparam int BYTES = DATA_WIDTH / 8;
   localparam int SIZE = $clog2(BYTES);
   localparam int OFFSET = $clog2(MAX_BURST);
-  localparam int BEAT_ADDRESS = ADDRESS_WIDTH - SIZE;
+  localparam int ADDRESS_BITS = ADDRESS_WIDTH - SIZE;  // of a transfer's number
   localparam int PAGE = 4096;        // bytes; of AXI4
-  localparam int LONGEST = 256;      // beats; of AXI4
+  localparam int LONGEST = 256;      // transfers; of AXI4
   localparam int BURSTS = $clog2(OUTSTANDING);
   localparam int ROOM = $clog2(DEPTH + 1);
 
@@ -73,7 +73,7 @@ module weight_reader #(
     $fatal(1, "weight_reader: MAX_BURST = %0d must be a power of 2 from 2 to %0d", MAX_BURST, LONGEST);
   end
   if (MAX_BURST * BYTES > PAGE) begin : g_check_page
-    $fatal(1, "weight_reader: MAX_BURST = %0d beats are %0d bytes, more than %0d", MAX_BURST,
+    $fatal(1, "weight_reader: MAX_BURST = %0d transfers are %0d bytes, more than %0d", MAX_BURST,
            MAX_BURST * BYTES, PAGE);
   end
   if (OUTSTANDING < 2) begin : g_check_outstanding
@@ -85,14 +85,14 @@ module weight_reader #(
 
   // -- blocks into bursts, one in each cycle
 
-  logic [BEAT_ADDRESS-1:0] next_q;  // beat that the next burst begins with
-  logic [31:0]             left_q;  // beats of the block from there on
-  logic [OFFSET:0]         to_end;  // beats up to where a burst must end
+  logic [ADDRESS_BITS-1:0] next_q;  // transfer that the next burst begins with
+  logic [31:0]             left_q;  // transfers of the block from there on
+  logic [OFFSET:0]         to_end;  // transfers up to where a burst must end
   logic                    plan, final_burst;
 
   logic                    burst_valid_q, burst_final_q;
-  logic [BEAT_ADDRESS-1:0] burst_q;
-  logic [OFFSET:0]         burst_beats_q;
+  logic [ADDRESS_BITS-1:0] burst_q;
+  logic [OFFSET:0]         burst_count_q;
   logic                    ask;
 
   assign to_end      = (OFFSET + 1)'(MAX_BURST) - (OFFSET + 1)'(next_q[OFFSET-1:0]);
@@ -111,22 +111,22 @@ module weight_reader #(
       burst_valid_q <= plan || (burst_valid_q && !ask);
     end
     if (s_axis_block_tready) next_q <= s_axis_block_tdata[ADDRESS_WIDTH-1:SIZE];
-    else if (plan) next_q <= {next_q[BEAT_ADDRESS-1:OFFSET] + (BEAT_ADDRESS - OFFSET)'(1), OFFSET'(0)};
+    else if (plan) next_q <= {next_q[ADDRESS_BITS-1:OFFSET] + (ADDRESS_BITS - OFFSET)'(1), OFFSET'(0)};
     if (plan) begin
       burst_q       <= next_q;
-      burst_beats_q <= final_burst ? (OFFSET + 1)'(left_q) : to_end;
+      burst_count_q <= final_burst ? (OFFSET + 1)'(left_q) : to_end;
       burst_final_q <= final_burst;
     end
   end
 
-  // -- bursts to memory: a place among those under way, and room in the FIFO, which is given back beat by
-  // beat
+  // -- bursts to memory: a place among those under way, and room in the FIFO, which is given back transfer by
+  // transfer
 
   logic [BURSTS:0]         open_q;  // bursts under way
   logic [BURSTS-1:0]       newest_q, oldest_q;
   logic [ROOM-1:0]         room_q;
   logic                    arrived, closed, left;
-  logic [BEAT_ADDRESS-1:0] address_q;
+  logic [ADDRESS_BITS-1:0] address_q;
   logic [7:0]              length_q;
   logic                    asking_q;
 
@@ -145,21 +145,21 @@ module weight_reader #(
       asking_q <= 1'b0;
     end else begin
       open_q <= open_q + (BURSTS + 1)'(ask) - (BURSTS + 1)'(closed);
-      room_q <= room_q + ROOM'(left) - (ask ? ROOM'(burst_beats_q) : '0);
+      room_q <= room_q + ROOM'(left) - (ask ? ROOM'(burst_count_q) : '0);
       if (ask) newest_q <= newest_q == BURSTS'(OUTSTANDING - 1) ? '0 : newest_q + BURSTS'(1);
       if (closed) oldest_q <= oldest_q == BURSTS'(OUTSTANDING - 1) ? '0 : oldest_q + BURSTS'(1);
       asking_q <= ask || (asking_q && !m_axi_arready);
     end
     if (ask) begin
       address_q <= burst_q;
-      length_q  <= 8'(burst_beats_q - (OFFSET + 1)'(1));
+      length_q  <= 8'(burst_count_q - (OFFSET + 1)'(1));
     end
   end
 
-  // What is known of a burst until its last beat has come.
+  // What is known of a burst until its last transfer has come.
   (* ram_style = "distributed" *) (* no_rw_check *)
-  logic [BEAT_ADDRESS:0]   bursts[OUTSTANDING];
-  logic [BEAT_ADDRESS-1:0] oldest_address;
+  logic [ADDRESS_BITS:0]   bursts[OUTSTANDING];
+  logic [ADDRESS_BITS-1:0] oldest_address;
   logic                    oldest_final;
   always_ff @(posedge clk) begin
     if (ask) bursts[newest_q] <= {burst_final_q, burst_q};
@@ -175,7 +175,7 @@ module weight_reader #(
   assign m_axi_arprot  = '0;
   assign m_axi_arvalid = asking_q;
 
-  // -- beats to the FIFO
+  // -- transfers to the FIFO
 
   logic                         unused_ready;  // there is always room
   logic [$clog2(DEPTH + 4)-1:0] unused_count;

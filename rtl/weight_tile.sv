@@ -5,9 +5,9 @@
 // s_axis_w, load_i, bits_i: as compute_unit.sv says. Planes: each bit of a weight is written once, by its own plane,
 // those above the last by that one, which is the sign. Vectors are shifted in, from the tile's end to its beginning,
 // so that they cost one more input for a bit's register and no decoder.
-// tile_valid_o: with this cycle's beat, or before, the last of a tile has come. Once tile_ready_i has taken it,
+// tile_valid_o: with this cycle's element, or before, the last of a tile has come. Once tile_ready_i has taken it,
 // tile_o is this tile TILE_DELAY = 2 cycles later, and only then is sure to be: the next tile may be on its way.
-// A tile's beats follow those of the one before without a bubble if that is taken as soon as it is valid.
+// A tile's elements follow those of the one before without a bubble if that is taken as soon as it is valid.
 `default_nettype none
 
 module weight_tile #(
@@ -29,61 +29,61 @@ module weight_tile #(
 );
 
   localparam int WEIGHTS = TILE_IN * TILE_OUT;
-  localparam int VECTORS = 2;  // in a beat
+  localparam int VECTORS = 2;  // in an element
   localparam logic [1:0] ROWS = 2'd1, COLUMNS = 2'd2;
-  localparam int MOST = (TILE_IN > TILE_OUT ? TILE_IN : TILE_OUT) / VECTORS;  // beats; at least 8
+  localparam int MOST = (TILE_IN > TILE_OUT ? TILE_IN : TILE_OUT) / VECTORS;  // elements; at least 8
   localparam int COUNT = $clog2(MOST);
 
   if (TILE_IN < 16 || TILE_OUT < 16 || TILE_IN % 2 != 0 || TILE_OUT % 2 != 0) begin : g_check
     $fatal(1, "weight_tile: TILE_IN = %0d and TILE_OUT = %0d must be even and at least 16", TILE_IN, TILE_OUT);
   end
 
-  // The beat that waits for its place.
-  logic [WEIGHTS-1:0] beat_q;
-  logic               beat_valid_q;
+  // The element that waits for its place.
+  logic [WEIGHTS-1:0] waiting_q;
+  logic               waiting_valid_q;
   logic [1:0]         load_q;
   logic [3:0]         bits_q;
-  logic [COUNT-1:0]   count_q;  // beats of this tile before it
+  logic [COUNT-1:0]   count_q;  // elements of this tile before it
   logic               full_q;   // a tile is whole and not taken
   logic               write, last;
-  logic [COUNT-1:0]   last_beat;
+  logic [COUNT-1:0]   last_count;
 
   always_comb begin
     case (load_q)
-      ROWS:    last_beat = COUNT'(TILE_OUT / VECTORS - 1);
-      COLUMNS: last_beat = COUNT'(TILE_IN / VECTORS - 1);
-      default: last_beat = COUNT'(bits_q) - COUNT'(1);
+      ROWS:    last_count = COUNT'(TILE_OUT / VECTORS - 1);
+      COLUMNS: last_count = COUNT'(TILE_IN / VECTORS - 1);
+      default: last_count = COUNT'(bits_q) - COUNT'(1);
     endcase
   end
 
-  assign write           = beat_valid_q && !full_q;
-  assign last            = count_q == last_beat;
-  assign s_axis_w_tready = !beat_valid_q || write;
+  assign write           = waiting_valid_q && !full_q;
+  assign last            = count_q == last_count;
+  assign s_axis_w_tready = !waiting_valid_q || write;
   assign tile_valid_o    = full_q || (write && last);
 
   always_ff @(posedge clk) begin
     if (rst) begin
-      beat_valid_q <= 1'b0;
-      full_q       <= 1'b0;
-      count_q      <= '0;
+      waiting_valid_q <= 1'b0;
+      full_q          <= 1'b0;
+      count_q         <= '0;
     end else begin
-      if (s_axis_w_tready) beat_valid_q <= s_axis_w_tvalid;
+      if (s_axis_w_tready) waiting_valid_q <= s_axis_w_tvalid;
       if (write) count_q <= last ? '0 : count_q + COUNT'(1);
       full_q <= tile_valid_o && !tile_ready_i;
     end
     if (s_axis_w_tready) begin
-      beat_q <= s_axis_w_tdata;
-      load_q <= load_i;
-      bits_q <= bits_i;
+      waiting_q <= s_axis_w_tdata;
+      load_q    <= load_i;
+      bits_q    <= bits_i;
     end
   end
 
-  // The beat once more, beside one enable for each bit of all weights: they reach many registers.
-  logic [WEIGHTS-1:0] word_q;
+  // The element once more, beside one enable for each bit of all weights: they reach many registers.
+  logic [WEIGHTS-1:0] element_q;
   logic [7:0]         enable_q;
   logic               shift_q, columns_q;
   always_ff @(posedge clk) begin
-    word_q    <= beat_q;
+    element_q <= waiting_q;
     shift_q   <= load_q == ROWS || load_q == COLUMNS;
     columns_q <= load_q == COLUMNS;
     for (int p = 0; p < 8; p++) begin
@@ -96,16 +96,16 @@ module weight_tile #(
     logic [WEIGHTS-1:0] plane_q, rows, columns;
     always_comb begin
       rows = plane_q >> (VECTORS * TILE_IN);
-      for (int j = 0; j < VECTORS * TILE_IN; j++) rows[WEIGHTS-VECTORS*TILE_IN+j] = word_q[8*j+p];
+      for (int j = 0; j < VECTORS * TILE_IN; j++) rows[WEIGHTS-VECTORS*TILE_IN+j] = element_q[8*j+p];
       columns = plane_q >> VECTORS;
       for (int out = 0; out < TILE_OUT; out++) begin
         for (int v = 0; v < VECTORS; v++) begin
-          columns[out*TILE_IN+TILE_IN-VECTORS+v] = word_q[8*(v*TILE_OUT+out)+p];
+          columns[out*TILE_IN+TILE_IN-VECTORS+v] = element_q[8*(v*TILE_OUT+out)+p];
         end
       end
     end
     always_ff @(posedge clk) begin
-      if (enable_q[p]) plane_q <= !shift_q ? word_q : columns_q ? columns : rows;
+      if (enable_q[p]) plane_q <= !shift_q ? element_q : columns_q ? columns : rows;
     end
     assign tile_o[p*WEIGHTS+:WEIGHTS] = plane_q;
   end

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// What fifo.sv must do, within it: any one word that enters is watched with the number of words before it.
-// Induction needs to know where it lies; that it comes out in its turn, unchanged, is what is wanted.
+// The properties of fifo.sv, included in it: any one element that enters is watched with the number of elements before it.
+// Induction needs to know where it is stored; the property is that it comes out in its turn, unchanged.
 
 logic             started_q = 1'b0;
 logic             leaves, watching_q;
-logic [COUNT-1:0] ahead_q;    // words before the watched one
+logic [COUNT-1:0] ahead_q;    // elements before the watched one
 logic [WIDTH-1:0] watched_q;
-logic [2:0]       waited_q;   // cycles in which words were held and none was offered
+logic [2:0]       waited_q;   // cycles in which elements were held and none was offered
 (* anyseq *) logic pick;
 
 assign leaves = m_axis_data_tvalid && m_axis_data_tready;
@@ -29,7 +29,7 @@ always_ff @(posedge clk) begin
   end
 end
 
-// The word with so many before it: the registers from the last one on, then the memory.
+// The element with so many before it: the registers from the last one on, then the memory.
 logic [COUNT-1:0] seen;
 logic [ADDRESS:0] place;
 logic [WIDTH-1:0] located;
@@ -53,7 +53,7 @@ end
 
 always_comb if (!started_q) assume (rst);
 
-// How many words have been taken and not given: counted apart from the FIFO's own pointers.
+// How many elements have been taken and not given: counted apart from the FIFO's own pointers.
 logic [COUNT-1:0] held_q;
 always_ff @(posedge clk) begin
   if (rst) held_q <= '0;
@@ -68,11 +68,11 @@ always_comb begin
     assert (!(m_axis_data_tvalid && count_o == '0));
     assert ((ADDRESS + 1)'(read_q) < (ADDRESS + 1)'(DEPTH));
     assert ((ADDRESS + 1)'(write_q) == next_write);
-    // room is offered while there is any; words are offered within as many cycles as there are registers
+    // room is offered while there is any; elements are offered within as many cycles as there are registers
     assert (s_axis_data_tready || count_o >= COUNT'(DEPTH));
     assert (waited_q <= 3'(STAGES));
     if (valid_q == '0) assert (waited_q == '0);
-    for (int i = 0; i < STAGES; i++) begin  // the first word moves on in every cycle in which none is offered
+    for (int i = 0; i < STAGES; i++) begin  // the first element moves on in every cycle in which none is offered
       if (valid_q >> i == STAGES'(1)) assert (waited_q <= 3'(i + 1));
     end
     // order, nothing lost

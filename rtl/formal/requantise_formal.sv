@@ -66,7 +66,7 @@ module requantise_formal (
   end
   always_comb if (stalled_q && !rst) assert (y_valid && {y_last, y} == offered_q);
 
-  // A beat is taken whenever the last stage is free or becomes so, and comes out when STAGES were.
+  // An element is taken whenever the last stage is free or becomes so, and comes out when STAGES were.
   logic [STAGES-1:0] due_q, due_last_q;
   always_ff @(posedge clk) begin
     if (rst) due_q <= '0;
