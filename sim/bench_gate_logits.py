@@ -34,7 +34,7 @@ def halves(weight):
     return high, weight - 128 * high
 
 
-def tile_beats(dut, x, gate, first):
+def tile_sums(dut, x, gate, first):
     """Sums of one tile of experts as the compute unit gives them; an odd last token has any partner."""
     high, low = (x.astype(np.int64) @ half[first : first + tile(dut)].T for half in halves(gate.weight))
     missing = tile(dut) - high.shape[1]
@@ -43,13 +43,13 @@ def tile_beats(dut, x, gate, first):
 
 
 async def run(tb, x, gate):
-    """All tiles one behind the other, each with its biases; frames are received when all are sent."""
+    """All tiles one after the other, each with its biases; frames are received when all are sent."""
     experts = len(gate.weight)
     firsts = range(0, experts, tile(tb.dut))
     for first in firsts:
         bias = np.pad(gate.bias[first : first + tile(tb.dut)], (0, tile(tb.dut)))[: tile(tb.dut)]
         tb.dut.bias_i.value = int.from_bytes(bias.astype("<i4").tobytes(), "little")
-        await tb.send("a", tile_beats(tb.dut, x, gate, first))
+        await tb.send("a", tile_sums(tb.dut, x, gate, first))
         await tb.accepted("a")
     rows = -(-len(x) // TOKENS) * TOKENS
     tiles = [(await tb.receive("logit", "<i4", (rows, tile(tb.dut))))[: len(x)] for _ in firsts]

@@ -16,7 +16,7 @@ SCALE = 8  # EXP2 is in Q15, a numerator in Q7
 
 
 def golden(logits):
-    """int64 [rows, keys] to numerators [rows, keys], rescales, M and S [rows, blocks] behind each block."""
+    """int64 [rows, keys] to numerators [rows, keys], rescales, M and S [rows, blocks] after each block."""
     exponent = np.full((len(logits), 1), -128, np.int64)
     total = np.zeros_like(exponent)
     found = []
@@ -33,12 +33,12 @@ def golden(logits):
 
 
 def shape(dut):
-    """Tokens of a beat, and the most pairs."""
+    """Tokens of a pair, and the most pairs."""
     return int(dut.TOKENS.value), int(dut.MAX_PAIRS.value)
 
 
-def beats(dut, logits, rng):
-    """[blocks * pairs, tokens * 32] int16; what stands where there is no logit must not matter."""
+def in_pairs(dut, logits, rng):
+    """[blocks * pairs, tokens * 32] int16; values where there is no logit must not matter."""
     tokens, _ = shape(dut)
     rows, keys = logits.shape
     filled = rng.integers(-32768, 32768, (-(-rows // tokens) * tokens, -(-keys // KEY_BLOCK) * KEY_BLOCK))
@@ -48,9 +48,9 @@ def beats(dut, logits, rng):
 
 
 async def send(tb, logits):
-    """One head; the scalars change as soon as its first beat was accepted."""
+    """One head; the scalars change as soon as its first pair was accepted."""
     tokens, _ = shape(tb.dut)
-    frame = beats(tb.dut, logits, tb.rng)
+    frame = in_pairs(tb.dut, logits, tb.rng)
     tb.dut.pairs_i.value = -(-len(logits) // tokens)
     tb.dut.keys_i.value = logits.shape[1]
     await tb.send("x", frame[:1])
@@ -63,7 +63,7 @@ async def send(tb, logits):
 
 
 async def check(tb, logits):
-    """Every field of every beat of a head."""
+    """Every field of every pair of a head."""
     tokens, _ = shape(tb.dut)
     (rows, keys), pairs = logits.shape, -(-len(logits) // tokens)
     blocks = -(-keys // KEY_BLOCK)
@@ -169,14 +169,14 @@ async def stalled(dut):
 
 @cocotb.test()
 async def throughput(dut):
-    """A beat per cycle, with one pair and with many; LATENCY cycles from a beat to its numerators."""
+    """A pair per cycle, of one row pair and of many; LATENCY cycles from a pair to its numerators."""
     tb = TB(dut)
     tb.sink("p")
     tokens, most = shape(dut)
     await tb.reset(pairs_i=1, keys_i=1)
     for rows, keys in ((1, 4096), (tokens * most, 129)):
         logits = np.clip(tb.rng.normal(size=(rows, keys)) * 2000, -32768, 32767).astype(np.int64)
-        frame = beats(dut, logits, tb.rng)
+        frame = in_pairs(dut, logits, tb.rng)
         dut.pairs_i.value, dut.keys_i.value = -(-rows // tokens), keys
         await tb.send("x", frame)
         await tb.accepted("x")
@@ -187,6 +187,6 @@ async def throughput(dut):
             got = await tb.receive("p", "u1", (len(frame), tokens * (KEY_BLOCK + 7)))
             expected = golden(logits)[0].reshape(-1, KEY_BLOCK)
             equal("numerators of the most keys", got[:, :KEY_BLOCK], expected)
-        measured(f"{len(frame)} beats", tb.last_arrival - tb.first_arrival + 1, len(frame), 0)
-        measured("last beat", tb.last_arrival - start, LATENCY, 0)
+        measured(f"{len(frame)} pairs", tb.last_arrival - tb.first_arrival + 1, len(frame), 0)
+        measured("last pair", tb.last_arrival - start, LATENCY, 0)
     covered("most keys", "most rows")

@@ -2,6 +2,7 @@
 """The operator library under sanitizers, the bounded stream, and what hls/Makefile says of bad input."""
 
 import os
+import re
 import subprocess
 import sys
 
@@ -148,3 +149,16 @@ def test_operators_compile_for_every_accelerator(accelerator, tmp_path):
                *includes, "all.cpp"]  # fmt: skip
     run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert run.returncode == 0, run.stderr
+
+
+def test_every_top_says_where_the_accelerator_schedules_it():
+    """The first line under the licence names headers that exist."""
+    headers = HLS / "include" / "edge_moe"
+    paths = sorted((HLS / "ops").glob("*.cpp"))
+    for path in paths:
+        line = path.read_text().splitlines()[1]
+        assert re.match(r"// Unit-synthesis tops?; the accelerator ", line), path.name
+        named = re.findall(r"executor/[\w/]+\.hpp", line)
+        assert named, path.name
+        assert all((headers / name).is_file() for name in named), path.name
+    assert len(paths) >= 16

@@ -18,9 +18,9 @@ from edge_moe_host.contract.layout import WORD
 # shell/accelerator.hpp: how far the readers are ahead of each other
 BLOCKS_AHEAD = 4  # blocks, and bursts of a port, that have been announced and are not begun
 BURSTS_AHEAD = 3  # bursts of a port that are under way
-BURST_WORDS = 32
+BURST_PLANES = 32
 WEIGHT_PORTS = 3
-PLANNED_WORDS = WEIGHT_PORTS * (BLOCKS_AHEAD + BURSTS_AHEAD) * BURST_WORDS
+PLANNED_WORDS = WEIGHT_PORTS * (BLOCKS_AHEAD + BURSTS_AHEAD) * BURST_PLANES
 CHUNK = 16  # words that are looked at together; any FIFO holds them
 
 
