@@ -31,8 +31,8 @@ SOLUTION_v++ := component/hls
 SOLUTION = $(WORK)/$(SOLUTION_$(HLS_TOOL))
 RUN = cd $(WORK) && $(call RUN_$(HLS_TOOL),$(1))
 
-MODULE = PYTHONPATH=../model:../host $(PYTHON) -m edge_moe.codegen
-DESIGN = $(MODULE).vendor --accelerator $(ACCELERATOR) --top $(TOP) --hls . --generated $(GENERATED)
+MODULE = PYTHONPATH=../model:../host $(PYTHON) -m edge_moe.vendor
+DESIGN = $(MODULE).tcl --accelerator $(ACCELERATOR) --top $(TOP) --hls . --generated $(GENERATED)
 DESCRIBE = $(DESIGN) --out $(WORK)
 # A folder of results is there whole or not at all: $(call KEEP,name,commands that fill $$new)
 KEEP = new=$(VENDOR)/.$(1) && rm -rf $$new && mkdir -p $$new && $(2) && rm -rf $(VENDOR)/$(1) \
@@ -44,7 +44,7 @@ KEEP = new=$(VENDOR)/.$(1) && rm -rf $$new && mkdir -p $$new && $(2) && rm -rf $
 INPUTS = $(BUILD)/vendor_inputs.sha256
 VENDOR_SOURCES := $(wildcard include/edge_moe/*.hpp include/edge_moe/*/*.hpp include/edge_moe/*/*/*.hpp) \
   $(wildcard src/*.cpp ops/*.cpp ops/*.hpp tcl/*.tcl) \
-  $(addprefix ../model/edge_moe/codegen/,vendor.py interface.py)
+  $(addprefix ../model/edge_moe/vendor/,tcl.py interface.py)
 $(INPUTS): $(VENDOR_SOURCES) $(HEADERS) FORCE
 	@cat $(VENDOR_SOURCES) $(HEADERS) | sha256sum > $@.new
 	@if cmp -s $@.new $@; then rm $@.new; else mv $@.new $@; fi
