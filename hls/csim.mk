@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # C simulation of the accelerator, included by the Makefile.
-#   make csim                    the accelerator as build/hls/libedge_moe_<hash of the configuration>.so
+#   make csim                    the accelerator as build/hls/libedge_moe_<hash of the configuration>.so; beside it
+#                                its board as .json, for the simulated board
 #   make csim VARIANT=sanitize   the same under sanitizers, at another optimisation level, with exact widths
 
 CSIM_SOURCES := src/edge_moe.cpp src/csim.cpp
@@ -15,6 +16,8 @@ csim: $(CSIM_LIBRARY)
 	  if [ "$(VARIANT)" = O3 ]; then \
 	    cp $< ../build/hls/.libedge_moe_$$hash.$$$$ \
 	      && mv ../build/hls/.libedge_moe_$$hash.$$$$ ../build/hls/libedge_moe_$$hash.so \
+	      && { test ! -f $(GENERATED)/edge_moe_board.json \
+	        || cp $(GENERATED)/edge_moe_board.json ../build/hls/libedge_moe_$$hash.json; } \
 	      && echo "build/hls/libedge_moe_$$hash.so"; \
 	  else echo "$(patsubst ../%,%,$<)"; fi
 

@@ -50,9 +50,9 @@ module compute_unit #(
     output logic                          m_axis_y_tlast
 );
 
-  localparam int CASCADE = 8;   // multipliers whose sums stay packed
+  localparam int CASCADE = edge_moe_pkg::CASCADE;   // multipliers whose sums stay packed
   localparam int PACKED = 27;   // x1 2^18 + x0
-  localparam int LANE = 18;     // sum of a cascade in a lane
+  localparam int LANE = edge_moe_pkg::LOW_LANE;     // sum of a cascade in a lane
   localparam int CASCADES = TILE_IN / CASCADE;
   localparam int SUM = LANE + $clog2(CASCADES);
   localparam int INPUT = 3;     // registers of x before the first multiplier

@@ -16,7 +16,7 @@
 `default_nettype none
 
 module dual_dot #(
-    parameter int COUNT = 8
+    parameter int COUNT = edge_moe_pkg::CASCADE
 ) (
     input wire clk,
 
@@ -32,7 +32,7 @@ module dual_dot #(
 
   /* verilator no_inline_module */  // the simulation's code stands once, not 128 times
 
-  localparam int LOW_LANE = 18;
+  localparam int LOW_LANE = edge_moe_pkg::LOW_LANE;
   localparam int SUM = LOW_LANE + 18;  // the high lane's sum has the low lane's magnitude
   localparam logic signed [SUM-1:0] START = SUM'(1) << (LOW_LANE - 1);
 

@@ -31,7 +31,7 @@ module gate_logits #(
 );
 
   localparam int STAGES = 3;
-  localparam int LOW_BITS = 7;  // a weight is 2^7 high + low
+  localparam int LOW_BITS = edge_moe_pkg::GATE_LOW_BITS;  // a weight is 2^LOW_BITS high + low
 
   if (TOKENS < 1 || EXPERTS < 1) begin : g_check
     $fatal(1, "gate_logits: TOKENS = %0d and EXPERTS = %0d must be at least 1", TOKENS, EXPERTS);

@@ -6,7 +6,7 @@
 
 module rounding_shift #(
     parameter int WIDTH = 48,
-    parameter int MAX_SHIFT = 47
+    parameter int MAX_SHIFT = edge_moe_pkg::SHIFT_LIMIT
 ) (
     input  wire  signed [WIDTH-1:0]               value_i,
     input  wire         [$clog2(MAX_SHIFT+1)-1:0] shift_i,

@@ -13,7 +13,7 @@
 
 module route #(
     parameter int LOGITS = edge_moe_pkg::TILE_OUT / 2,  // of a tile
-    parameter int PAIRS = 4,  // of a group
+    parameter int PAIRS = edge_moe_pkg::ROUTE_PAIRS,  // of a group
     parameter int MAX_TOKENS = edge_moe_pkg::MAX_TOKENS,
     parameter int MAX_EXPERTS = edge_moe_pkg::MAX_EXPERTS,
     parameter int MAX_TOP_K = edge_moe_pkg::MAX_TOP_K,

@@ -17,8 +17,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "sim"))
 
+from edge_moe.accelerator import Board, load_board  # noqa: E402
 from edge_moe.codegen import generate_package  # noqa: E402
-from edge_moe.vendor.interface import AVAILABLE, PART  # noqa: E402
 from edge_moe_host.errors import EdgeMoEError  # noqa: E402
 from edge_moe_host.files import write_text  # noqa: E402
 from operators import Operator, choose  # noqa: E402
@@ -32,9 +32,19 @@ LUT_CELLS = {"RAM32X1D": 2, "RAM64X1D": 2, "RAM128X1D": 4, "RAM256X1D": 8, "RAM3
 # Cells that take nothing of what is counted here.
 FREE_CELLS = {"BUFG", "IBUF", "OBUF", "MUXF7", "MUXF8", "MUXF9", "VCC", "GND"}
 COLUMNS = ("LUT", "FF", "CARRY", "DSP48E2", "BRAM36", "URAM288")
-TOTALS = {"LUT": AVAILABLE["LUT"], "FF": AVAILABLE["FF"], "DSP48E2": AVAILABLE["DSP"],
-          "BRAM36": AVAILABLE["BRAM_18K"] / 2, "URAM288": AVAILABLE["URAM"],
-          "CARRY": AVAILABLE["LUT"] / 8}  # fmt: skip
+
+
+def totals(board: Board) -> dict[str, float]:
+    """What the board's part has of each column."""
+    has = board.resources
+    return {
+        "LUT": has["LUT"],
+        "FF": has["FF"],
+        "CARRY": has["LUT"] / 8,
+        "DSP48E2": has["DSP"],
+        "BRAM36": has["BRAM_18K"] / 2,
+        "URAM288": has["URAM"],
+    }
 
 
 @dataclass(frozen=True)
@@ -106,20 +116,24 @@ def count_cells(modules: Mapping[str, Mapping[str, Mapping[str, int]]], top: str
     return cells
 
 
-def table(mapped: Sequence[Mapped]) -> str:
-    """Markdown, with each share of the part."""
+def table(mapped: Sequence[Mapped], board: Board) -> str:
+    """Markdown, with each share of the board's part."""
+    available = totals(board)
     lines = [
         f"| operator | {' | '.join(COLUMNS)} |",
         f"|---|{'---:|' * len(COLUMNS)}",
-        *(f"| {m.name} | {' | '.join(_cell(c, m.resources[c]) for c in COLUMNS)} |" for m in mapped),
-        f"| {PART} | {' | '.join(f'{TOTALS[c]:,.0f}' if c in TOTALS else '' for c in COLUMNS)} |",
+        *(
+            f"| {m.name} | {' | '.join(_cell(m.resources[c], available[c]) for c in COLUMNS)} |"
+            for m in mapped
+        ),
+        f"| {board.part} | {' | '.join(f'{available[c]:,.0f}' for c in COLUMNS)} |",
     ]
     return "\n".join(lines)
 
 
-def _cell(column: str, value: float) -> str:
+def _cell(value: float, available: float) -> str:
     text = f"{value:,.1f}" if value % 1 else f"{value:,.0f}"
-    return f"{text} ({value / TOTALS[column]:.1%})" if value and column in TOTALS else text
+    return f"{text} ({value / available:.1%})" if value else text
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -140,7 +154,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         with ThreadPoolExecutor(args.jobs) as pool:
             mapped = list(pool.map(one, chosen))
-        text = table(mapped)
+        text = table(mapped, load_board(args.accelerator))
         write_text(OUT / "synth.md", text + "\n")
         write_text(
             OUT / "synth.json",

@@ -7,12 +7,13 @@ import cocotb
 import numpy as np
 from cocotb.triggers import RisingEdge
 
+from edge_moe.codegen.design import Design
 from edge_moe_host.golden.arithmetic import requantise
 from edge_moe_host.golden.operators import Linear, conv3x3
 from estimated import passes
 from tb import STALLS, TB, covered, equal, measured
 
-TAPS = 9
+TAPS = Design.tap_side**2
 SHAPES = ((1, 1), (1, 2), (1, 7), (7, 1), (6, 1), (2, 2), (3, 3), (3, 4), (4, 3), (5, 6), (4, 8))
 
 

@@ -10,7 +10,7 @@ import dataclasses
 import cocotb
 import numpy as np
 
-from edge_moe.estimate.loops import MOVE_DEPTH
+from edge_moe.codegen.design import Design
 from edge_moe_host.golden import operators
 from golden_cases import int8, int16, random_ffn
 from tb import STALLS, TB, covered, equal, measured
@@ -191,5 +191,5 @@ async def throughput(dut):
     model = int((-(-crowds // 2)).sum() + tokens) * tiles
     # the source offers the residual a few cycles after it has seen the last result taken
     measured(f"{tokens} tokens of {width}, top-2", cycles, model, LATENCY + 4)
-    estimated = int(crowds.sum()) * tiles + MOVE_DEPTH * int(np.count_nonzero(crowds))
+    estimated = int(crowds.sum()) * tiles + Design.move_depth * int(np.count_nonzero(crowds))
     assert cycles <= estimated, "longer than the loops of the estimator"

@@ -4,7 +4,7 @@
 import cocotb
 import numpy as np
 
-from edge_moe.estimate.loops import NORM_DEPTH, NORM_LAG
+from edge_moe.codegen.design import Design
 from edge_moe_host.golden.operators import LayerNorm, layernorm
 from tb import STALLS, TB, covered, equal, measured
 
@@ -170,6 +170,6 @@ async def throughput(dut):
         measured(f"{rows} rows of {width}", between, rows * row_beats, 0)
         cycles = tb.last_arrival - tb.offered["x"]
         measured(f"with first and last row of {width}", cycles, (rows + 1) * row_beats, LATENCY)
-        assert cycles <= (rows + 1) * row_beats + NORM_LAG + NORM_DEPTH, (
+        assert cycles <= (rows + 1) * row_beats + Design.norm_lag + Design.norm_depth, (
             "longer than the loop of the estimator"
         )

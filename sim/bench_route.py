@@ -4,7 +4,7 @@
 import cocotb
 import numpy as np
 
-from edge_moe.estimate.loops import ROUTE_PAIRS
+from edge_moe.codegen.design import Design
 from edge_moe_host.contract.isa import Opcode
 from edge_moe_host.golden.operators import Gate, route
 from estimated import ZCU104, loops
@@ -169,7 +169,7 @@ async def throughput(dut):
         group = experts + pairs * -(-experts // tile)
         cycles = tb.last_arrival - tb.offered["logit"]
         model = (64 // pairs + 1) * group + pairs
-        if (pairs, tile) == (ROUTE_PAIRS, 32):
+        if (pairs, tile) == (Design.route_pairs, 32):
             *_, loop, _ = loops(Opcode.GATE, rows=128, in_channels=32, experts=experts)
             assert model == loop.steps, "not the loop of the estimator"
         measured(f"128 tokens, {experts} experts", cycles, model, LATENCY)

@@ -2,19 +2,22 @@
 """Generated C++ headers: what a compiler sees in them equals the Python that they come from."""
 
 import dataclasses
+import json
 import re
 import subprocess
 import sys
+from importlib import resources
 
 import numpy as np
 import pytest
 
-from edge_moe.accelerator import load_accelerator
+from edge_moe.accelerator import load_accelerator, load_board
 from edge_moe.codegen import __main__ as command
 from edge_moe.codegen import config_header, generate, isa_header, tables_header
 from edge_moe.codegen.config_header import require_buildable
 from edge_moe.estimate.inventory import inventory
 from edge_moe.quant import network
+from edge_moe_host.config import to_dict
 from edge_moe_host.contract import isa, layout
 from edge_moe_host.errors import EdgeMoEError
 from edge_moe_host.golden import arithmetic, operators
@@ -161,14 +164,6 @@ def test_expert_entries_are_decoded_as_the_host_does(tmp_path):
     assert rows[:, -2:].all()
 
 
-def test_enumerations_have_the_values_of_the_host():
-    text = isa_header()
-    for members in (isa.Opcode, isa.Epilogue):
-        start = text.index(f"enum class {members.__name__}")
-        body = text[start : text.index("};", start)].splitlines()[1:]
-        assert [line.strip() for line in body] == [f"{m.name} = {m.value}," for m in members]
-
-
 def test_constants_are_those_of_layout_and_golden():
     found = dict(re.findall(r"constexpr int (\w+) = (\d+);", isa_header() + tables_header()))
     expected = {
@@ -195,11 +190,61 @@ def test_a_header_is_the_same_each_time():
     assert max(len(line) for line in tables_header().splitlines()) <= 110
 
 
-def test_generate_writes_three_files(tmp_path):
+HEADERS = ["edge_moe_config.hpp", "edge_moe_design.hpp", "edge_moe_isa.hpp", "edge_moe_tables.hpp"]
+
+
+def test_generate_writes_headers_and_the_board(tmp_path):
     paths = generate("zcu104", tmp_path / "new" / "folder")
-    assert [path.name for path in paths] == ["edge_moe_config.hpp", "edge_moe_isa.hpp", "edge_moe_tables.hpp"]
-    assert all(path.read_text().startswith("// SPDX-License-Identifier: Apache-2.0") for path in paths)
+    assert [path.name for path in paths] == [*HEADERS, "edge_moe_board.json"]
+    assert all(path.read_text().startswith("// SPDX-License-Identifier: Apache-2.0") for path in paths[:-1])
+    assert json.loads(paths[-1].read_text()) == to_dict(load_board("zcu104"))
     assert sorted((tmp_path / "new" / "folder").iterdir()) == sorted(paths)
+
+
+ACCELERATORS = resources.files("edge_moe") / "accelerators"
+
+
+def test_an_accelerator_without_a_board_has_headers_alone(tmp_path):
+    mine = tmp_path / "mine.toml"
+    mine.write_text((ACCELERATORS / "zcu104.toml").read_text().replace("board =", "# board ="))
+    assert [path.name for path in generate(str(mine), tmp_path / "out")] == HEADERS
+    with pytest.raises(EdgeMoEError, match=r"mine\.toml' names no board: add a line such as board = "):
+        load_board(str(mine))
+
+
+@pytest.mark.parametrize(
+    ("board", "message"),
+    [('"zcu999"', "unknown board 'zcu999': known are zcu104"), ("3", "board = 3 is not a table")],
+)
+def test_accelerators_with_a_wrong_board(board, message, tmp_path):
+    mine = tmp_path / "mine.toml"
+    mine.write_text(
+        (ACCELERATORS / "zcu104.toml").read_text().replace('board = "zcu104"', f"board = {board}")
+    )
+    with pytest.raises(EdgeMoEError, match=message):
+        load_board(str(mine))
+    assert load_accelerator(str(mine)) == load_accelerator("zcu104")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        ('part = "xczu7ev-ffvc1156-2-e"', "", "key 'board.part' is missing"),
+        ("0xA0000000", "0x10", "board.control_address = 16 is not allowed: a multiple of control_bytes"),
+        ("weights0 = 0", "weights9 = 0", "board.hp_ports = .* is not allowed: it names program, "),
+        ("URAM = 96", "URAM = 0", "board.URAM = 0 is not allowed"),
+        ("LUT = 230400", 'LUT = "many"', "board.resources.LUT = 'many' has the wrong type"),
+    ],
+)
+def test_boards_that_are_wrong(before, after, message, tmp_path):
+    text = (ACCELERATORS / "boards" / "zcu104.toml").read_text()
+    assert before in text
+    (tmp_path / "board.toml").write_text(text.replace(before, after))
+    mine = tmp_path / "mine.toml"
+    accelerator = (ACCELERATORS / "zcu104.toml").read_text()
+    mine.write_text(accelerator.replace('board = "zcu104"', f'board = "{tmp_path / "board.toml"}"'))
+    with pytest.raises(EdgeMoEError, match=message):
+        load_board(str(mine))
 
 
 def test_unknown_accelerator(tmp_path, capsys):
@@ -218,7 +263,7 @@ def test_command_needs_no_torch(tmp_path):
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert run.returncode == 0, run.stderr
-    assert len(run.stdout.split()) == 3
+    assert len(run.stdout.split()) == 5
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_moe.accelerator import load_accelerator
+from edge_moe.accelerator import load_accelerator, load_board
 from edge_moe.vendor import ports
 from edge_moe.vendor.interface import Interface, accelerator_interface, top_ports
 from edge_moe.vendor.ports import check_operator, check_rtl, parse_module
@@ -17,7 +17,7 @@ from vendor_tools import top_text, write_operator, write_verilog
 
 @pytest.fixture(scope="module")
 def interface() -> Interface:
-    return accelerator_interface(load_accelerator("zcu104"))
+    return accelerator_interface(load_accelerator("zcu104"), load_board("zcu104"))
 
 
 @pytest.fixture

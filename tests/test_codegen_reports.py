@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from edge_moe.accelerator import load_accelerator
+from edge_moe.accelerator import RESOURCES, load_accelerator, load_board
 from edge_moe.estimate.inventory import inventory
 from edge_moe.vendor import reports
-from edge_moe.vendor.interface import AVAILABLE, Interface, accelerator_interface
+from edge_moe.vendor.interface import Interface, accelerator_interface
 from edge_moe.vendor.reports import (
     Loop,
     read_csynth,
@@ -25,7 +25,7 @@ from vendor_tools import POWER, UTILIZATION, csynth_xml
 
 @pytest.fixture(scope="module")
 def interface() -> Interface:
-    return accelerator_interface(load_accelerator("zcu104"))
+    return accelerator_interface(load_accelerator("zcu104"), load_board("zcu104"))
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ def test_utilization_without_a_column_that_later_versions_have(implementation: P
 
 def test_the_table_has_every_figure(csynth: Path, implementation: Path) -> None:
     estimate = {"DSP": 1071, "URAM": 64, "BRAM_18K": 150}
-    data = summary(read_csynth(csynth), estimate, read_implementation(implementation))
+    data = summary(read_csynth(csynth), estimate, load_board("zcu104"), read_implementation(implementation))
     assert data["resources"]["DSP"] == {
         "available": 1728, "estimated": 1071, "synthesised": 1100, "implemented": 1071,
     }  # fmt: skip
@@ -82,7 +82,7 @@ def test_the_table_has_every_figure(csynth: Path, implementation: Path) -> None:
     assert "2.433 ns of 3.330 ns (synthesised); 2 pipelined loops, 1 of them with II > 1" in text
     assert "- execute: INNER has II = 2" in text
     assert "worst slack is +0.012 ns; 6.32 W" in text
-    without = table(summary(read_csynth(csynth), {}))
+    without = table(summary(read_csynth(csynth), {}, load_board("zcu104")))
     assert "| DSP | 1,728 | - | 1,100 (63.7 %) | - |" in without
     assert "slack" not in without
 
@@ -142,7 +142,7 @@ def test_the_command_writes_both_files(
     assert reports.main([*words, "--estimate", str(estimate), "--out", str(out)]) == 0
     assert (out / "report.md").read_text() == capsys.readouterr().out
     data = json.loads((out / "report.json").read_text())
-    assert data["resources"].keys() == AVAILABLE.keys()
+    assert data["resources"].keys() == set(RESOURCES)
     assert data["resources"]["DSP"]["estimated"] == 1071
     assert data["implementation"]["clock_mhz"] == 300
 
@@ -165,7 +165,7 @@ def test_an_operator_has_no_estimate(csynth: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert reports.main(["--csynth", str(csynth), "--out", str(out)]) == 0
     resources = json.loads((out / "report.json").read_text())["resources"]
-    assert [figures["estimated"] for figures in resources.values()] == [None] * len(AVAILABLE)
+    assert [figures["estimated"] for figures in resources.values()] == [None] * len(RESOURCES)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,6 @@ from edge_moe.compiler import weights
 from edge_moe.compiler.verify import compile_verified, random_pictures, verify_bundle
 from edge_moe.export.path import build_path_model
 from edge_moe.quant.network import IntegerNetwork, run_network
-from edge_moe_host.contract.bundle import load_bundle
 from edge_moe_host.errors import EdgeMoEError, ImageError
 from edge_moe_host.runtime.images import read_pictures
 from edge_moe_host.runtime.result import class_map

@@ -11,7 +11,7 @@ import pytest
 import hls_probe
 import hls_source
 from edge_moe import cli
-from edge_moe.accelerator import AcceleratorConfig, load_accelerator
+from edge_moe.accelerator import AcceleratorConfig, load_accelerator, load_board
 from edge_moe.codegen import generate
 from edge_moe.estimate.inventory import inventory
 from edge_moe.estimate.resources import (
@@ -30,7 +30,7 @@ from edge_moe.estimate.resources import (
 )
 from edge_moe.vendor import reports
 from edge_moe.vendor import tcl as vendor
-from edge_moe.vendor.interface import AVAILABLE, TOP
+from edge_moe.vendor.interface import TOP
 from edge_moe_host.errors import EdgeMoEError
 
 PRESETS = ("zcu104", "zcu104_large")
@@ -110,7 +110,8 @@ def cpp(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
         return _read(request.param, out)
     values = dataclasses.asdict(load_accelerator("zcu104")) | ODD
     path = out / "odd.toml"
-    path.write_text("".join(f"{name} = {value}\n" for name, value in values.items()))
+    lines = ['board = "zcu104"\n', *(f"{name} = {value}\n" for name, value in values.items())]
+    path.write_text("".join(lines))
     return _read(str(path), out)
 
 
@@ -294,25 +295,25 @@ def test_tables_streams_and_ports() -> None:
 @pytest.mark.parametrize("name", PRESETS)
 def test_presets_fit(name: str) -> None:
     listed = inventory(load_accelerator(name))
-    require_fit(listed, name)
+    board = load_board(name)
+    require_fit(listed, name, board)
     totals = listed.totals()
     assert tuple(totals) == ESTIMATED
-    assert all(0 < totals[resource] <= AVAILABLE[resource] for resource in ESTIMATED)
+    assert all(0 < totals[resource] <= board.resources[resource] for resource in ESTIMATED)
     for resource in ESTIMATED:
         assert totals[resource] == sum(item.cost.get(resource, 0) for item in listed)
-    text = table(listed, name)
+    text = table(listed, name, board)
     assert "not synthesised" in text
     assert f"| DSP | 1,728 | {totals['DSP']:,} (" in text
 
 
-def test_the_readme_has_the_totals() -> None:
-    readme = (hls_source.ROOT / "README.md").read_text(encoding="utf-8")
-    assert "| | " + " | ".join(f"{name} of {AVAILABLE[name]:,}" for name in ESTIMATED) + " |" in readme
+def test_the_page_of_results_has_the_totals() -> None:
+    page = (hls_source.ROOT / "docs" / "results" / "hardware.md").read_text(encoding="utf-8")
+    available = load_board("zcu104").resources
+    assert "| | " + " | ".join(f"{name} of {available[name]:,}" for name in ESTIMATED) + " |" in page
     for name in PRESETS:
         totals = inventory(load_accelerator(name)).totals()
-        assert (
-            f"| `{name}` | " + " | ".join(f"{totals[resource]:,}" for resource in ESTIMATED) + " |" in readme
-        )
+        assert f"| `{name}` | " + " | ".join(f"{totals[resource]:,}" for resource in ESTIMATED) + " |" in page
 
 
 @pytest.mark.parametrize(
@@ -328,16 +329,19 @@ def test_the_readme_has_the_totals() -> None:
 def test_what_does_not_fit_is_refused(change: dict[str, int], message: str) -> None:
     config = dataclasses.replace(load_accelerator("zcu104"), **change)
     with pytest.raises(EdgeMoEError, match=message):
-        require_fit(inventory(config), "mine.toml")
+        require_fit(inventory(config), "mine.toml", load_board("zcu104"))
 
 
 def test_exactly_full_fits() -> None:
     listed = inventory(load_accelerator("zcu104"))
     totals = listed.totals()
-    require_fit(listed, "x", totals)
+    board = load_board("zcu104")
+    full = dict(board.resources) | totals
+    require_fit(listed, "x", dataclasses.replace(board, resources=full))
     for resource in ESTIMATED:
+        smaller = dataclasses.replace(board, resources=full | {resource: totals[resource] - 1})
         with pytest.raises(EdgeMoEError, match=f"{resource} of [0-9,]+, 1 too many"):
-            require_fit(listed, "x", totals | {resource: totals[resource] - 1})
+            require_fit(listed, "x", smaller)
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -345,8 +349,9 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert cli.main(["resources", "--accelerator", "zcu104_large", "--json", str(out)]) == 0
     totals = inventory(load_accelerator("zcu104_large")).totals()
     printed = capsys.readouterr().out
+    available = load_board("zcu104_large").resources
     for resource in ESTIMATED:
-        assert f"| {resource} | {AVAILABLE[resource]:,} | {totals[resource]:,} (" in printed
+        assert f"| {resource} | {available[resource]:,} | {totals[resource]:,} (" in printed
     assert reports.read_estimate(out) == totals
 
 
@@ -354,7 +359,8 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
 def too_big(tmp_path: Path) -> Path:
     values = dataclasses.asdict(load_accelerator("zcu104")) | {"scratch_bytes": 16 << 20}
     path = tmp_path / "big.toml"
-    path.write_text("".join(f"{name} = {value}\n" for name, value in values.items()))
+    lines = ['board = "zcu104"\n', *(f"{name} = {value}\n" for name, value in values.items())]
+    path.write_text("".join(lines))
     return path
 
 
@@ -373,4 +379,4 @@ def test_the_command_refuses_what_does_not_fit(
     assert "big.toml' does not fit xczu7ev" in captured.err
     assert captured.err.count("\n") == 1
     assert "| URAM | 96 | " in captured.out  # where it goes is still said
-    assert reports.read_estimate(out)["URAM"] > AVAILABLE["URAM"]
+    assert reports.read_estimate(out)["URAM"] > load_board("zcu104").resources["URAM"]

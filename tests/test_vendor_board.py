@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from edge_moe.accelerator import load_accelerator
+from edge_moe.accelerator import load_accelerator, load_board
 from edge_moe.vendor import interface as shown
 from edge_moe.vendor.interface import Interface, accelerator_interface
 from edge_moe_host.contract import registers
@@ -21,7 +21,7 @@ PART = "xczu7ev-ffvc1156-2-e"
 
 @pytest.fixture(scope="module")
 def interface() -> Interface:
-    return accelerator_interface(load_accelerator("zcu104"))
+    return accelerator_interface(load_accelerator("zcu104"), load_board("zcu104"))
 
 
 @pytest.mark.parametrize("target", ["bitstream", "report"])

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from edge_moe.accelerator import load_accelerator
+from edge_moe.accelerator import load_accelerator, load_board
 from edge_moe.codegen import generate
 from edge_moe.vendor import interface as shown
 from edge_moe.vendor import tcl as vendor
@@ -37,7 +37,7 @@ HLS_STEPS = ("csynth", "rtl", "cosim", "export", "report")
 
 @pytest.fixture(scope="module")
 def interface() -> Interface:
-    return accelerator_interface(load_accelerator("zcu104"))
+    return accelerator_interface(load_accelerator("zcu104"), load_board("zcu104"))
 
 
 @pytest.fixture(scope="module")

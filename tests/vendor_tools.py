@@ -165,7 +165,7 @@ def csynth_xml(interface: Interface, part: str = "", clock_ns: float = 0.0) -> s
   <section name = "General Information" level="0"/>
   <ReportVersion><Version>2022.2</Version></ReportVersion>
   <UserAssignments>
-    <unit>ns</unit><ProductFamily>zynquplus</ProductFamily><Part>{part or interface.part}</Part>
+    <unit>ns</unit><ProductFamily>zynquplus</ProductFamily><Part>{part or interface.board.part}</Part>
     <TopModelName>{interface.top}</TopModelName>
     <TargetClockPeriod>{clock_ns or interface.clock_ns:.2f}</TargetClockPeriod>
     <ClockUncertainty>0.90</ClockUncertainty><FlowTarget>vivado</FlowTarget>

@@ -26,7 +26,7 @@ from pynq.pl_server.embedded_device import DEFAULT_XCLBIN, EmbeddedDevice, _unif
 from pynq.pl_server.xclbin_parser import XclBin
 from pynqmetadata.frontends import Metadata
 from pynqmetadata.views.runtime import RuntimeMetadataParser
-from simulated_design import CONTROL_ADDRESS, CONTROL_RANGE, configured_hash, write_design
+from simulated_design import BoardFacts, board_facts, configured_hash, write_design
 from simulated_kernel import Fault, Injected, Kernel
 from simulated_memory import BusFaultError, PhysicalMemory
 from simulated_sensors import SimulatedSensors
@@ -66,6 +66,7 @@ class SimulatedDevice(pynq.Device):
         self._faults: list[Injected] = []
         self._registers = {_IOPLL_CTRL: _IOPLL_RESET}  # of the processing system
         self._uio: SimulatedUio | None = None
+        self._board: BoardFacts | None = None  # of the loaded design
         self._sensors = SimulatedSensors()
         self._replaced: list[tuple[Any, str, Any]] = []
 
@@ -74,7 +75,7 @@ class SimulatedDevice(pynq.Device):
     def read_registers(self, address: int, length: int) -> bytes:
         """One 32-bit register. BusFaultError where nothing answers."""
         kernel = self._decode(address)
-        value = kernel.read(address - CONTROL_ADDRESS) if kernel else self._registers.get(address, 0)
+        value = kernel.read(address - self._control.start) if kernel else self._registers.get(address, 0)
         return value.to_bytes(4, "little")[:length]
 
     def write_registers(self, address: int, data: bytes) -> None:
@@ -83,15 +84,22 @@ class SimulatedDevice(pynq.Device):
             place, value = address + start, int.from_bytes(data[start : start + 4], "little")
             kernel = self._decode(place)
             if kernel:
-                kernel.write(place - CONTROL_ADDRESS, value)
+                kernel.write(place - self._control.start, value)
             else:
                 self._registers[place] = value
+
+    @property
+    def _control(self) -> range:
+        """Addresses of the accelerator's registers; none before a design is loaded."""
+        board = self._board
+        first = board.control_address if board else 0
+        return range(first, first + (board.control_bytes if board else 0))
 
     def _decode(self, address: int) -> Kernel | None:
         """The accelerator, or None for the processing system."""
         if any(block <= address < block + _PS_BLOCK_BYTES for block in _PS_BLOCKS):
             return None
-        if not CONTROL_ADDRESS <= address < CONTROL_ADDRESS + CONTROL_RANGE or self.kernel is None:
+        if address not in self._control or self.kernel is None:
             raise BusFaultError(f"nothing answers at {address:#x}")
         if self.register_faults and self.register_skip:
             self.register_skip -= 1
@@ -132,7 +140,9 @@ class SimulatedDevice(pynq.Device):
         self._unload()
         self.downloads += 1
         words = b"".join(configuration[n : n + 4][::-1] for n in range(0, len(configuration), 4))
-        self.kernel = Kernel(configured_hash(words), self.default_memory, self._interrupt)
+        config_hash = configured_hash(words)
+        self._board = board_facts(config_hash)
+        self.kernel = Kernel(config_hash, self.default_memory, self._interrupt)
         self.kernel.latency = self.latency
         self.kernel.faults.extend(self._faults)
         self._faults = []

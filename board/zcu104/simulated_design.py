@@ -6,18 +6,20 @@ The bitstream has a real header, and for a configuration the hash of the acceler
 simulated board loads the C simulation of that accelerator when it is downloaded.
 """
 
+import json
 import struct
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
 
 from edge_moe_host.backends.board.driver import VLNV
+from edge_moe_host.backends.csim_library import library_path
 from edge_moe_host.contract.registers import CONTROL, MASTERS, REGISTERS, Register
+from edge_moe_host.errors import BackendError
 
 CELL = "accelerator"
-CONTROL_ADDRESS, CONTROL_RANGE = 0xA0000000, 0x10000
-PART, BOARD = "xczu7ev-ffvc1156-2-e", "xilinx.com:zcu104:part0:1.1"
 MARK = b"edge-moe simulated "  # what a configuration begins with here
 _SYNC = bytes.fromhex("ffffffffaa995566")
 _AXI = "xilinx.com:interface:aximm:1.0"
@@ -33,18 +35,45 @@ _FIELDS = {
 _PS_WIDTHS = {"C_MAXIGP0_DATA_WIDTH": "32", **{f"C_SAXIGP{port}_DATA_WIDTH": "128" for port in range(2, 6)}}
 
 
+@dataclass(frozen=True)
+class BoardFacts:
+    """What a design needs to know of its board: some entries of the accelerator's board."""
+
+    name: str
+    part: str
+    control_address: int
+    control_bytes: int
+
+
+def board_facts(config_hash: str) -> BoardFacts:
+    """The board of an accelerator, which ``make -C hls csim`` leaves beside the C simulation.
+
+    BackendError where it is missing.
+    """
+    path = library_path(config_hash).with_suffix(".json")
+    try:
+        data = json.loads(path.read_text("utf-8"))
+        return BoardFacts(**{field.name: data[field.name] for field in fields(BoardFacts)})
+    except (OSError, ValueError, KeyError):
+        raise BackendError(
+            f"'{path}' does not describe the board of accelerator {config_hash}: name a board in the "
+            "accelerator's file and build the C simulation with make -C hls csim ACCELERATOR=..."
+        ) from None
+
+
 def write_design(folder: Path, config_hash: str, registers: Mapping[str, Register] = REGISTERS) -> Path:
     """``edge_moe_HASH.bit`` and ``.hwh`` in ``folder``; the path of the first."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"edge_moe_{config_hash}.bit"
-    path.write_bytes(bitstream(config_hash))
-    tree = ElementTree.ElementTree(handoff(registers))
+    board = board_facts(config_hash)
+    path.write_bytes(bitstream(config_hash, board))
+    tree = ElementTree.ElementTree(handoff(registers, board))
     ElementTree.indent(tree)
     tree.write(path.with_suffix(".hwh"), encoding="UTF-8", xml_declaration=True)
     return path
 
 
-def bitstream(config_hash: str) -> bytes:
+def bitstream(config_hash: str, board: BoardFacts) -> bytes:
     """A .bit file: its header, and a configuration that names the accelerator."""
 
     def text(key: bytes, value: str) -> bytes:
@@ -52,7 +81,7 @@ def bitstream(config_hash: str) -> bytes:
         return key + struct.pack(">H", len(data)) + data
 
     header = struct.pack(">H", 9) + bytes.fromhex("0ff00ff00ff00ff000") + struct.pack(">H", 1)
-    header += text(b"a", "edge_moe_wrapper;UserID=0XFFFFFFFF;Version=simulated") + text(b"b", PART)
+    header += text(b"a", "edge_moe_wrapper;UserID=0XFFFFFFFF;Version=simulated") + text(b"b", board.part)
     header += text(b"c", "2000/01/01") + text(b"d", "00:00:00")
     data = _SYNC + MARK + config_hash.encode()
     data += bytes(-len(data) % 4)
@@ -67,16 +96,18 @@ def configured_hash(data: bytes) -> str:
     return rest[:16].decode("ascii")
 
 
-def handoff(registers: Mapping[str, Register]) -> Element:
+def handoff(registers: Mapping[str, Register], board: BoardFacts) -> Element:
     """The .hwh as an element tree."""
     root = Element("EDKSYSTEM", EDWVERSION="1.2", VIVADOVERSION="2022.2")
-    SubElement(root, "SYSTEMINFO", ARCH="zynquplus", BOARD=BOARD, DEVICE="xczu7ev", NAME="edge_moe")
+    device = board.part.partition("-")[0]
+    vivado_name = f"xilinx.com:{board.name.lower()}:part0:1.1"
+    SubElement(root, "SYSTEMINFO", ARCH="zynquplus", BOARD=vivado_name, DEVICE=device, NAME="edge_moe")
     SubElement(root, "EXTERNALPORTS")
     SubElement(root, "EXTERNALINTERFACES")
     modules = SubElement(root, "MODULES")
-    _accelerator(modules, registers)
+    _accelerator(modules, registers, board)
     _interconnect(modules)
-    _processor(modules)
+    _processor(modules, board)
     return root
 
 
@@ -94,11 +125,11 @@ def _connect(ports: Element, name: str, direction: str, net: str, others: Sequen
         SubElement(connections, "CONNECTION", INSTANCE=instance, PORT=pin)
 
 
-def _accelerator(modules: Element, registers: Mapping[str, Register]) -> None:
+def _accelerator(modules: Element, registers: Mapping[str, Register], board: BoardFacts) -> None:
     module = _module(modules, CELL, VLNV)
     blocks = SubElement(module, "ADDRESSBLOCKS")
     block = SubElement(blocks, "ADDRESSBLOCK", ACCESS="read-write", INTERFACE="s_axi_control", NAME="Reg",
-                       RANGE=str(CONTROL_RANGE), USAGE="register")  # fmt: skip
+                       RANGE=str(board.control_bytes), USAGE="register")  # fmt: skip
     listing = SubElement(block, "REGISTERS")
     for register in registers.values():
         _register(listing, register)
@@ -146,7 +177,7 @@ def _interconnect(modules: Element) -> None:
     SubElement(module, "BUSINTERFACES")
 
 
-def _processor(modules: Element) -> None:
+def _processor(modules: Element, board: BoardFacts) -> None:
     module = _module(modules, "ps", "xilinx.com:ip:zynq_ultra_ps_e:3.4", IS_PL="FALSE")
     parameters = SubElement(module, "PARAMETERS")
     values = dict(_PS_WIDTHS)
@@ -165,7 +196,7 @@ def _processor(modules: Element) -> None:
     SubElement(buses, "BUSINTERFACE", BUSNAME="ps_M_AXI_HPM0_FPD", DATAWIDTH="32", NAME="M_AXI_HPM0_FPD",
                TYPE="MASTER", VLNV=_AXI)  # fmt: skip
     ranges = SubElement(module, "MEMORYMAP")
-    last = CONTROL_ADDRESS + CONTROL_RANGE - 1
-    SubElement(ranges, "MEMRANGE", ADDRESSBLOCK="Reg", BASEVALUE=f"{CONTROL_ADDRESS:#010X}",
+    first, last = board.control_address, board.control_address + board.control_bytes - 1
+    SubElement(ranges, "MEMRANGE", ADDRESSBLOCK="Reg", BASEVALUE=f"{first:#010X}",
                HIGHVALUE=f"{last:#010X}", INSTANCE=CELL, MASTERBUSINTERFACE="M_AXI_HPM0_FPD",
                MEMTYPE="REGISTER", SLAVEBUSINTERFACE="s_axi_control")  # fmt: skip

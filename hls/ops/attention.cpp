@@ -8,17 +8,17 @@
 using namespace edge_moe;
 
 constexpr int HEAD_TILES = (config::max_head_dim + LANES - 1) / LANES;
-constexpr int QUERY_PAIRS = ops::MAX_TOKENS / ops::PAIR;
+constexpr int MAX_PAIRS = ops::MAX_TOKENS / ops::PAIR;
 constexpr int MAX_HEADS_WIDTH = config::max_heads * HEAD_TILES * LANES;
 
 namespace {
 
 // For the queries of one head, query r at [r % 2][r / 2]: the state between blocks of keys, and the
 // numerators and rescale of the present block.
-typedef SoftmaxState States[ops::PAIR][QUERY_PAIRS];
-typedef int32_t Averages[HEAD_TILES][ops::PAIR][QUERY_PAIRS][LANES];
-typedef int8_t Numerators[ops::PAIR][QUERY_PAIRS][LANES];
-typedef uint8_t Rescales[ops::PAIR][QUERY_PAIRS];
+typedef SoftmaxState States[ops::PAIR][MAX_PAIRS];
+typedef int32_t Averages[HEAD_TILES][ops::PAIR][MAX_PAIRS][LANES];
+typedef int8_t Numerators[ops::PAIR][MAX_PAIRS][LANES];
+typedef uint8_t Rescales[ops::PAIR][MAX_PAIRS];
 
 // Which channels of qkv [rows][3][tiles of all heads][32] the present head has.
 struct Head {
@@ -67,7 +67,7 @@ DOT_TILES:
       // each iteration has accumulators of its own, and the pipeline drains before the next tile
       HLS_PIPELINE
       HLS_INDEPENDENT(dot)
-      HLS_TRIPS(1, QUERY_PAIRS)
+      HLS_TRIPS(1, MAX_PAIRS)
       ops::accumulate_pair(dot, tile, row, head_slice(qkv, head, row, rows, 0, t),
                            head_slice(qkv, head, row + 1, rows, 0, t));
     }
@@ -110,7 +110,7 @@ VALUE_TILES:
       // each iteration has averages of its own, and the pipeline drains before the next tile
       HLS_PIPELINE
       HLS_INDEPENDENT(average)
-      HLS_TRIPS(1, QUERY_PAIRS)
+      HLS_TRIPS(1, MAX_PAIRS)
       const int pair = row / ops::PAIR;
       Slice32 y0 = {};
       Slice32 y1 = {};

@@ -6,13 +6,13 @@
 
 using namespace edge_moe;
 
-constexpr int MAX_GATE_EXPERTS = ops::round_up(config::max_experts, GATE_EXPERTS);
+constexpr int MAX_GATE_EXPERTS = ops::round_up(config::max_experts, isa::gate_experts);
 
 // 16 experts as a tile: rows of high halves, then rows of low ones.
 static void load_gate_tile(WeightTile& tile, const int16_t* weight, int in_tiles, int first, int in_tile) {
   HLS_INLINE
 GATE_ROWS:
-  for (int e = 0; e < GATE_EXPERTS; ++e) {
+  for (int e = 0; e < isa::gate_experts; ++e) {
     HLS_PIPELINE
     const Slice16 row = load(weight + ((first + e) * in_tiles + in_tile) * LANES);
     Slice8 high = {};
@@ -24,7 +24,7 @@ GATE_ROWS:
       low.lane[i] = gate_low(row.lane[i]);
     }
     weight_tile_row(tile, e, high);
-    weight_tile_row(tile, GATE_EXPERTS + e, low);
+    weight_tile_row(tile, isa::gate_experts + e, low);
   }
 }
 
@@ -37,18 +37,18 @@ extern "C" void gate_logits(const int8_t x[ops::MAX_TOKENS * ops::MAX_WIDTH],
                             int rows, int in_channels, int experts) {
   HLS_RESHAPE(x, edge_moe::LANES)
   HLS_RESHAPE(weight, edge_moe::LANES)
-  HLS_RESHAPE(bias, edge_moe::GATE_EXPERTS)
-  HLS_RESHAPE(logits, edge_moe::GATE_EXPERTS)
+  HLS_RESHAPE(bias, edge_moe::isa::gate_experts)
+  HLS_RESHAPE(logits, edge_moe::isa::gate_experts)
   ops::Accumulators acc = {};
   HLS_PARTITION(acc, 1)
   HLS_RESHAPE_DIM(acc, 3)
   WeightTile tile = {};
   HLS_REGISTERS(tile.weight)
   const int in_tiles = ops::tiles(in_channels);
-  const int padded = (experts + GATE_EXPERTS - 1) / GATE_EXPERTS * GATE_EXPERTS;
+  const int padded = (experts + isa::gate_experts - 1) / isa::gate_experts * isa::gate_experts;
 GATE_TILES:
-  for (int first = 0; first < experts; first += GATE_EXPERTS) {
-    HLS_TRIPS(1, MAX_GATE_EXPERTS / GATE_EXPERTS)
+  for (int first = 0; first < experts; first += isa::gate_experts) {
+    HLS_TRIPS(1, MAX_GATE_EXPERTS / isa::gate_experts)
     ops::start_accumulators(acc, fill(static_cast<int32_t>(0)), rows);
   GATE_IN:
     for (int in_tile = 0; in_tile < in_tiles; ++in_tile) {
@@ -71,10 +71,10 @@ GATE_TILES:
       HLS_TRIPS(1, ops::MAX_TOKENS)
       const Slice32 sums = ops::accumulator(acc, row);
     GATE_EXPERT:
-      for (int e = 0; e < GATE_EXPERTS; ++e) {
+      for (int e = 0; e < isa::gate_experts; ++e) {
         HLS_UNROLL
         logits[row * padded + first + e] =
-            gate_logit(sums.lane[e], sums.lane[GATE_EXPERTS + e], bias[first + e]);
+            gate_logit(sums.lane[e], sums.lane[isa::gate_experts + e], bias[first + e]);
       }
     }
   }

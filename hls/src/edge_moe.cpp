@@ -15,13 +15,13 @@ extern "C" void edge_moe_accelerator(const Transfer* program, const Transfer* ta
                                      uint32_t weight_beats, uint32_t image_bytes, uint32_t output_bytes,
                                      uint64_t* config_id, uint32_t* version, uint32_t* status,
                                      uint32_t* error, uint32_t* position, uint32_t* cycles) {
-  HLS_READS(program, gmem_program, 2, 4, edge_moe::PROGRAM_TRANSFERS)
-  HLS_READS(tables, gmem_tables, 2, 4, edge_moe::WEIGHT_IMAGE_TRANSFERS)
+  HLS_READS(program, gmem_program, edge_moe::RECORD_REQUESTS, edge_moe::RECORD_TRANSFERS, edge_moe::PROGRAM_TRANSFERS)
+  HLS_READS(tables, gmem_tables, edge_moe::RECORD_REQUESTS, edge_moe::RECORD_TRANSFERS, edge_moe::WEIGHT_IMAGE_TRANSFERS)
   HLS_STREAMS(weights0, gmem_weights0)
   HLS_STREAMS(weights1, gmem_weights1)
   HLS_STREAMS(weights2, gmem_weights2)
-  HLS_READS(image, gmem_image, 8, 64, edge_moe::IMAGE_TRANSFERS)
-  HLS_WRITES(output, gmem_output, 8, 64, edge_moe::OUTPUT_TRANSFERS)
+  HLS_READS(image, gmem_image, edge_moe::REQUESTS_AHEAD, edge_moe::REQUEST_TRANSFERS, edge_moe::IMAGE_TRANSFERS)
+  HLS_WRITES(output, gmem_output, edge_moe::REQUESTS_AHEAD, edge_moe::REQUEST_TRANSFERS, edge_moe::OUTPUT_TRANSFERS)
   HLS_REGISTER(program_offset)
   HLS_REGISTER(program_records)
   HLS_REGISTER(weight_beats)

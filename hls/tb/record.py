@@ -16,10 +16,10 @@ import numpy as np
 from edge_moe.accelerator import AcceleratorConfig, load_accelerator
 from edge_moe_host.contract.bundle import Bundle, load_bundle
 from edge_moe_host.contract.isa import encode
+from edge_moe_host.contract.layout import OUTPUT_ALIGNMENT
 from edge_moe_host.errors import EdgeMoEError
 from edge_moe_host.golden.interpreter import run_program
 
-PORT_BYTES = 16
 SEED = 0
 
 
@@ -41,7 +41,7 @@ def record(bundle: Bundle, task: str, out: Path) -> None:
     raw = run_program(bundle, task, image)
     rows = np.zeros((len(raw), program.entry.output.row_bytes // 2), dtype="<i2")
     rows[:, : raw.shape[1]] = raw
-    padding = bytes(-image.size % PORT_BYTES)
+    padding = bytes(-image.size % OUTPUT_ALIGNMENT)
     out.mkdir(parents=True, exist_ok=True)
     (out / "program.bin").write_bytes(b"".join(map(encode, program.instructions)))
     (out / "weights.bin").write_bytes(bundle.weights.tobytes())

@@ -1,19 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an accelerator is: sizes, limits and rates, from ``accelerators/*.toml``. SPEC.md, section 10."""
+"""What an accelerator is, from ``accelerators/*.toml``: sizes, limits and rates, and its board. SPEC.md, 10.
+
+The hash of a configuration covers sizes, limits and rates alone: a bundle runs on any board that has them.
+"""
 
 import dataclasses
 import hashlib
 import json
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
+from typing import Any
 
 from edge_moe_host.config import from_dict, to_dict
 from edge_moe_host.contract.bundle import MAX_LIMIT
 from edge_moe_host.contract.layout import MAX_TOP_K, PAIR, TILE, WORD
+from edge_moe_host.contract.registers import MASTERS
 from edge_moe_host.errors import EdgeMoEError
 from edge_moe_host.golden.operators import KEY_BLOCK
+
+RESOURCES = ("LUT", "FF", "DSP", "BRAM_18K", "URAM")
 
 
 def _rule(condition: bool, name: str, value: object, rule: str) -> None:
@@ -97,31 +106,87 @@ class AcceleratorConfig:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+@dataclass(frozen=True)
+class Board:
+    """The board that an accelerator is built for, and its place in the block design."""
+
+    name: str
+    part: str  # of the FPGA, as Vivado names it
+    vivado_name: str  # pattern of the board's name in Vivado
+    reference_mhz: int  # clock of the processing system that the clock wizard multiplies
+    control_address: int  # where the processor sees the registers
+    control_bytes: int
+    hp_ports: Mapping[str, int]  # AXI4 master -> HP port of the memory controller that it reaches memory by
+    resources: Mapping[str, int]  # of the part: LUT, FF, DSP, BRAM_18K, URAM
+
+    def __post_init__(self) -> None:
+        for name, value in (*self.resources.items(), ("reference_mhz", self.reference_mhz)):
+            _rule(value >= 1, f"board.{name}", value, "it must be at least 1")
+        given, needed = set(self.resources), set(RESOURCES)
+        _rule(given == needed, "board.resources", sorted(given), f"it names {', '.join(RESOURCES)}")
+        given, needed = set(self.hp_ports), set(MASTERS)
+        _rule(given == needed, "board.hp_ports", sorted(given), f"it names {', '.join(MASTERS)}")
+        _rule(
+            self.control_address % self.control_bytes == 0,
+            "board.control_address",
+            self.control_address,
+            "a multiple of control_bytes",
+        )
+
+
 def accelerator_names() -> list[str]:
     """Names that :func:`load_accelerator` knows."""
-    folder = resources.files("edge_moe") / "accelerators"
-    return sorted(path.name.removesuffix(".toml") for path in folder.iterdir() if path.name.endswith(".toml"))
+    return _names(resources.files("edge_moe") / "accelerators")
 
 
 def load_accelerator(name_or_path: str) -> AcceleratorConfig:
     """An accelerator by name, or from a TOML file of the same form. EdgeMoEError for anything else."""
+    data = _read(name_or_path, "accelerator", accelerator_names(), "accelerators")
+    data.pop("board", None)
+    result: AcceleratorConfig = from_dict(AcceleratorConfig, data)
+    return result
+
+
+def has_board(accelerator: str) -> bool:
+    """Whether an accelerator's file names a board."""
+    return "board" in _read(accelerator, "accelerator", accelerator_names(), "accelerators")
+
+
+def load_board(accelerator: str) -> Board:
+    """The board of an accelerator, which its file names (``board = "zcu104"``) or describes (``[board]``)."""
+    data = _read(accelerator, "accelerator", accelerator_names(), "accelerators")
+    board = data.get("board")
+    if board is None:
+        raise EdgeMoEError(
+            f"accelerator '{accelerator}' names no board: add a line such as board = \"zcu104\" to its file."
+        )
+    if isinstance(board, str):
+        known = _names(resources.files("edge_moe") / "accelerators" / "boards")
+        board = _read(board, "board", known, "accelerators/boards")
+    result: Board = from_dict(Board, board, "board")
+    return result
+
+
+def _names(folder: Traversable) -> list[str]:
+    return sorted(path.name.removesuffix(".toml") for path in folder.iterdir() if path.name.endswith(".toml"))
+
+
+def _read(name_or_path: str, kind: str, known: list[str], folder: str) -> dict[str, Any]:
+    """Plain data of a packaged file or of one that a path names."""
     if name_or_path.endswith(".toml"):
         try:
             text = Path(name_or_path).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             reason = getattr(error, "strerror", None) or "it is not text"
-            raise EdgeMoEError(f"cannot read accelerator file '{name_or_path}': {reason}.") from None
-    elif name_or_path in accelerator_names():
-        folder = resources.files("edge_moe") / "accelerators"
-        text = (folder / f"{name_or_path}.toml").read_text(encoding="utf-8")
+            raise EdgeMoEError(f"cannot read {kind} file '{name_or_path}': {reason}.") from None
+    elif name_or_path in known:
+        packaged = resources.files("edge_moe").joinpath(folder, f"{name_or_path}.toml")
+        text = packaged.read_text(encoding="utf-8")
     else:
         raise EdgeMoEError(
-            f"unknown accelerator '{name_or_path}': known are {', '.join(accelerator_names())}, "
-            "or the path of a .toml file."
+            f"unknown {kind} '{name_or_path}': known are {', '.join(known)}, or the path of a .toml file."
         )
     try:
-        data = tomllib.loads(text)
+        return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise EdgeMoEError(f"accelerator '{name_or_path}' is not valid TOML: {error}.") from None
-    result: AcceleratorConfig = from_dict(AcceleratorConfig, data)
-    return result
+        raise EdgeMoEError(f"{kind} '{name_or_path}' is not valid TOML: {error}.") from None

@@ -19,10 +19,10 @@ ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "tests"))
 
 from bundles import compile_network, small_config  # noqa: E402
-from edge_moe.accelerator import load_accelerator  # noqa: E402
+from edge_moe.accelerator import load_accelerator, load_board  # noqa: E402
 from edge_moe.config import load_preset  # noqa: E402
 from edge_moe.quant.network import run_network  # noqa: E402
-from edge_moe.vendor.interface import CONTROL_ADDRESS, CONTROL_RANGE, accelerator_interface  # noqa: E402
+from edge_moe.vendor.interface import accelerator_interface  # noqa: E402
 from edge_moe_host.files import write_text  # noqa: E402
 from networks import random_images, random_network  # noqa: E402
 
@@ -38,12 +38,13 @@ def main() -> None:
     write_bundle("small", small_config(), accelerator)
     write_bundle("other", small_config(), other)
     write_bundle("mini", load_preset("mini").model, accelerator)
-    shown = accelerator_interface(accelerator)
+    board = load_board("zcu104")
+    shown = accelerator_interface(accelerator, board)
     plain = {
         "vlnv": shown.vlnv,
         "hash": accelerator.hash(),
-        "control_address": CONTROL_ADDRESS,
-        "control_range": CONTROL_RANGE,
+        "control_address": board.control_address,
+        "control_bytes": board.control_bytes,
         "masters": [master.bundle for master in shown.masters],
     }
     write_text(OUT / "interface.json", json.dumps(plain, indent=1) + "\n")

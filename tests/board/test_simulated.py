@@ -15,7 +15,7 @@ import pynq
 import pytest
 from board_fixtures import BUNDLES, Sample
 from simulated import SimulatedDevice, simulated_board
-from simulated_design import CELL, CONTROL_ADDRESS, CONTROL_RANGE, write_design
+from simulated_design import CELL, board_facts, write_design
 from simulated_kernel import Fault
 from simulated_memory import FRESH, GUARD, STALE, BusFaultError
 
@@ -48,8 +48,8 @@ def test_the_design_is_that_of_the_board(overlay: pynq.Overlay) -> None:
     shown = json.loads((BUNDLES / "interface.json").read_text())
     cell = overlay.ip_dict[CELL]
     assert cell["type"] == shown["vlnv"] == VLNV
-    assert cell["phys_addr"] == shown["control_address"] == CONTROL_ADDRESS
-    assert cell["addr_range"] == shown["control_range"] == CONTROL_RANGE
+    assert cell["phys_addr"] == shown["control_address"]
+    assert cell["addr_range"] == shown["control_bytes"]
     assert shown["masters"] == [f"gmem_{master}" for master in MASTERS]
     assert {f"m_axi_{master}" for master in shown["masters"]} <= set(overlay.systemgraph.blocks[CELL].ports)
 
@@ -245,14 +245,16 @@ def test_a_start_during_a_run_is_refused_and_noted(driver: EdgeMoEDriver, board:
 
 
 def test_nothing_answers_elsewhere(board: SimulatedDevice, driver: EdgeMoEDriver) -> None:
-    for address in (CONTROL_ADDRESS - 4, CONTROL_ADDRESS + CONTROL_RANGE, 0xB0000000):
+    first, size = driver.mmio.base_addr, driver.mmio.length
+    for address in (first - 4, first + size, 0xB0000000):
         with pytest.raises(BusFaultError, match=f"nothing answers at {address:#x}"):
             pynq.MMIO(address, 4, device=board).read()
 
 
-def test_nothing_answers_before_a_download(board: SimulatedDevice) -> None:
+def test_nothing_answers_before_a_download(board: SimulatedDevice, small: Sample) -> None:
+    address = board_facts(small.bundle.manifest.accelerator.hash).control_address
     with pytest.raises(BusFaultError):
-        pynq.MMIO(CONTROL_ADDRESS, 4, device=board).read()
+        pynq.MMIO(address, 4, device=board).read()
 
 
 def test_a_download_resets_everything(

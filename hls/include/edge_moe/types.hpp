@@ -13,6 +13,8 @@
 #include <type_traits>
 
 #include "edge_moe_config.hpp"
+#include "edge_moe_design.hpp"
+#include "edge_moe_isa.hpp"
 #include "edge_moe/vendor.hpp"
 
 #if defined(__SYNTHESIS__) && !defined(EDGE_MOE_EXACT_WIDTHS)
@@ -60,7 +62,6 @@ struct WeightTile {
   int8_t weight[config::tile_out][config::tile_in];
 };
 
-constexpr int PLANE_BYTES = config::fifo_read_bytes;
 static_assert(8 * PLANE_BYTES == config::tile_in * config::tile_out, "a plane is a bit of a tile's weights");
 
 struct Plane {

@@ -24,7 +24,7 @@ from edge_moe_host.backends.board.lock import DeviceLock
 from edge_moe_host.backends.board.power import PowerMeter
 from edge_moe_host.backends.csim_library import program_bytes
 from edge_moe_host.contract.isa import ISA_VERSION, RECORD_BYTES
-from edge_moe_host.contract.layout import BEAT
+from edge_moe_host.contract.layout import BEAT, OUTPUT_ALIGNMENT
 from edge_moe_host.contract.registers import Error, Status, describe
 from edge_moe_host.errors import (
     AllocationError,
@@ -40,7 +40,6 @@ from edge_moe_host.runtime.accelerator import Accelerator
 from edge_moe_host.runtime.result import Raw
 
 _log = logging.getLogger(__name__)
-PORT_BYTES = 16  # images are read, and outputs written, in whole ones
 WEIGHT_PORTS = ("tables", "weights0", "weights1", "weights2")
 
 
@@ -158,7 +157,7 @@ class PynqAccelerator(Accelerator):
         self._free = list(self._slots)
 
     def _allocate(self, what: str, size: int) -> _Memory:
-        size = -(-size // PORT_BYTES) * PORT_BYTES
+        size = -(-size // OUTPUT_ALIGNMENT) * OUTPUT_ALIGNMENT  # images are read in whole transfers
         try:
             buffer = pynq.allocate((size,), dtype=np.uint8, target=self.device)
             memory = _Memory(buffer, buffer.view(np.ndarray), int(buffer.device_address))

@@ -38,7 +38,7 @@ class Error(enum.IntEnum):
     ORDER = 12
 
 
-_REASONS = {
+REASONS = {
     Error.UNFINISHED: "the program has no END where its buffer or the accelerator's max_instructions ends",
     Error.CHECKSUM: "its checksum does not match",
     Error.UNKNOWN: "its opcode, epilogue or some bits mean nothing to this accelerator",
@@ -57,7 +57,7 @@ _REASONS = {
 def describe(error: int, position: int) -> str:
     """One clause: why the accelerator stopped, and at which instruction."""
     known = error in Error.__members__.values()
-    reason = _REASONS.get(Error(error), "no error") if known else f"unknown error code {error}"
+    reason = REASONS.get(Error(error), "no error") if known else f"unknown error code {error}"
     return f"stopped at instruction {position}: {reason}"
 
 

@@ -4,20 +4,36 @@
 Imports no torch.
 """
 
+import json
 from pathlib import Path
 
-from edge_moe.accelerator import load_accelerator
+from edge_moe.accelerator import has_board, load_accelerator, load_board
 from edge_moe.codegen.config_header import config_header, require_buildable
+from edge_moe.codegen.design_header import design_header
 from edge_moe.codegen.isa_header import isa_header
 from edge_moe.codegen.sv_package import sv_package
 from edge_moe.codegen.tables_header import tables_header
+from edge_moe_host.config import to_dict
 from edge_moe_host.files import write_text
 
-__all__ = ["config_header", "generate", "generate_package", "isa_header", "sv_package", "tables_header"]
+__all__ = [
+    "config_header",
+    "design_header",
+    "generate",
+    "generate_package",
+    "isa_header",
+    "sv_package",
+    "tables_header",
+]
+
+
+BOARD_FILE = "edge_moe_board.json"  # for the simulated board, which reads no TOML
 
 
 def generate(accelerator: str, out: Path) -> list[Path]:
     """Write the headers of an accelerator (a name or a .toml file) into the folder ``out``; their paths.
+
+    Beside them its board as JSON, where its file names one.
 
     Raises EdgeMoEError for an unknown or illegal accelerator and where nothing can be written.
     """
@@ -25,9 +41,12 @@ def generate(accelerator: str, out: Path) -> list[Path]:
     require_buildable(config)
     texts = {
         "edge_moe_config.hpp": config_header(config),
+        "edge_moe_design.hpp": design_header(config),
         "edge_moe_isa.hpp": isa_header(),
         "edge_moe_tables.hpp": tables_header(),
     }
+    if has_board(accelerator):
+        texts[BOARD_FILE] = json.dumps(to_dict(load_board(accelerator)), indent=1) + "\n"
     for name, text in texts.items():
         write_text(Path(out) / name, text)
     return [Path(out) / name for name in texts]

@@ -5,30 +5,24 @@ import dataclasses
 
 from edge_moe.accelerator import AcceleratorConfig
 from edge_moe.codegen.cpp import constant, header
+from edge_moe.codegen.design import Design
 from edge_moe_host.errors import EdgeMoEError
-
-# What the C++ design is written for; the estimator also answers what other rates would give.
-PORT_BYTES, WEIGHT_PORTS = 16, 3
-MAX_LATENCY = 512  # cycles that the bursts under way cover
-MAX_EXPERTS = 64  # a bit each
 
 
 def require_buildable(config: AcceleratorConfig) -> None:
-    """EdgeMoEError for a configuration that the C++ design cannot have."""
-    weights = WEIGHT_PORTS * config.io_bytes_per_cycle
+    """EdgeMoEError for a configuration that the hardware cannot have; the estimator takes any rate."""
+    design = Design(config)
+    port, ports = design.port_bytes, design.weight_ports
+    latency, bits = design.memory_latency_limit, design.expert_bits
     for name, holds, rule in (
-        ("io_bytes_per_cycle", config.io_bytes_per_cycle == PORT_BYTES, f"a port has {PORT_BYTES} bytes"),
+        ("io_bytes_per_cycle", config.io_bytes_per_cycle == port, f"a port has {port} bytes"),
         (
             "memory_bytes_per_cycle",
-            config.memory_bytes_per_cycle == weights,
-            f"weights come through {WEIGHT_PORTS} ports, {weights} bytes",
+            config.memory_bytes_per_cycle == ports * port,
+            f"weights come through {ports} ports, {ports * port} bytes",
         ),
-        (
-            "memory_latency",
-            config.memory_latency <= MAX_LATENCY,
-            f"bursts cover {MAX_LATENCY} cycles at most",
-        ),
-        ("max_experts", config.max_experts <= MAX_EXPERTS, f"at most {MAX_EXPERTS}, a bit each"),
+        ("memory_latency", config.memory_latency <= latency, f"bursts cover {latency} cycles at most"),
+        ("max_experts", config.max_experts <= bits, f"at most {bits}, a bit each"),
     ):
         if not holds:
             value = getattr(config, name)

@@ -10,7 +10,7 @@ _COLUMNS = 100
 
 
 def header(guard: str, doc: str, namespace: str, body: Iterable[str], includes: Iterable[str] = ()) -> str:
-    """A whole header: ``doc`` says what it is, ``body`` are the lines within edge_moe::``namespace``."""
+    """A whole header: what it is, and its lines in edge_moe::``namespace``, or in edge_moe itself."""
     return "\n".join(
         [
             "// SPDX-License-Identifier: Apache-2.0",
@@ -22,11 +22,11 @@ def header(guard: str, doc: str, namespace: str, body: Iterable[str], includes: 
             "",
             *(f'#include "{name}"\n' for name in includes),
             "namespace edge_moe {",
-            f"namespace {namespace} {{",
+            *([f"namespace {namespace} {{"] if namespace else []),
             "",
             *body,
             "",
-            f"}}  // namespace {namespace}",
+            *([f"}}  // namespace {namespace}"] if namespace else []),
             "}  // namespace edge_moe",
             "",
             "#endif",

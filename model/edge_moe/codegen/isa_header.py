@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from edge_moe.codegen.cpp import constant, header, native_type
 from edge_moe_host.contract import isa, layout, program
 
-_LAYOUT = {
+LAYOUT = {
     "beat_bytes": layout.BEAT,
     "plane_bytes": layout.WORD,
     "tile": layout.TILE,
@@ -20,6 +20,7 @@ _LAYOUT = {
     "route_bytes": layout.ROUTE_BYTES,
     "max_top_k": layout.MAX_TOP_K,
     "gate_experts": layout.GATE_EXPERTS,
+    "gate_low_bits": layout.LOW_BITS,
     "output_alignment": layout.OUTPUT_ALIGNMENT,
     "shift_limit": layout.SHIFT_LIMIT,
     "norm_shift_limit": layout.NORM_SHIFT_LIMIT,
@@ -61,7 +62,7 @@ def isa_header() -> str:
         constant("epilogue_count", max(isa.Epilogue) + 1),
         "",
         "// Layout of weights, scratch rows and output rows.",
-        *(constant(name, value) for name, value in _LAYOUT.items()),
+        *(constant(name, value) for name, value in LAYOUT.items()),
         "",
         *_enumeration(isa.Opcode),
         "",

@@ -11,17 +11,21 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from edge_moe.accelerator import AcceleratorConfig
+from edge_moe.codegen.design import Design
+from edge_moe.codegen.isa_header import LAYOUT
 from edge_moe.codegen.tables_header import CONSTANTS, TABLES
 from edge_moe_host.contract.isa import ISA_VERSION
-from edge_moe_host.contract.registers import CONTROL, REGISTERS, SIZE, WORD_BYTES, Register
+from edge_moe_host.contract.registers import CONTROL, REGISTERS, SIZE, WORD_BYTES, Error, Register, Status
 
 _PER_LINE = 8
+_LAYOUT_NAMES = ("gate_experts", "gate_low_bits", "shift_limit", "norm_shift_limit")
 
 
 def sv_package(config: AcceleratorConfig) -> str:
     """Text of edge_moe_pkg.sv."""
     sizes = {spec.name: getattr(config, spec.name) for spec in dataclasses.fields(config)}
     constants = {**CONSTANTS, **sizes}  # both name key_block, to the same value
+    constants |= {name: LAYOUT[name] for name in _LAYOUT_NAMES}
     arguments = [register for register in REGISTERS.values() if register not in CONTROL]
     body = [_constant(name, value) for name, value in constants.items()]
     for name, (values, doc) in TABLES.items():
@@ -31,6 +35,13 @@ def sv_package(config: AcceleratorConfig) -> str:
         "  // First 64 bits of the SHA-256 of the configuration.",
         f"  localparam logic [63:0] CONFIG_ID = 64'h{config.hash()};",
         f"  localparam logic [31:0] ISA_VERSION = 32'd{ISA_VERSION};",
+        "",
+        "  // Constants of the hardware.",
+        *(f"{_constant(c.name, c.value)}  // {c.doc}" for c in Design(config).constants()),
+        "",
+        "  // Values of the registers status and error.",
+        *(_constant(f"STATUS_{member.name}", member) for member in Status),
+        *(_constant(f"ERROR_{member.name}", member) for member in Error),
         "",
         "  // Byte offsets of the AXI4-Lite registers.",
         *(

@@ -18,12 +18,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Run the command and print its result."""
-    from edge_moe.accelerator import load_accelerator
+    from edge_moe.accelerator import load_accelerator, load_board
     from edge_moe.estimate.inventory import inventory
     from edge_moe.estimate.resources import require_fit, table, write_totals
 
-    listed = inventory(load_accelerator(args.accelerator))
-    print(table(listed, args.accelerator))
+    listed, board = inventory(load_accelerator(args.accelerator)), load_board(args.accelerator)
+    print(table(listed, args.accelerator, board))
     if args.json:
         write_totals(listed, args.json)
-    require_fit(listed, args.accelerator)
+    require_fit(listed, args.accelerator, board)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The arrays, streams, ports and multipliers of the accelerator's C++, by the names that they have there.
 
-Sizes follow from the configuration as in the C++; what is fixed there stands here once, under the same name.
-The tests compile the C++ and hold every entry equal to it; one that is missing fails them.
+Their sizes come from ``edge_moe.codegen.design``, like those of the C++. A test compiles the C++ and finds
+every entry in it; an array or stream that has no entry fails the test.
 """
 
 from collections.abc import Iterable
@@ -13,6 +13,7 @@ import numpy as np
 from edge_moe.accelerator import AcceleratorConfig
 from edge_moe.codegen.config_header import require_buildable
 from edge_moe.codegen.cpp import NATIVE_WIDTHS
+from edge_moe.codegen.design import Design
 from edge_moe.estimate.resources import (
     Inventory,
     Master,
@@ -24,25 +25,11 @@ from edge_moe.estimate.resources import (
     weight_fifo,
 )
 from edge_moe_host.contract import isa
+from edge_moe_host.contract.registers import MASTERS
 from edge_moe_host.golden import arithmetic
 
-INSTRUCTIONS_AHEAD = 64
-ENTRIES_AHEAD = 64
-ROUTED_AHEAD = ENTRIES_AHEAD + 2
-BLOCKS_AHEAD = 4
-LENGTHS_AHEAD = 16
-BURST_PLANES = 32
-BURSTS_AHEAD = 3
-PORT_PLANES = 2 * BURST_PLANES
-TRANSFERS_AHEAD = 32
-COUNTS_AHEAD = 2
-NORM_RING = 64
-NORM_ROWS = 32
-ROUTE_TOKENS = 8
-COLOURS = 3
 BLOCK_BITS = 64  # an address and a length
 MOVE_BITS = 48
-WEIGHT_PORTS = ("weights0", "weights1", "weights2")
 
 
 def inventory(config: AcceleratorConfig) -> Inventory:
@@ -58,55 +45,43 @@ def inventory(config: AcceleratorConfig) -> Inventory:
 
 
 def _memories(c: AcceleratorConfig) -> Iterable[Memory]:
-    half, wide, plane, transfer = (
-        8 * c.tile_in,
-        32 * c.tile_in,
-        8 * c.fifo_read_bytes,
-        8 * c.io_bytes_per_cycle,
-    )
-    query_pairs = (c.max_tokens + 1) // 2
-    parameter_tiles = ceil(max(c.max_channels, c.max_width) / c.tile_in)
-    queue_entries = query_pairs * c.max_top_k
-    high_bits = 1 + ((1 + c.max_top_k) * 32768).bit_length() - 16
-    stage_beats = 2 * 2 * ceil(c.max_head_dim / c.tile_in) * (c.key_block // 2)
-    band_transfers = c.max_patch_size * c.max_image_width * COLOURS // c.io_bytes_per_cycle + 2
-    segment = COLOURS * c.max_patch_size
-    moves = c.max_patch_size * (ceil(segment / c.io_bytes_per_cycle) + ceil(segment / c.tile_in) + 1)
+    d = Design(c)
+    half, wide = 8 * c.tile_in, 32 * c.tile_in
+    plane, transfer = 8 * d.plane_bytes, 8 * d.port_bytes
     for name in ("even", "odd"):
-        yield Memory("execute", name, c.scratch_bytes // (2 * c.tile_in), half, Storage.URAM)
+        yield Memory("execute", name, d.scratch_beats, half, Storage.URAM)
     for name in ("sums0", "sums1"):
-        yield Memory("execute", name, c.accumulator_rows // 2, wide, Storage.BRAM)
+        yield Memory("execute", name, d.accumulator_pairs, wide, Storage.BRAM)
     for name in ("finished0", "finished1"):
-        yield Memory("execute", name, c.accumulator_rows // 2, 16 * c.tile_in, Storage.BRAM)
-    yield Memory("execute", "wide", parameter_tiles, plane, Storage.LUTRAM)
-    yield Memory("execute", "narrow", (parameter_tiles + 1) // 2, plane, Storage.LUTRAM)
+        yield Memory("execute", name, d.accumulator_pairs, 16 * c.tile_in, Storage.BRAM)
+    yield Memory("execute", "wide", d.parameter_tiles, plane, Storage.LUTRAM)
+    yield Memory("execute", "narrow", d.parameter_pairs, plane, Storage.LUTRAM)
     for name in ("stage_even", "stage_odd"):
-        yield Memory("compute", name, stage_beats, half, Storage.LUTRAM)
+        yield Memory("compute", name, d.stage_beats, half, Storage.LUTRAM)
     for name in ("numerators0", "numerators1"):
-        yield Memory("compute", name, query_pairs, half, Storage.BRAM)
+        yield Memory("compute", name, d.query_pairs, half, Storage.BRAM)
     for name in ("states0", "states1"):
-        yield Memory("compute", name, query_pairs, 64, Storage.BRAM)
+        yield Memory("compute", name, d.query_pairs, 64, Storage.BRAM)
     for name in ("even_tokens", "odd_tokens", "even_scores", "odd_scores"):
-        yield Memory("run_jobs", name, queue_entries, 16, Storage.BRAM)
+        yield Memory("run_jobs", name, d.queue_entries, 16, Storage.BRAM)
     yield Memory("run_jobs", "seen", c.max_tokens, 8, Storage.LUTRAM)
-    high_slices = c.max_tokens * ceil(c.max_width / c.tile_in)
-    yield Memory("run_jobs", "high", high_slices, high_bits * c.tile_in, Storage.BRAM)
-    yield Memory("route_rows", "scaled", c.max_experts, 16, Storage.AUTO, banks=ROUTE_TOKENS)
+    yield Memory("run_jobs", "high", d.high_slices, d.high_bits * c.tile_in, Storage.BRAM)
+    yield Memory("route_rows", "scaled", c.max_experts, 16, Storage.AUTO, banks=d.route_tokens)
     for name in ("ring_even", "ring_odd"):
-        yield Memory("layernorm_rows", name, NORM_RING, half, Storage.LUTRAM)
-    yield Memory("layernorm_rows", "norms", NORM_ROWS, 64, Storage.LUTRAM)
-    yield Memory("patch_rows", "bands", (band_transfers + 1) // 2, transfer, Storage.AUTO, banks=4)
-    yield Memory("patch_rows", "moves", moves, MOVE_BITS, Storage.AUTO)
+        yield Memory("layernorm_rows", name, d.norm_ring, half, Storage.LUTRAM)
+    yield Memory("layernorm_rows", "norms", d.norm_rows, 64, Storage.LUTRAM)
+    yield Memory("patch_rows", "bands", d.band_pairs, transfer, Storage.AUTO, banks=4)
+    yield Memory("patch_rows", "moves", d.max_moves, MOVE_BITS, Storage.AUTO)
 
 
 def _tables(c: AcceleratorConfig) -> Iterable[Table]:
-    lanes = c.tokens_parallel * c.tile_out
+    lanes, tokens = c.tokens_parallel * c.tile_out, Design(c).route_tokens
     for function, name, values, readers in (
         ("compute", "exp2", arithmetic.EXP2, lanes),
         ("compute", "gelu", arithmetic.GELU, lanes),
         ("compute", "reciprocal", arithmetic.RECIPROCAL, c.tokens_parallel),
-        ("route_rows", "exp2", arithmetic.EXP2, ROUTE_TOKENS * (1 + c.max_top_k)),
-        ("route_rows", "reciprocal", arithmetic.RECIPROCAL, ROUTE_TOKENS),
+        ("route_rows", "exp2", arithmetic.EXP2, tokens * (1 + c.max_top_k)),
+        ("route_rows", "reciprocal", arithmetic.RECIPROCAL, tokens),
         ("layernorm_rows", "rsqrt", arithmetic.RSQRT, 1),
     ):
         yield Table(function, name, len(values), int(np.max(values)).bit_length(), readers)
@@ -124,36 +99,37 @@ def _record_bits(record: type) -> int:
 
 
 def _streams(c: AcceleratorConfig) -> Iterable[Stream]:
-    plane, transfer = 8 * c.fifo_read_bytes, 8 * c.io_bytes_per_cycle
-    yield Stream("instructions", INSTRUCTIONS_AHEAD, _record_bits(isa.Instruction), Storage.LUTRAM)
-    yield Stream("entries", ENTRIES_AHEAD, _record_bits(isa.ExpertEntry), Storage.LUTRAM)
+    d = Design(c)
+    plane, transfer = 8 * d.plane_bytes, 8 * d.port_bytes
+    yield Stream("instructions", d.instructions_ahead, _record_bits(isa.Instruction), Storage.LUTRAM)
+    yield Stream("entries", d.entries_ahead, _record_bits(isa.ExpertEntry), Storage.LUTRAM)
     for name in ("blocks", "bursts0", "bursts1", "bursts2"):
-        yield Stream(name, BLOCKS_AHEAD, BLOCK_BITS)
-    yield Stream("routed", ROUTED_AHEAD, 64, Storage.LUTRAM)
-    yield Stream("lengths", LENGTHS_AHEAD, 32)
+        yield Stream(name, d.blocks_ahead, BLOCK_BITS)
+    yield Stream("routed", d.routed_ahead, 64, Storage.LUTRAM)
+    yield Stream("lengths", d.lengths_ahead, 32)
     for name in ("planes0", "planes1", "planes2"):
-        yield Stream(name, PORT_PLANES, plane, Storage.LUTRAM)
-    yield Stream("weights", c.fifo_bytes // c.fifo_read_bytes, plane, weight_fifo(c))
+        yield Stream(name, d.port_planes, plane, Storage.LUTRAM)
+    yield Stream("weights", d.fifo_planes, plane, weight_fifo(c))
     for name in ("image_transfers", "output_transfers", "finished"):
-        yield Stream(name, COUNTS_AHEAD, 32)
+        yield Stream(name, d.counts_ahead, 32)
     for name in ("pixels", "results"):
-        yield Stream(name, TRANSFERS_AHEAD, transfer, Storage.LUTRAM)
+        yield Stream(name, d.transfers_ahead, transfer, Storage.LUTRAM)
 
 
 def _masters(c: AcceleratorConfig) -> Iterable[Master]:
-    bits = 8 * c.io_bytes_per_cycle
-    burst_transfers = BURST_PLANES * c.fifo_read_bytes // c.io_bytes_per_cycle
-    yield Master("program", bits, 2, 4)
-    yield Master("tables", bits, 2, 4)
-    for name in WEIGHT_PORTS:
-        yield Master(name, bits, BURSTS_AHEAD, burst_transfers)
-    yield Master("image", bits, 8, 64)
-    yield Master("output", bits, 8, 64, writes=True)
+    d = Design(c)
+    bits, record = 8 * d.port_bytes, d.record_transfers
+    yield Master("program", bits, d.record_requests, record)
+    yield Master("tables", bits, d.record_requests, record)
+    for name in MASTERS[2:5]:
+        yield Master(name, bits, d.bursts_ahead, d.burst_transfers)
+    yield Master("image", bits, d.requests_ahead, d.request_transfers)
+    yield Master("output", bits, d.requests_ahead, d.request_transfers, writes=True)
 
 
 def _datapath(c: AcceleratorConfig) -> Iterable[Multipliers]:
     """Products of a pipelined loop's iteration, those of ``product<a, b>``."""
-    lanes, both = c.tile_out, c.tokens_parallel * c.tile_out
+    lanes, both, tokens = c.tile_out, c.tokens_parallel * c.tile_out, Design(c).route_tokens
     yield Multipliers("compute", 27, 8, c.tile_in * c.tile_out)  # two tokens' int8 products each
     yield Multipliers("compute", 32, 16, both)  # the first requantisation
     yield Multipliers("compute", 16, 16, both)  # the second
@@ -162,8 +138,8 @@ def _datapath(c: AcceleratorConfig) -> Iterable[Multipliers]:
     yield Multipliers("layernorm_rows", 27, 16, lanes)  # (D x - T) R
     yield Multipliers("layernorm_rows", 42, 12, 1)  # D Q
     yield Multipliers("layernorm_rows", 26, 26, 1)  # T T
-    yield Multipliers("route_rows", 32, 16, ROUTE_TOKENS)  # scaled logits
-    yield Multipliers("route_rows", 17, 16, ROUTE_TOKENS * c.max_top_k)  # scores
+    yield Multipliers("route_rows", 32, 16, tokens)  # scaled logits
+    yield Multipliers("route_rows", 17, 16, tokens * c.max_top_k)  # scores
     yield Multipliers("add_expert", 16, 16, lanes)  # by score
 
 

@@ -10,19 +10,11 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from edge_moe.accelerator import AcceleratorConfig
+from edge_moe.codegen.design import Design
 from edge_moe_host.contract import layout
 from edge_moe_host.contract.isa import Epilogue, ExpertEntry, Instruction, Opcode
 from edge_moe_host.contract.layout import TILE, tiles
 
-# csim/tap.hpp: COMPUTE_DEPTH is pipeline_cycles
-NORM_DEPTH = 30
-MOVE_DEPTH = 12
-SETUP_CYCLES = 8
-ACCUMULATOR_LAG = 8  # executor/compute/job.hpp: the shortest pass
-NORM_LAG = 24  # executor/layernorm.hpp
-ROUTE_PAIRS = 4  # executor/gate.hpp
-COLOURS = 3
-TAPS = 9
 GATE_BITS = 8
 
 
@@ -65,7 +57,10 @@ def instruction_loops(i: Instruction, a: AcceleratorConfig) -> Iterator[Loop]:
         return
     if i.opcode == Opcode.LOAD:
         yield Loop(
-            i.rows * tiles(i.out_channels), MOVE_DEPTH, layout.weight_beats(i) // layout.BEATS_PER_WORD, 2
+            i.rows * tiles(i.out_channels),
+            Design.move_depth,
+            layout.weight_beats(i) // layout.BEATS_PER_WORD,
+            2,
         )
     elif i.opcode == Opcode.PATCHES:
         yield from _patches(i, a)
@@ -74,19 +69,19 @@ def instruction_loops(i: Instruction, a: AcceleratorConfig) -> Iterator[Loop]:
     elif i.opcode == Opcode.LAYERNORM:
         row_tiles = tiles(i.in_channels)
         yield _parameters(row_tiles)
-        yield Loop((i.rows + 1) * row_tiles + NORM_LAG, NORM_DEPTH)
+        yield Loop((i.rows + 1) * row_tiles + Design.norm_lag, Design.norm_depth)
     elif i.opcode == Opcode.ATTENTION:
         yield from _attention(i, a)
     elif i.opcode == Opcode.GATE:
         yield from _gate(i, a)
     elif i.opcode == Opcode.CONV3X3:
         yield _setup()
-        fan_in = TAPS * tiles(i.in_channels)
+        fan_in = Design.tap_side**2 * tiles(i.in_channels)
         yield from linear_passes(fan_in, 0, tiles(i.out_channels), i.weight_bits, pairs(i.rows), a)
     elif i.opcode == Opcode.UPSAMPLE2X:
-        yield Loop(2 * i.height * tiles(i.in_channels) * (i.width + 2), MOVE_DEPTH)
+        yield Loop(2 * i.height * tiles(i.in_channels) * (i.width + 2), Design.move_depth)
     elif i.opcode == Opcode.STORE:
-        yield Loop(i.rows * -(-2 * i.in_channels // a.io_bytes_per_cycle), MOVE_DEPTH)
+        yield Loop(i.rows * -(-2 * i.in_channels // a.io_bytes_per_cycle), Design.move_depth)
     yield _setup()
 
 
@@ -109,12 +104,12 @@ def parameters_of(out_tile: int) -> int:
 
 
 def _setup() -> Loop:
-    return Loop(0, SETUP_CYCLES)
+    return Loop(0, Design.setup_cycles)
 
 
 def _parameters(tile_count: int) -> Loop:
     words = layout.parameter_words(tile_count)
-    return Loop(words, MOVE_DEPTH, words)
+    return Loop(words, Design.move_depth, words)
 
 
 def linear_passes(
@@ -127,8 +122,8 @@ def linear_passes(
         behind = bits + parameters_of(out + 1) if out + 1 < first_out + out_tiles else 0
         for left in reversed(range(in_tiles)):
             words = bits if left else behind
-            yield Loop(max(pair_count, words, ACCUMULATOR_LAG), words=words)
-    yield Loop(0, a.pipeline_cycles)
+            yield Loop(max(pair_count, words, Design.accumulator_lag), words=words)
+    yield Loop(0, Design(a).compute_depth)
 
 
 def _groups(pair_count: int, out_tiles: int, a: AcceleratorConfig) -> Iterator[tuple[int, int]]:
@@ -144,7 +139,7 @@ def _linear(i: Instruction, a: AcceleratorConfig) -> Iterator[Loop]:
         for first, count in _groups(pair_count, out_tiles, a):
             yield _setup()
             yield from linear_passes(width, first, count, i.weight_bits, pair_count, a)
-            yield Loop(i.rows * count, MOVE_DEPTH)  # write_rows
+            yield Loop(i.rows * count, Design.move_depth)  # write_rows
     else:
         yield _setup()
         yield from linear_passes(width, 0, out_tiles, i.weight_bits, pair_count, a)
@@ -158,24 +153,26 @@ def _attention(i: Instruction, a: AcceleratorConfig) -> Iterator[Loop]:
     all_pairs = pairs(i.rows)
     fit = a.accumulator_rows // layout.PAIR // (1 if head_tiles == 1 else head_tiles + 1)
     share = -(-all_pairs // -(-all_pairs // fit))  # queries that do not fit at once go in equal parts
-    shortest = a.pipeline_cycles  # SOFTMAX_LAG
+    shortest = Design(a).softmax_lag
     for first in range(0, all_pairs, share):
         yield _setup()
         pass_steps = max(min(share, all_pairs - first), shortest)
-        yield Loop(head_tiles * (shortest + passes * pass_steps), a.pipeline_cycles)
+        yield Loop(head_tiles * (shortest + passes * pass_steps), Design(a).compute_depth)
 
 
 def _gate(i: Instruction, a: AcceleratorConfig) -> Iterator[Loop]:
     gate_tiles = layout.gate_tiles(i.experts)
     yield _setup()
     yield from linear_passes(tiles(i.in_channels), 0, gate_tiles, GATE_BITS, pairs(i.rows), a)
-    groups = -(-pairs(i.rows) // ROUTE_PAIRS) + 1
-    yield Loop(groups * (i.experts + ROUTE_PAIRS * gate_tiles) + ROUTE_PAIRS, a.pipeline_cycles)
+    groups = -(-pairs(i.rows) // Design.route_pairs) + 1
+    yield Loop(
+        groups * (i.experts + Design.route_pairs * gate_tiles) + Design.route_pairs, Design(a).compute_depth
+    )
 
 
 def queue_loop(i: Instruction, a: AcceleratorConfig) -> Loop:
     """fill_queues(): behind it the reader of weights is told which experts have rows."""
-    return Loop(i.rows + 2 * pairs(i.rows) * i.top_k + a.max_experts, 4 * MOVE_DEPTH)
+    return Loop(i.rows + 2 * pairs(i.rows) * i.top_k + a.max_experts, 4 * Design.move_depth)
 
 
 def expert_loops(i: Instruction, expert: Expert, a: AcceleratorConfig) -> Iterator[Loop]:
@@ -184,7 +181,7 @@ def expert_loops(i: Instruction, expert: Expert, a: AcceleratorConfig) -> Iterat
     rows = even + odd
     if not rows:
         words = entry.weight_beats // layout.BEATS_PER_WORD if expert.fetched else 0
-        yield Loop(words, SETUP_CYCLES + MOVE_DEPTH, words)
+        yield Loop(words, Design.setup_cycles + Design.move_depth, words)
         return
     width, hidden = tiles(i.in_channels), tiles(i.hidden_channels)
     yield _setup()
@@ -192,14 +189,14 @@ def expert_loops(i: Instruction, expert: Expert, a: AcceleratorConfig) -> Iterat
     for first, count in _groups(pairs(rows), width, a):
         yield _setup()
         yield from linear_passes(hidden, first, count, entry.bits2, pairs(rows), a)
-        yield Loop(rows * count, MOVE_DEPTH)  # add_expert
+        yield Loop(rows * count, Design.move_depth)  # add_expert
 
 
 def patch_moves(i: Instruction, a: AcceleratorConfig) -> int:
     """plan_moves(): pieces of a patch's lines, no wider than the port, that cross no word of 32 bytes."""
     count = in_word = 0
     for _ in range(i.patch):
-        left = COLOURS * i.patch
+        left = Design.colours * i.patch
         while left:
             moved = min(left, TILE - in_word, a.io_bytes_per_cycle)
             left, in_word, count = left - moved, (in_word + moved) % TILE, count + 1
@@ -209,9 +206,9 @@ def patch_moves(i: Instruction, a: AcceleratorConfig) -> int:
 def _patches(i: Instruction, a: AcceleratorConfig) -> Iterator[Loop]:
     """A band of patches comes in while the one before leaves; it need not start with a beat."""
     port, moves, bands = a.io_bytes_per_cycle, patch_moves(i, a), i.height // i.patch
-    beats = -(-(port - 1 + COLOURS * i.width * i.patch) // port)
-    yield Loop(4 * moves, MOVE_DEPTH)
-    yield Loop((bands + 1) * max(beats, moves * (i.width // i.patch)), (bands + 1) * MOVE_DEPTH)
+    beats = -(-(port - 1 + Design.colours * i.width * i.patch) // port)
+    yield Loop(4 * moves, Design.move_depth)
+    yield Loop((bands + 1) * max(beats, moves * (i.width // i.patch)), (bands + 1) * Design.move_depth)
 
 
 def crowds_of(chosen: Sequence[Sequence[int]], experts: int) -> list[Crowd]:

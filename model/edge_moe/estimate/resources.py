@@ -8,13 +8,13 @@ nothing here was synthesised. Logic (LUT, FF) is not estimated.
 import dataclasses
 import enum
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
 
-from edge_moe.accelerator import AcceleratorConfig
-from edge_moe.vendor.interface import AVAILABLE, PART
+from edge_moe.accelerator import AcceleratorConfig, Board
+from edge_moe.codegen.design import Design
 from edge_moe_host.errors import EdgeMoEError
 from edge_moe_host.files import write_text
 
@@ -25,7 +25,6 @@ NOTICE = "estimated from the arrays and multipliers as written, not synthesised"
 _URAM = (4096, 72)
 _BRAM_ONE_WRITER = ((512, 36), (1024, 18), (2048, 9), (4096, 4), (8192, 2), (16384, 1))
 _BRAM_TWO_READERS = _BRAM_ONE_WRITER[1:]  # with both ports in use a word has at most 18 bits
-_URAM_FIFO_BYTES = 512 * 1024
 # DSP48E2: 27 x 18 bits with signs; a factor in several pieces gives all but its last one a bit less.
 _DSP_PIECES = ((27, 26), (18, 17))
 _ADDER_BITS = 4  # a factor so narrow makes the product a few additions
@@ -44,7 +43,7 @@ class Storage(enum.Enum):
 
 def weight_fifo(config: AcceleratorConfig) -> Storage:
     """Where the weight FIFO stands: a large one in UltraRAM, a smaller one in block RAM."""
-    return Storage.URAM if config.fifo_bytes >= _URAM_FIFO_BYTES else Storage.BRAM
+    return Storage.URAM if config.fifo_bytes >= Design.fifo_uram_bytes else Storage.BRAM
 
 
 def memory_cost(storage: Storage, words: int, bits: int) -> dict[str, int]:
@@ -218,24 +217,26 @@ class Inventory:
         return sum(item.cost.get("DSP", 0) for item in self.multipliers if item.control)
 
 
-def require_fit(inventory: Inventory, accelerator: str, available: Mapping[str, int] = AVAILABLE) -> None:
-    """EdgeMoEError where the part has not enough of something."""
+def require_fit(inventory: Inventory, accelerator: str, board: Board) -> None:
+    """EdgeMoEError where the board's part has not enough of something."""
+    available = board.resources
     for resource, total in inventory.totals().items():
         if total > available[resource]:
             most = max(inventory, key=lambda item: item.cost.get(resource, 0))
             raise EdgeMoEError(
-                f"accelerator '{accelerator}' does not fit {PART}: an estimated {total:,} {resource} of "
-                f"{available[resource]:,}, {total - available[resource]:,} too many; most of them, "
+                f"accelerator '{accelerator}' does not fit {board.part}: an estimated {total:,} {resource} "
+                f"of {available[resource]:,}, {total - available[resource]:,} too many; most of them, "
                 f"{most.cost[resource]:,}, are for '{most.name}' of {most.function} ({most.size})."
             )
 
 
-def table(inventory: Inventory, accelerator: str) -> str:
+def table(inventory: Inventory, accelerator: str, board: Board) -> str:
     """Totals and all that they are made of, as Markdown."""
-    lines = [f"{accelerator} on {PART}, {NOTICE}:", ""]
+    lines = [f"{accelerator} on {board.part}, {NOTICE}:", ""]
     lines += ["| resource | available | estimated |", "|---|---:|---:|"]
     for name, total in inventory.totals().items():
-        lines.append(f"| {name} | {AVAILABLE[name]:,} | {total:,} ({100 * total / AVAILABLE[name]:.1f} %) |")
+        available = board.resources[name]
+        lines.append(f"| {name} | {available:,} | {total:,} ({100 * total / available:.1f} %) |")
     lines += [
         "",
         f"Of the DSP {inventory.control_dsp():,} are for addresses and counts, each counted by itself.",

@@ -10,17 +10,12 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 
 from edge_moe.accelerator import AcceleratorConfig
+from edge_moe.codegen.design import Design
 from edge_moe.estimate.loops import Crowd, Expert, Loop, experts_loops, instruction_loops
 from edge_moe_host.contract import layout
 from edge_moe_host.contract.isa import RECORD_BYTES, ExpertEntry, Instruction, Opcode
 from edge_moe_host.contract.layout import WORD
 
-# shell/accelerator.hpp: how far the readers are ahead of each other
-BLOCKS_AHEAD = 4  # blocks, and bursts of a port, that have been announced and are not begun
-BURSTS_AHEAD = 3  # bursts of a port that are under way
-BURST_PLANES = 32
-WEIGHT_PORTS = 3
-PLANNED_WORDS = WEIGHT_PORTS * (BLOCKS_AHEAD + BURSTS_AHEAD) * BURST_PLANES
 CHUNK = 16  # words that are looked at together; any FIFO holds them
 
 
@@ -38,7 +33,9 @@ class Timeline:
         self._available = 0.0  # when a block's first words can come
         self._held = 0  # words in the FIFO that are not known to have left it
         self._leaving: deque[tuple[float, int]] = deque()
-        self._ends = deque([0] * (BLOCKS_AHEAD + 1), BLOCKS_AHEAD + 1)  # words up to each of the last blocks
+        self._ends = deque(
+            [0] * (Design.blocks_ahead + 1), Design.blocks_ahead + 1
+        )  # words up to each of the last blocks
         self._read_counts = [0]  # words that were read by _read_times
         self._read_times = [0.0]
 
@@ -105,8 +102,8 @@ class Timeline:
         self.fetched += a.memory_latency + RECORD_BYTES / a.io_bytes_per_cycle
 
     def _announce(self, words: int) -> None:
-        """A block of weights, as soon as the one BLOCKS_AHEAD before it is being cut into bursts."""
-        read = self._ends[0] - PLANNED_WORDS
+        """A block of weights, as soon as the one blocks_ahead before it is being cut into bursts."""
+        read = self._ends[0] - Design(self.accelerator).planned_planes
         if read > 0:
             self.fetched = max(self.fetched, self._read_times[bisect_left(self._read_counts, read)])
         self._ends.append(self._ends[-1] + words)

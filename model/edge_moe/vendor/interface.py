@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the accelerator shows to the outside: part, clock, ports, register map, place in the block design.
+"""What the accelerator shows to the outside: clock, ports, register map, place in the block design.
 
 The Tcl scripts get it as variables, the check of generated Verilog compares with it, and the block design
 connects what it names. Registers come from ``edge_moe_host.contract.registers``.
@@ -9,24 +9,15 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from edge_moe.accelerator import AcceleratorConfig
+from edge_moe.accelerator import AcceleratorConfig, Board
 from edge_moe_host.contract import registers
 from edge_moe_host.contract.registers import Register
 
-PART = "xczu7ev-ffvc1156-2-e"
-BOARD = "*:zcu104:*"  # pattern of the board's name in Vivado
-BOARD_NAME = "ZCU104"
 TOP = "edge_moe_accelerator"
 VENDOR, LIBRARY, VERSION = "edge-moe", "hls", "1.0"  # of the packaged IP
 CLOCK, RESET, INTERRUPT = "ap_clk", "ap_rst_n", "interrupt"
 CONTROL = "control"  # s_axi_control
-CONTROL_ADDRESS, CONTROL_RANGE = 0xA0000000, 0x10000  # where the processor sees the registers
 ADDRESS_BITS = 64
-REFERENCE_MHZ = 100  # clock of the processing system that the clock wizard multiplies
-# Ports of the memory controller: weights have three for themselves, everything else shares the last.
-HP_PORTS = {"weights0": 0, "weights1": 1, "weights2": 2}
-SHARED_HP_PORT = 3
-AVAILABLE = {"LUT": 230400, "FF": 460800, "DSP": 1728, "BRAM_18K": 624, "URAM": 96}  # of the part
 
 
 @dataclass(frozen=True)
@@ -54,7 +45,7 @@ class Interface:
     """The top of one accelerator."""
 
     top: str
-    part: str
+    board: Board
     clock_mhz: int
     config_hash: str
     masters: tuple[Master, ...]
@@ -71,13 +62,11 @@ class Interface:
         return f"{VENDOR}:{LIBRARY}:{self.top}:{VERSION}"
 
 
-def accelerator_interface(config: AcceleratorConfig) -> Interface:
-    """The interface of an accelerator's top function."""
-    masters = tuple(
-        Master(name, f"gmem_{name}", 8 * config.io_bytes_per_cycle, HP_PORTS.get(name, SHARED_HP_PORT))
-        for name in registers.MASTERS
-    )
-    return Interface(TOP, PART, config.clock_mhz, config.hash(), masters)
+def accelerator_interface(config: AcceleratorConfig, board: Board) -> Interface:
+    """The interface of an accelerator's top function, on a board."""
+    bits = 8 * config.io_bytes_per_cycle
+    masters = tuple(Master(name, f"gmem_{name}", bits, board.hp_ports[name]) for name in registers.MASTERS)
+    return Interface(TOP, board, config.clock_mhz, config.hash(), masters)
 
 
 # Signals of an AXI4 master: name, driven by the master, width. Widths as letters: Address, Data, Strobe,

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edge_moe.accelerator import load_accelerator
+from edge_moe.accelerator import load_accelerator, load_board
 from edge_moe.vendor.interface import (
     CONTROL,
     TOLERATED,
@@ -308,7 +308,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = parser.parse_args(arguments)
     try:
         if args.top == TOP:
-            checked = check_rtl(args.folder, accelerator_interface(load_accelerator(args.accelerator)))
+            config, board = load_accelerator(args.accelerator), load_board(args.accelerator)
+            checked = check_rtl(args.folder, accelerator_interface(config, board))
         else:
             checked = check_operator(args.folder, args.top)
     except EdgeMoEError as error:

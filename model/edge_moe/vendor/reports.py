@@ -16,9 +16,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from edge_moe.accelerator import load_accelerator
+from edge_moe.accelerator import RESOURCES, Board, load_accelerator, load_board
 from edge_moe.estimate.inventory import inventory
-from edge_moe.vendor.interface import AVAILABLE, PART, accelerator_interface
+from edge_moe.vendor.interface import accelerator_interface
 from edge_moe_host.errors import EdgeMoEError
 from edge_moe_host.files import write_text
 
@@ -98,7 +98,7 @@ def read_csynth(path: Path) -> Synthesis:
             estimated_ns=float(text("PerformanceEstimates/SummaryOfTimingAnalysis/EstimatedClockPeriod")),
             best_cycles=_cycles(text(latency.format("Best"))),
             worst_cycles=_cycles(text(latency.format("Worst"))),
-            resources={name: int(text(f"AreaEstimates/Resources/{name}")) for name in AVAILABLE},
+            resources={name: int(text(f"AreaEstimates/Resources/{name}")) for name in RESOURCES},
             loops=tuple(_loops(root)),
         )
     except ValueError as error:
@@ -163,19 +163,22 @@ def read_estimate(path: Path) -> dict[str, float]:
     except ValueError:
         raise EdgeMoEError(f"'{path}' is no JSON.") from None
     numbers = isinstance(data, dict) and all(isinstance(v, int | float) for v in data.values())
-    if not numbers or not data.keys() <= AVAILABLE.keys():
+    if not numbers or not data.keys() <= set(RESOURCES):
         raise EdgeMoEError(
-            f"'{path}' is no estimate: it must give numbers to some of {', '.join(AVAILABLE)}."
+            f"'{path}' is no estimate: it must give numbers to some of {', '.join(RESOURCES)}."
         )
     return dict(data)
 
 
 def summary(
-    csynth: Synthesis, estimate: Mapping[str, float], implementation: Implementation | None = None
+    csynth: Synthesis,
+    estimate: Mapping[str, float],
+    board: Board,
+    implementation: Implementation | None = None,
 ) -> dict[str, Any]:
     """All figures, by where they are from."""
     resources = {}
-    for name, available in AVAILABLE.items():
+    for name, available in board.resources.items():
         figures: dict[str, float | None] = {
             "available": available,
             "estimated": estimate.get(name),
@@ -233,10 +236,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = parser.parse_args(arguments)
     try:
         config = load_accelerator(args.accelerator)
-        top = accelerator_interface(config)
+        board = load_board(args.accelerator)
+        top = accelerator_interface(config, board)
         csynth = read_csynth(args.csynth)
-        if csynth.part.replace("-", "") != PART.replace("-", ""):
-            raise EdgeMoEError(f"'{args.csynth}' is for the part {csynth.part}, not for {PART}.")
+        if csynth.part.replace("-", "") != board.part.replace("-", ""):
+            raise EdgeMoEError(f"'{args.csynth}' is for the part {csynth.part}, not for {board.part}.")
         if abs(csynth.target_ns - top.clock_ns) > 0.01:
             raise EdgeMoEError(
                 f"'{args.csynth}' is for a clock of {csynth.target_ns} ns, accelerator '{args.accelerator}' "
@@ -249,6 +253,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         data = summary(
             csynth,
             estimate,
+            board,
             read_implementation(args.implementation) if args.implementation else None,
         )
         write_text(args.out / "report.json", json.dumps(data, indent=1) + "\n")

@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge_moe.accelerator import load_accelerator
+from edge_moe.accelerator import load_accelerator, load_board
 from edge_moe.estimate.inventory import inventory
 from edge_moe.estimate.resources import require_fit, weight_fifo
 from edge_moe.vendor import interface as shown
@@ -69,7 +69,7 @@ def design(accelerator: str, top: str, hls: Path, generated: Path, recording: Pa
     tools' lists of flags cannot carry.
     """
     config = load_accelerator(accelerator)
-    whole = accelerator_interface(config)
+    whole = accelerator_interface(config, load_board(accelerator))
     fifo_memory = weight_fifo(config).value
     hls, generated = hls.resolve(), generated.resolve()
     known = tops(hls)
@@ -79,7 +79,7 @@ def design(accelerator: str, top: str, hls: Path, generated: Path, recording: Pa
     folders = (hls / "include", generated)
     test_bench = hls / "tb" / f"{whole.top}_tb.cpp"
     if top == whole.top:
-        require_fit(inventory(config), accelerator)
+        require_fit(inventory(config), accelerator, whole.board)
         recorded = recording.resolve() if recording else None
         result = Design(whole, known[top], folders, fifo_memory, test_bench, recorded)
     else:
@@ -98,12 +98,12 @@ def tcl_variables(made: Design) -> str:
     """Text of vendor.tcl."""
     top = made.interface
     values: dict[str, str] = {
-        "part": top.part,
-        "board": shown.BOARD,
-        "board_name": shown.BOARD_NAME,
+        "part": top.board.part,
+        "board": top.board.vivado_name,
+        "board_name": top.board.name,
         "clock_mhz": str(top.clock_mhz),
         "clock_ns": f"{top.clock_ns:.3f}",
-        "reference_mhz": str(shown.REFERENCE_MHZ),
+        "reference_mhz": str(top.board.reference_mhz),
         "config_hash": top.config_hash,
         "top": top.top,
         "source": str(made.source),
@@ -118,8 +118,8 @@ def tcl_variables(made: Design) -> str:
         "reset": shown.RESET,
         "interrupt": shown.INTERRUPT,
         "control": f"s_axi_{shown.CONTROL}",
-        "control_address": f"0x{shown.CONTROL_ADDRESS:08X}",
-        "control_range": f"0x{shown.CONTROL_RANGE:X}",
+        "control_address": f"0x{top.board.control_address:08X}",
+        "control_range": f"0x{top.board.control_bytes:X}",
         # pairs: AXI4 master, number of the HP port
         "masters": " ".join(f"{{m_axi_{m.bundle} {m.hp_port}}}" for m in top.masters),
         "hp_bits": str(max((m.bits for m in top.masters), default=0)),
@@ -141,7 +141,7 @@ def config_file(made: Design) -> str:
     """Text of hls_config.cfg (UG1399, "HLS Config File Commands")."""
     top = made.interface
     lines = [
-        f"part={top.part}",
+        f"part={top.board.part}",
         "",
         "[hls]",
         # the flow is Vivado's by default, and later versions have no key for it
@@ -170,7 +170,7 @@ def interface_json(top: Interface) -> str:
     """Text of interface.json."""
     data: Mapping[str, object] = {
         "top": top.top,
-        "part": top.part,
+        "part": top.board.part,
         "clock_mhz": top.clock_mhz,
         "config_hash": top.config_hash,
         "vlnv": top.vlnv,

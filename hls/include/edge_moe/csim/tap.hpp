@@ -18,12 +18,6 @@
 namespace edge_moe {
 namespace tap {
 
-// Pipeline depths: cycles from the first iteration's start to its result, in loops of II = 1.
-constexpr int COMPUTE_DEPTH = config::pipeline_cycles;  // scratch, products, requantise, softmax, scratch
-constexpr int NORM_DEPTH = 30;                          // scratch, moments or affine, scratch
-constexpr int MOVE_DEPTH = 12;                          // scratch, at most one product, scratch
-constexpr int SETUP_CYCLES = 8;                         // decoding an instruction, setting up a loop nest
-
 #ifdef __SYNTHESIS__
 
 inline void reset() { HLS_INLINE }

@@ -88,7 +88,7 @@ EXECUTE:
         break;
     }
     if (running) {
-      tap::add(0, tap::SETUP_CYCLES);
+      tap::add(0, SETUP_CYCLES);
       tap::instruction_done(even, odd, sums0, sums1);
     }
   }

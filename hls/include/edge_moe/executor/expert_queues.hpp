@@ -15,8 +15,7 @@
 
 namespace edge_moe {
 
-// Entries of one parity: each of its tokens waits for up to top_k experts.
-constexpr int QUEUE_ENTRIES = (config::max_tokens + 1) / 2 * config::max_top_k;
+// Tokens of one parity: each of them waits for up to top_k experts.
 typedef uint16_t QueueTokens[QUEUE_ENTRIES];
 typedef int16_t QueueScores[QUEUE_ENTRIES];
 static_assert(config::max_tokens < (1 << 16) && QUEUE_ENTRIES < (1 << 16), "places are uint16_t");
@@ -158,7 +157,7 @@ CLEAR_SEEN:
   count_routes(i, even, odd, evens, odds);
   open_queues(evens, odds);
   put_routes(i, even, odd, evens, odds, even_tokens, odd_tokens, even_scores, odd_scores);
-  tap::add(i.rows + 2 * queue_steps(i) + config::max_experts, 4 * tap::MOVE_DEPTH);
+  tap::add(i.rows + 2 * queue_steps(i) + config::max_experts, 4 * MOVE_DEPTH);
 }
 
 // Bit e: expert e has tokens.

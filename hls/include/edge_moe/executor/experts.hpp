@@ -52,14 +52,11 @@ DROP_PLANES:
     HLS_TRIPS(1, 10000)
     (void)weights.read();
   }
-  tap::add(planes, tap::MOVE_DEPTH);
+  tap::add(planes, MOVE_DEPTH);
 }
 
 // Between a token's experts its sum, a residual and up to max_top_k products of 16 bits, is kept with the low
 // 16 bits in place of the residual and the others in a memory beside it.
-constexpr int WIDTH_TILES = (config::max_width + LANES - 1) / LANES;
-constexpr int HIGH_SLICES = config::max_tokens * WIDTH_TILES;
-constexpr int HIGH_BITS = 1 + bits_of((1ull + config::max_top_k) * 32768) - 16;
 static_assert(config::max_top_k != 4 || HIGH_BITS == 3, "19 bits hold the sum of 4 products and a residual");
 
 #ifdef EDGE_MOE_EXACT_WIDTHS
@@ -144,7 +141,7 @@ ADD_EXPERT:
     tile = done ? 0 : tile + 1;
     number += done ? 1 : 0;
   }
-  tap::add(steps, tap::MOVE_DEPTH);
+  tap::add(steps, MOVE_DEPTH);
 }
 
 }  // namespace edge_moe

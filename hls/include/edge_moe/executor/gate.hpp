@@ -27,9 +27,6 @@ inline Job job_of_gate_logits(const isa::Instruction& i, Sequence& at) {
   return job;
 }
 
-constexpr int ROUTE_PAIRS = 4;
-constexpr int ROUTE_TOKENS = 2 * ROUTE_PAIRS;
-
 // One token on its way through the gate.
 struct RouteLane {
   StoredSlice32 sums;       // of the tile of experts at hand
@@ -56,10 +53,10 @@ inline int route_steps(const isa::Instruction& i) {
 // The next logit of a token; its scaled form.
 inline int16_t offer_logit(RouteLane& lane, int expert, const isa::Instruction& i) {
   HLS_INLINE
-  const int place = expert % GATE_EXPERTS;
+  const int place = expert % isa::gate_experts;
   const Slice32 sums = unpack32(lane.sums);
   HLS_LANES(sums)
-  const int32_t logit = gate_logit(sums.lane[place], sums.lane[GATE_EXPERTS + place], 0);
+  const int32_t logit = gate_logit(sums.lane[place], sums.lane[isa::gate_experts + place], 0);
   const int16_t scaled = route_scale(logit, static_cast<int16_t>(i.multiplier), i.shift);
   if (expert == 0) {
     lane.state = route_start();
@@ -129,7 +126,7 @@ ROUTE_ROWS:
     }
     if (fetched < ROUTE_PAIRS) {
       const int pair = group * ROUTE_PAIRS + fetched;
-      const int from = (expert / GATE_EXPERTS) * pair_count + (pair < pair_count ? pair : 0);
+      const int from = (expert / isa::gate_experts) * pair_count + (pair < pair_count ? pair : 0);
       lanes[2 * fetched].sums = sums0[from];
       lanes[2 * fetched + 1].sums = sums1[from];
       ++fetched;
@@ -147,7 +144,7 @@ ROUTE_ROWS:
       }
       waiting = done && group > 0 ? ROUTE_PAIRS : waiting;
       group += done ? 1 : 0;
-      const bool tile_done = done || expert % GATE_EXPERTS == GATE_EXPERTS - 1;
+      const bool tile_done = done || expert % isa::gate_experts == isa::gate_experts - 1;
       fetched = tile_done ? 0 : fetched;
       expert = done ? 0 : expert + 1;
     }
@@ -162,7 +159,7 @@ LAST_ROWS:
     }
     ++written;
   }
-  tap::add(steps + ROUTE_PAIRS, tap::COMPUTE_DEPTH);
+  tap::add(steps + ROUTE_PAIRS, COMPUTE_DEPTH);
 }
 
 }  // namespace edge_moe

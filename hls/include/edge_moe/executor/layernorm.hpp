@@ -12,10 +12,6 @@ namespace edge_moe {
 
 // LAYERNORM: a row's beats pass once for its moments; NORM_LAG iterations after the last of them, when
 // the row's scale is known, the same beats pass again, from a ring, while later rows are read.
-static_assert(isa::norm_shift_limit == LAYERNORM_SHIFT, "every shift that is let pass can be made");
-constexpr int NORM_LAG = 24;
-constexpr int NORM_RING = 64;  // beats: those of a row and NORM_LAG more
-constexpr int NORM_ROWS = 32;  // rows whose scale is known and not used up yet, 64 bits each
 static_assert((config::max_width + LANES - 1) / LANES + NORM_LAG < NORM_RING,
               "the ring holds a row and the lag");
 static_assert(NORM_LAG + 2 < NORM_ROWS, "a row has at least one beat");
@@ -103,7 +99,7 @@ LAYERNORM_STEPS:
       read_row += done ? 1 : 0;
     }
   }
-  tap::add(steps, tap::NORM_DEPTH);
+  tap::add(steps, NORM_DEPTH);
 }
 
 }  // namespace edge_moe

@@ -65,7 +65,7 @@ WRITE_ROWS:
     tile = done ? 0 : tile + 1;
     row += done ? 1 : 0;
   }
-  tap::add(steps, tap::MOVE_DEPTH);
+  tap::add(steps, MOVE_DEPTH);
 }
 
 }  // namespace edge_moe

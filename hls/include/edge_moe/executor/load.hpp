@@ -43,7 +43,7 @@ LOAD_ROWS:
     even[destination + step] = pack(first);
     odd[destination + step] = pack(second);
   }
-  tap::add(steps, tap::MOVE_DEPTH);
+  tap::add(steps, MOVE_DEPTH);
 }
 
 }  // namespace edge_moe

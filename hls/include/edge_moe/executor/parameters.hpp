@@ -11,10 +11,6 @@
 namespace edge_moe {
 
 // Parameters of LAYERNORM and ATTENTION: 32-bit values of each tile, 16-bit values of every two.
-constexpr int PARAMETER_TILES =
-    ((config::max_channels > config::max_width ? config::max_channels : config::max_width) +
-     LANES - 1) / LANES;
-constexpr int PARAMETER_PAIRS = (PARAMETER_TILES + 1) / 2;
 typedef StoredPlane WideParameters[PARAMETER_TILES];
 typedef StoredPlane NarrowParameters[PARAMETER_PAIRS];
 
@@ -44,7 +40,7 @@ LOAD_PARAMETERS:
     tile += stay ? 0 : 1;
     second = stay;
   }
-  tap::add(steps, tap::MOVE_DEPTH);
+  tap::add(steps, MOVE_DEPTH);
 }
 
 }  // namespace edge_moe

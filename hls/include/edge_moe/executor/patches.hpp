@@ -15,8 +15,6 @@ namespace edge_moe {
 
 // A band need not start or end with a transfer: one more at either end. Even and odd transfers are stored
 // apart, so that two neighbours are read in one cycle.
-constexpr int BAND_TRANSFERS = config::max_patch_size * config::max_image_width * COLOURS / PORT_BYTES + 2;
-constexpr int BAND_PAIRS = (BAND_TRANSFERS + 1) / 2;
 typedef Transfer Bands[2][2][BAND_PAIRS];  // [band][even or odd][transfer / 2]
 
 // Sizes that one PATCHES instruction fixes, in bytes where nothing else is said.
@@ -51,10 +49,6 @@ struct Move {
   bool completes;      // the slice
 };
 
-constexpr int MAX_SEGMENT = COLOURS * config::max_patch_size;
-constexpr int MAX_MOVES =
-    config::max_patch_size * ((MAX_SEGMENT + PORT_BYTES - 1) / PORT_BYTES + (MAX_SEGMENT +
-                              LANES - 1) / LANES + 1);
 static_assert(MAX_SEGMENT < 256 && config::max_patch_size * MAX_SEGMENT <= 256 * LANES,
               "a move's fields are bytes");
 
@@ -90,7 +84,7 @@ PLAN_MOVES:
     tile += completes ? 1 : 0;
     line += segment_done ? 1 : 0;
   }
-  tap::add(4 * count, tap::MOVE_DEPTH);
+  tap::add(4 * count, MOVE_DEPTH);
   return count;
 }
 
@@ -202,7 +196,7 @@ PATCH_BANDS:
     }
     start = (start + shape.band) % PORT_BYTES;
   }
-  tap::add(patches_steps(shape, move_count), (shape.bands + 1) * tap::MOVE_DEPTH);
+  tap::add(patches_steps(shape, move_count), (shape.bands + 1) * MOVE_DEPTH);
 }
 
 }  // namespace edge_moe

@@ -88,7 +88,7 @@ JOBS:
     } else {
       job = next_job(i, at);
     }
-    tap::add(0, tap::SETUP_CYCLES);
+    tap::add(0, SETUP_CYCLES);
     if (skipped) {
       drop_planes(dropped, weights);
     } else {

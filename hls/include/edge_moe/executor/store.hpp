@@ -46,7 +46,7 @@ STORE_STEPS:
     transfer = done ? 0 : transfer + 1;
     row_beat += done ? row_tiles : 0;
   }
-  tap::add(steps, tap::MOVE_DEPTH);
+  tap::add(steps, MOVE_DEPTH);
 }
 
 }  // namespace edge_moe

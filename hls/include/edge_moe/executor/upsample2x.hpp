@@ -101,7 +101,7 @@ UPSAMPLE_STEPS:
     tile = tile_done ? 0 : tile + (line_done ? 1 : 0);
     line += tile_done ? 1 : 0;
   }
-  tap::add(steps, tap::MOVE_DEPTH);
+  tap::add(steps, MOVE_DEPTH);
 }
 
 }  // namespace edge_moe

@@ -18,10 +18,6 @@
 
 namespace edge_moe {
 
-constexpr int CASCADE = 8;    // multipliers whose sums stay packed
-constexpr int LOW_LANE = 18;  // bits of the low lane
-constexpr int WEIGHT_LIMIT = 127;
-constexpr int INPUT_LIMIT = 128;
 static_assert(CASCADE * WEIGHT_LIMIT * INPUT_LIMIT < (1 << (LOW_LANE - 1)), "the low lane would overflow");
 static_assert((INPUT_LIMIT << LOW_LANE) + INPUT_LIMIT <= (1 << 26), "the packed operand has 27 bits");
 static_assert(config::tile_in % CASCADE == 0, "cascades of equal length");

@@ -8,9 +8,6 @@
 
 namespace edge_moe {
 
-constexpr int TAP_SIDE = 3;
-constexpr int TAPS = TAP_SIDE * TAP_SIDE;
-
 // The pixel that a tap reads; outside the map the input's zero point replaces it.
 struct ConvSource {
   bool inside;

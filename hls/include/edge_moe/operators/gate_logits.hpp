@@ -7,25 +7,24 @@
 
 namespace edge_moe {
 
-constexpr int GATE_LOW_BITS = 7;         // a weight is 128 high + low
-constexpr int GATE_EXPERTS = LANES / 2;  // in a tile: rows of high halves, then rows of low ones
+// A weight is 2^gate_low_bits high + low. A tile has gate_experts rows of high halves, then as many of low ones.
 
 // High half of a weight in [-16319, 16319]; low in [-64, 63].
 inline int8_t gate_high(int16_t weight) {
   HLS_INLINE
-  return static_cast<int8_t>((weight + (1 << (GATE_LOW_BITS - 1))) >> GATE_LOW_BITS);
+  return static_cast<int8_t>((weight + (1 << (isa::gate_low_bits - 1))) >> isa::gate_low_bits);
 }
 
 inline int8_t gate_low(int16_t weight) {
   HLS_INLINE
-  return static_cast<int8_t>(weight - gate_high(weight) * (1 << GATE_LOW_BITS));
+  return static_cast<int8_t>(weight - gate_high(weight) * (1 << isa::gate_low_bits));
 }
 
 // Logit from the sums of both halves, which hold no bias, and the bias. |128 high| <= 128 * 127 * 128 * D
 // < 2^31 for D <= 1024, and the network's check bounds the rest.
 inline int32_t gate_logit(int32_t high, int32_t low, int32_t bias) {
   HLS_INLINE
-  const uint32_t shifted = static_cast<uint32_t>(high) << GATE_LOW_BITS;
+  const uint32_t shifted = static_cast<uint32_t>(high) << isa::gate_low_bits;
   return wrapping_add(wrapping_add(static_cast<int32_t>(shifted), low), bias);
 }
 

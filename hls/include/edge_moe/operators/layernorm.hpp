@@ -11,8 +11,6 @@
 namespace edge_moe {
 
 // Worst cases for D <= 1024 channels of int16: |T| <= 2^25, Q <= 2^40, V < 2^52, |D x - T| < 2^26.
-constexpr int LAYERNORM_WIDTH = 1024;
-constexpr int LAYERNORM_SHIFT = 31;  // of the result
 static_assert(config::max_width <= LAYERNORM_WIDTH, "LayerNorm is exact up to 1024 channels");
 constexpr int TOTAL_BITS = 26;
 constexpr int SQUARES_BITS = 41;
@@ -83,10 +81,10 @@ inline int8_t layernorm_channel(int16_t x, const RowNorm& norm, int16_t gamma, i
       clip16(rounding_shift<PRODUCT, SPREAD_BITS / 2 + DROPPED>(scaled, norm.inverse.exponent + DROPPED));
   // the network's check bounds xhat gamma + beta by 2^31 - 1; a damaged one may have a bit more
   const Int<33> affine = static_cast<Int<33>>(product<16, 16>(xhat, gamma)) + beta;
-  return static_cast<int8_t>(saturate(rounding_shift<33, LAYERNORM_SHIFT>(affine, n), INT8_MIN, INT8_MAX));
+  return static_cast<int8_t>(saturate(rounding_shift<33, isa::norm_shift_limit>(affine, n), INT8_MIN, INT8_MAX));
 }
 
-// A slice of the result; n in [1, LAYERNORM_SHIFT].
+// A slice of the result; n in [1, isa::norm_shift_limit].
 inline Slice8 layernorm(const Slice16& x, const RowNorm& norm, const Slice16& gamma, const Slice32& beta,
                         int n) {
   HLS_INLINE

@@ -8,8 +8,6 @@
 
 namespace edge_moe {
 
-constexpr int COLOURS = 3;
-
 // pixel - 128: the top bit flipped.
 inline int8_t patch_pixel(uint8_t pixel) {
   HLS_INLINE

@@ -7,7 +7,6 @@
 
 namespace edge_moe {
 
-constexpr int MAX_SHIFT = 47;  // of a requantisation
 
 // a of W bits, m in [0, 32767], n in [1, 47], z int8. W = 32: the product has 47 bits.
 template <int W>
@@ -16,7 +15,7 @@ inline int32_t requantise(Int<W> a, int16_t m, int n, int32_t low, int32_t high,
   constexpr int PRODUCT = W + 15;  // m has 15 bits and no sign, so the product has no more
   const Int<PRODUCT> scaled = static_cast<Int<PRODUCT>>(product<W, 16>(a, m));
   // n is at least 1: the rounded value has a bit less, z fits beside it
-  const Int<PRODUCT> shifted = rounding_shift<PRODUCT, MAX_SHIFT>(scaled, n) + z;
+  const Int<PRODUCT> shifted = rounding_shift<PRODUCT, isa::shift_limit>(scaled, n) + z;
   return saturate(shifted, low, high);
 }
 

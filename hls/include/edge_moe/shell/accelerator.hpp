@@ -22,10 +22,6 @@
 
 namespace edge_moe {
 
-// Values of the `status` register.
-enum class Status : uint32_t { DONE = 1, STOPPED = 2 };
-
-constexpr int WEIGHT_PORTS = 3;
 static_assert(config::memory_bytes_per_cycle == WEIGHT_PORTS * PORT_BYTES,
               "weights come through three ports");
 
@@ -37,48 +33,26 @@ struct Block {
 
 // A burst is 256 transfers. The bursts of a block go to the ports in turn; merge_planes puts their planes back
 // into the order of the block.
-constexpr int BURST_PLANES = 32;
-constexpr int TRANSFERS_PER_PLANE = PLANE_BYTES / PORT_BYTES;
-constexpr int BURST_TRANSFERS = BURST_PLANES * TRANSFERS_PER_PLANE;
 static_assert(BURST_TRANSFERS <= 256, "an AXI4 burst has at most 256 transfers");
-// Bursts that a port asks for ahead: their data cover the memory's latency.
-constexpr int BURSTS_AHEAD = 3;
-static_assert((BURSTS_AHEAD - 1) * BURST_TRANSFERS >= config::memory_latency,
+static_assert(MEMORY_LATENCY_LIMIT >= config::memory_latency,
               "the port would wait for each burst");
 
-// Depths. The weight FIFO is the reader's lead; what else runs ahead must not end it earlier.
-constexpr int FIFO_PLANES = config::fifo_bytes / PLANE_BYTES;
+// The weight FIFO is the reader's lead; what else runs ahead must not end it earlier.
 #ifdef __SYNTHESIS__
-static_assert(HLS_TEXT_OF(EDGE_MOE_FIFO_MEMORY)[0] == (config::fifo_bytes >= 512 * 1024 ? 'u' : 'b'),
+static_assert(HLS_TEXT_OF(EDGE_MOE_FIFO_MEMORY)[0] == (config::fifo_bytes >= FIFO_URAM_BYTES ? 'u' : 'b'),
               "a weight FIFO below 512 KiB belongs in block RAM: -DEDGE_MOE_FIFO_MEMORY=bram");
 #endif
-constexpr int INSTRUCTIONS_AHEAD = 64;  // more than the weights of 64 instructions do not fit the FIFO
-constexpr int ENTRIES_AHEAD = 64;
-// Instructions with experts that execute may have done since fetch_program last looked: with this many
-// places execute never waits for it.
-constexpr int ROUTED_AHEAD = ENTRIES_AHEAD + 2;
-constexpr int BLOCKS_AHEAD = 4;
-constexpr int LENGTHS_AHEAD = 16;
-static_assert(config::max_experts <= 64, "a bit for each expert");
-// A port fills its next burst while the merge is at another port's.
-constexpr int PORT_PLANES = 2 * BURST_PLANES;
-constexpr int TRANSFERS_AHEAD = 32;
+static_assert(config::max_experts <= EXPERT_BITS, "a bit for each expert");
 
 typedef Channel<isa::Instruction, INSTRUCTIONS_AHEAD> InstructionChannel;
 typedef Channel<isa::ExpertEntry, ENTRIES_AHEAD> EntryChannel;
 typedef Channel<Block, BLOCKS_AHEAD> BlockChannel;
-typedef Channel<uint32_t, 2> CountChannel;
+typedef Channel<uint32_t, COUNTS_AHEAD> CountChannel;
 typedef Channel<uint32_t, LENGTHS_AHEAD> LengthChannel;
 typedef Channel<uint64_t, ROUTED_AHEAD> RoutedChannel;
 typedef Channel<Plane, PORT_PLANES> PortChannel;
 typedef Channel<Plane, FIFO_PLANES> WeightChannel;
 typedef Channel<Transfer, TRANSFERS_AHEAD> TransferChannel;
-
-// Elements of the memory at each port, for cosimulation alone.
-constexpr int PROGRAM_TRANSFERS = config::max_instructions * isa::record_bytes / PORT_BYTES;
-constexpr int WEIGHT_IMAGE_TRANSFERS = (32 << 20) / PORT_BYTES;
-constexpr int IMAGE_TRANSFERS = config::max_image_height * config::max_image_width * 3 / PORT_BYTES;
-constexpr int OUTPUT_TRANSFERS = config::scratch_bytes / PORT_BYTES;
 
 }  // namespace edge_moe
 

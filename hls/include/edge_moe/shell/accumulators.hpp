@@ -7,7 +7,6 @@
 
 namespace edge_moe {
 
-constexpr int ACCUMULATOR_PAIRS = config::accumulator_rows / 2;
 typedef StoredSlice32 Sums[ACCUMULATOR_PAIRS];  // accumulators of the first or the second rows of all pairs
 typedef StoredSlice16 Finished[ACCUMULATOR_PAIRS];  // what became of them where a linear's result is int16
 static_assert(config::accumulator_rows % 2 == 0, "rows go by pairs");

@@ -16,7 +16,6 @@
 
 namespace edge_moe {
 
-constexpr int PORT_BYTES = config::io_bytes_per_cycle;
 static_assert(PORT_BYTES == isa::output_alignment, "output rows are whole transfers");
 static_assert(isa::record_bytes % PORT_BYTES == 0 && PLANE_BYTES % PORT_BYTES == 0, "whole transfers");
 

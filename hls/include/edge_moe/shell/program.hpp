@@ -13,23 +13,6 @@
 
 namespace edge_moe {
 
-// Why a program was stopped: the value of the `error` register.
-enum class Error : uint32_t {
-  NONE = 0,
-  UNFINISHED = 1,  // no END within the buffer or the accelerator's max_instructions
-  CHECKSUM = 2,
-  UNKNOWN = 3,  // opcode, epilogue, or bits that mean nothing
-  RANGE = 4,    // a field beyond its range or the accelerator's limit
-  SHAPE = 5,    // fields that do not fit each other
-  SCRATCH = 6,  // an address that is not a multiple of 64, or rows beyond the scratch memory
-  OVERLAP = 7,  // rows that are read and written by one instruction
-  WEIGHTS = 8,  // a block beyond the weight image, or not of its shape's length
-  ENTRY = 9,    // an expert's entry in the weight image
-  IMAGE = 10,   // the image buffer is not of the program's size
-  OUTPUT = 11,  // the output buffer is too small
-  ORDER = 12,   // PATCHES or STORE not exactly once
-};
-
 // Sizes of the buffers that the host has given.
 struct Buffers {
   uint32_t weight_beats;  // of 64 bytes

@@ -15,8 +15,6 @@
 
 namespace edge_moe {
 
-constexpr int BEAT_BYTES = 2 * LANES;
-constexpr int SCRATCH_BEATS = config::scratch_bytes / BEAT_BYTES;
 static_assert(BEAT_BYTES == isa::alignment, "addresses are those of beats");
 static_assert(isa::pair == 2 && config::tokens_parallel == 2, "rows go by pairs");
 static_assert(config::scratch_bytes % BEAT_BYTES == 0, "whole beats");

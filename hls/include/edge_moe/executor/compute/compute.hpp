@@ -196,7 +196,7 @@ COMPUTE:
     }
   }
   multipliers = present_multipliers;
-  tap::add(steps, tap::COMPUTE_DEPTH);
+  tap::add(steps, COMPUTE_DEPTH);
 }
 
 }  // namespace edge_moe

@@ -64,18 +64,11 @@ struct Job {
   int keys;
 };
 
-// Iterations after which a pass may come back to the same accumulators: reading, shifting, adding and writing
-// them takes fewer cycles. Requantising would not, which is why finished sums have a memory of their own.
-constexpr int ACCUMULATOR_LAG = 8;
-// Iterations between a query's logits and the use of its numerators.
-constexpr int SOFTMAX_LAG = config::pipeline_cycles;
-// K and V of a block on their way: beats in the cycles from 0 on, tiles from STAGE_LAG on.
-constexpr int BLOCK_BEATS = config::key_block / 2;  // of one tile of K or of V
-constexpr int STAGE_LAG = SOFTMAX_LAG - BLOCK_BEATS;
+// A pass may come back to the same accumulators after ACCUMULATOR_LAG cycles: reading, shifting, adding and
+// writing them takes fewer. Requantising would not, which is why finished sums have a memory of their own.
+// Of a block's K and V, beats come in the cycles from 0 on, and tiles are loaded from STAGE_LAG on.
 static_assert(STAGE_LAG >= BLOCK_BEATS, "a tile of K is loaded in the pass that brings its beats");
 static_assert(SOFTMAX_LAG >= 2 * BLOCK_BEATS, "a pass brings a tile of K and one of V");
-constexpr int MAX_HEAD_TILES = (config::max_head_dim + LANES - 1) / LANES;
-constexpr int QUERY_PAIRS = (config::max_tokens + 1) / 2;
 
 inline int greater(int a, int b) {
   HLS_INLINE

@@ -11,8 +11,6 @@
 namespace edge_moe {
 
 // A block's K and V between scratch memory and tile: [side][K or V][tile of the head][pair of keys].
-constexpr int STAGE_BEATS = 2 * 2 * MAX_HEAD_TILES * BLOCK_BEATS;
-
 inline int stage_beat(bool side, int part, int tile, int beat) {
   HLS_INLINE
   return (((side ? 1 : 0) * 2 + part) * MAX_HEAD_TILES + tile) * BLOCK_BEATS + beat;
@@ -27,7 +25,7 @@ inline Slice32 gate_bias(const Slice32& bias) {
 GATE_BIAS:
   for (int j = 0; j < LANES; ++j) {
     HLS_UNROLL
-    result.lane[j] = j < GATE_EXPERTS ? 0 : bias.lane[j - (j < GATE_EXPERTS ? 0 : GATE_EXPERTS)];
+    result.lane[j] = j < isa::gate_experts ? 0 : bias.lane[j - (j < isa::gate_experts ? 0 : isa::gate_experts)];
   }
   return result;
 }
