@@ -108,7 +108,7 @@ def executors(top: float, above: float) -> list[str]:
     width = (WIDTH - 2 * MARGIN - 4 * frame - gap * (count - 1)) / count
     last = WIDTH - MARGIN - (WIDTH - 2 * MARGIN - 26 * (len(STEPS) - 1)) / len(STEPS) / 2
     rail = (above + top - 34) / 2
-    parts, x = [], MARGIN + frame
+    parts, x = [], float(MARGIN + frame)
     ends = []
     for kind, title, group in (("compared", COMPARED_TITLE, COMPARED), ("open", NOT_RUN_TITLE, NOT_RUN)):
         inner = len(group) * width + (len(group) - 1) * gap

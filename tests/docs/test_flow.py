@@ -58,24 +58,20 @@ def test_texts_stay_in_their_boxes(picture: ElementTree.Element) -> None:
     from matplotlib.font_manager import FontProperties
     from matplotlib.textpath import TextPath
 
-    # widths of boxes by their middle; a box comes right before its two lines
-    boxes = {}
-    for rect in picture.iter(f"{SVG}rect"):
-        x, width = (float(rect.get(key, "nan")) for key in ("x", "width"))
-        if rect.get("class") in ("step", "compared", "open"):
-            boxes[f"{x + width / 2:g}", rect.get("y")] = width
-    lines = [text for text in picture.iter(f"{SVG}text") if text.get("class") in ("name", "text")]
+    boxes = [
+        tuple(float(rect.get(key, "nan")) for key in ("x", "y", "width", "height"))
+        for rect in picture.iter(f"{SVG}rect")
+        if rect.get("class") in ("step", "compared", "open")
+    ]
     compared = 0
-    for text in lines:
-        place = next((box for box in boxes if box[0] == text.get("x") and
-                      0 < float(text.get("y", "nan")) - float(box[1] or "nan") < 60), None)  # fmt: skip
-        if place is None:  # the note below
-            continue
-        bold = text.get("class") == "name"
-        font = FontProperties(family="DejaVu Sans", weight="bold" if bold else "normal")
-        upper = float(place[1] or "nan") < 100
-        size = (14 if upper else 11.5) if bold else 11.5
-        drawn = TextPath((0, 0), text.text, size=size, prop=font).get_extents().width
-        assert drawn <= boxes[place] - 2 * MARGIN, text.text
-        compared += 1
+    for text in picture.iter(f"{SVG}text"):
+        x, y = (float(text.get(key, "nan")) for key in ("x", "y"))
+        for left, top, width, height in boxes:
+            if left < x < left + width and top < y < top + height:
+                bold = text.get("class") == "name"
+                size = 14 if bold and top < 100 else 11.5
+                font = FontProperties(family="DejaVu Sans", weight="bold" if bold else "normal")
+                drawn = TextPath((0, 0), text.text, size=size, prop=font).get_extents().width
+                assert drawn <= width - 2 * MARGIN, text.text
+                compared += 1
     assert compared == 2 * len(boxes) == 24
