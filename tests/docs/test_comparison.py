@@ -55,8 +55,8 @@ def test_another_figure_is_seen(tmp_path: Path) -> None:
 
 
 def test_columns_are_computed(script: ModuleType) -> None:
-    row = {"name": "a", "known": "paper", "device": "b", "model": "c", "gmac": 2.0,
-           "known_gmac": "arithmetic", "ms": 4, "mhz": 250, "dsp": 1000, "kluts": 100, "watts": 5}  # fmt: skip
+    row = {"name": "a", "known": "paper", "device": "b", "model": "c", "gmac": 2.0, "ms": 4, "mhz": 250,
+           "known_gmac": "arithmetic", "dsp": 1000, "kluts": 100, "watts": 5}  # fmt: skip
     assert script.cells(row) == ["a", "b", "", "c", "", "2.0 C", "4 P", "250", "500", "2.00", "5 P", "0.020",
                                  "250 P", "1,000 P", "100 P", ""]  # fmt: skip
     from_throughput = {"name": "a", "known": "repository", "device": "b", "model": "c", "gmac_per_s": 300,
