@@ -22,6 +22,8 @@ DOCS = ROOT / "docs"
 # files of the repository that are pages too, and those pages
 OUTSIDE = {
     "README.md": "index.md",
+    "CONTRIBUTING.md": "contributing.md",
+    "CHANGELOG.md": "changelog.md",
     "hls/README.md": "hls.md",
     "rtl/README.md": "rtl.md",
     "board/zcu104/README.md": "zcu104.md",
