@@ -336,7 +336,7 @@ def one_sentence(run: subprocess.CompletedProcess[str]) -> str:
     own = [
         line
         for line in run.stdout.splitlines()
-        if not line.startswith(("make", "PYTHONPATH=")) and ".hpp" not in line
+        if not line.startswith(("make", "PYTHONPATH=")) and "/generated/" not in line
     ]
     assert len(own) == 1, run.stdout
     return own[0]
