@@ -16,10 +16,10 @@ from edge_moe.cli import main
 from edge_moe.config import load_preset
 from edge_moe.demo import flow as demo_flow
 from edge_moe.demo.backends import NAMES, compare, device_times, has_pynq, run_board
-from edge_moe.demo.cycles import PUBLISHED
-from edge_moe.demo.demo import BOARD_PYTHON, DemoOptions, run_demo
-from edge_moe.demo.flow import Folder
-from edge_moe.demo.report import CONTENTS
+from edge_moe.demo.folder import Folder
+from edge_moe.demo.published import PUBLISHED
+from edge_moe.demo.report import write_report
+from edge_moe.demo.run import BOARD_PYTHON, DemoOptions, run_demo
 from edge_moe.demo.steps import Steps
 from edge_moe.nn import build_model
 from edge_moe.tasks import TASKS
@@ -81,6 +81,7 @@ class _Page(HTMLParser):
     """Text, links, pictures and identifiers of a page; open elements must be closed in order."""
 
     VOID = ("meta", "img", "br", "link", "input", "hr")
+    SECTIONS = ("agreement", "pictures", "metrics", "routing", "cycles", "roofline", "published", "steps")
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -109,7 +110,7 @@ class _Page(HTMLParser):
 
     @property
     def text(self) -> str:
-        return " ".join(self.words)
+        return " ".join(" ".join(self.words).split())
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +133,10 @@ def test_report_needs_nothing_but_itself(page, finished):
 
 
 def test_report_has_every_section_and_picture(page, results):
-    assert [anchor for anchor, _ in CONTENTS] == page.ids
+    assert page.ids == list(page.SECTIONS)
+    assert [value for _, name, value in page.attributes if name == "href"] == [
+        f"#{name}" for name in page.ids
+    ]
     tasks, count = results["model"]["tasks"], len(results["pictures"]["names"])
     assert (tasks, count) == (["semseg", "depth"], PICTURES)
     routing = sum(len(blocks) for blocks in results["drawn"]["routing"]["blocks"].values())
@@ -166,6 +170,31 @@ def test_numbers_of_the_report_are_those_of_the_results(page, results):
     assert len(shown) > 100
     for text in shown:
         assert text in page.text, text
+
+
+def test_report_of_a_dense_model_and_the_board_with_names_that_are_no_markup(demo, results, tmp_path):
+    """What the demo above does not have: no experts, the simulated board, and text that must be escaped."""
+    folder = Folder(demo)
+    changed = json.loads(json.dumps(results))
+    changed["metrics"]["integer"]["usage"] = {}
+    changed["model"] |= {"moe_blocks": [], "name": "<b>&amp;\"'"}
+    changed["drawn"]["routing"]["blocks"] = {task: [] for task in changed["model"]["tasks"]}
+    for values in (changed["backends"], changed["compared"]):
+        values["pynq"] = values["csim"]
+    changed["skipped"] = None
+    write_report(tmp_path / "report.html", folder, changed)
+    page = _Page((tmp_path / "report.html").read_text())
+    assert page.ids == list(page.SECTIONS)
+    assert "<b>&amp;\"'" in page.text
+    assert "This model is dense: it has no experts." in page.text
+    assert "the ONNX graph, the C simulation and the simulated board give for 2 pictures" in page.text
+    assert "accelerator, simulated board" in page.text
+    assert "Not run" not in page.text
+    assert "4 experts, top-" not in page.text
+    del changed["seconds"], changed["published"]["dsp"]
+    with pytest.raises(KeyError):
+        write_report(tmp_path / "other.html", folder, changed)
+    assert not (tmp_path / "other.html").exists()
 
 
 def test_estimate_and_c_simulation_count_the_same_loops(results):

@@ -30,6 +30,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Run the command and print its result."""
-    from edge_moe.demo.demo import DemoOptions, run_demo
+    from edge_moe.demo.run import DemoOptions, run_demo
 
     print(run_demo(args.out, DemoOptions(args.checkpoint, args.count, args.board_python)))

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from edge_moe.demo.flow import Folder
+from edge_moe.demo.folder import Folder
 from edge_moe_host.errors import EdgeMoEError
 from edge_moe_host.runtime import record as recording
 from edge_moe_host.runtime.accelerator import Accelerator
@@ -25,7 +25,7 @@ TITLES = {
     "golden": "the bundle's program in NumPy integers, the reference",
     "onnx": "path.onnx in stock onnxruntime",
     "csim": "the accelerator's C++, compiled for this computer",
-    "pynq": "the real PYNQ driver on a board in software, the C simulation behind it",
+    "pynq": "the real PYNQ driver on a board in software, which runs the C simulation",
 }
 ROOT = Path(__file__).parents[3]
 SIMULATED_BOARD = ROOT / "board" / "zcu104" / "simulated.py"

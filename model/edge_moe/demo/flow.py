@@ -18,6 +18,7 @@ from edge_moe.config import Preset, load_preset
 from edge_moe.data import TaskDataset
 from edge_moe.data.sample import IMAGE, Sample
 from edge_moe.data.transforms import evaluation_resize
+from edge_moe.demo.folder import Folder
 from edge_moe.eval.evaluate import evaluate
 from edge_moe.eval.report import to_dict, write_json
 from edge_moe.eval.run import load_for_inference, open_validation
@@ -31,7 +32,7 @@ from edge_moe.quant.quantise import quantise_checkpoint
 from edge_moe.quant.storage import load_network
 from edge_moe.train import TrainingInterrupted, run_training
 from edge_moe.train.checkpoint import load_model
-from edge_moe_host.contract.bundle import Bundle, load_bundle
+from edge_moe_host.contract.bundle import load_bundle
 from edge_moe_host.errors import EdgeMoEError
 from edge_moe_host.files import replacing
 
@@ -40,55 +41,6 @@ BEST, LAST = "best.pt", "last.pt"
 _LOG = logging.getLogger(__name__)
 
 Values = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Folder:
-    """Where the demo's files are."""
-
-    path: Path
-
-    @property
-    def run(self) -> Path:
-        """Checkpoints and logs of training."""
-        return self.path / "run"
-
-    @property
-    def network(self) -> Path:
-        """The integer network."""
-        return self.path / "model.int.npz"
-
-    @property
-    def graphs(self) -> Path:
-        """TASK/path.onnx."""
-        return self.path / "export"
-
-    @property
-    def bundle(self) -> Path:
-        """What ``edge-moe compile`` writes."""
-        return self.path / "bundle"
-
-    @property
-    def images(self) -> Path:
-        """Pictures that every backend runs, uint8 [n, H, W, 3]."""
-        return self.path / "results" / "images.npz"
-
-    @property
-    def drawings(self) -> Path:
-        """Pictures of inputs and results."""
-        return self.path / "pictures"
-
-    def record(self, backend: str) -> Path:
-        """Raw results of a backend."""
-        return self.path / "results" / f"{backend}.npz"
-
-    def usage(self, task: str) -> Path:
-        """Heat map of a task's expert usage."""
-        return self.path / f"expert_usage.{task}.png"
-
-    def roofline(self, task: str) -> Path:
-        """Timeline and roofline of a task."""
-        return self.path / f"roofline.{task}.svg"
 
 
 @dataclass(frozen=True)
@@ -210,8 +162,3 @@ def choose_images(folder: Folder, trained: Trained, count: int) -> Values:
     with replacing(folder.images) as temporary:
         np.savez(temporary, images=np.stack(images))
     return {"indices": indices, "names": [trained.dataset.image_id(index) for index in indices]}
-
-
-def opened_bundle(folder: Folder) -> Bundle:
-    """The demo's bundle."""
-    return load_bundle(folder.bundle)

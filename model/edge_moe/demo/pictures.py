@@ -8,10 +8,11 @@ import numpy as np
 from matplotlib import colormaps
 from PIL import Image
 
-from edge_moe.demo.flow import Folder, Trained, opened_bundle
+from edge_moe.demo.flow import Trained
+from edge_moe.demo.folder import Folder
 from edge_moe.eval.show import predict
 from edge_moe.eval.visualize import decode
-from edge_moe_host.contract.bundle import Bundle, TaskProgram
+from edge_moe_host.contract.bundle import Bundle, TaskProgram, load_bundle
 from edge_moe_host.files import replacing
 from edge_moe_host.golden.interpreter import run_program
 from edge_moe_host.golden.trace import Trace
@@ -25,19 +26,14 @@ _SHARE = 0.65  # of experts' colours over a picture
 Values = dict[str, Any]
 
 
-def picture_file(folder: Folder, name: str, *parts: str) -> Path:
-    """A drawing: of the input, or of a task in one form, or of a block's experts."""
-    return folder.drawings / ".".join([name, *parts, "png"])
-
-
 def draw_results(folder: Folder, trained: Trained, shown: Values, backend: str) -> Values:
     """Write every picture; how the integers compare with the floats on each. ``backend``: the accelerator."""
-    bundle, images = opened_bundle(folder), load_images(folder.images)
+    bundle, images = load_bundle(folder.bundle), load_images(folder.images)
     integer, accelerator = load_record(folder.record("golden")), load_record(folder.record(backend))
     agreement = []
     for number, (name, index) in enumerate(zip(shown["names"], shown["indices"], strict=True)):
         image, sample = images[number], trained.dataset[index]
-        _write(image, picture_file(folder, name, "input"))
+        _write(image, folder.drawing(name, "input"))
         floats = predict(trained.model, image, trained.tasks)
         row = {}
         for task, program in bundle.tasks.items():
@@ -51,7 +47,7 @@ def draw_results(folder: Folder, trained: Trained, shown: Values, backend: str) 
             limit = depth_limit(maps["truth"]) if kind == "scalar" else None
             for form in FORMS:
                 drawn = draw_values(kind, maps[form], palette=palette, limit=limit)
-                _write(drawn, picture_file(folder, name, task, form))
+                _write(drawn, folder.drawing(name, task, form))
             unit = "m" if kind == "scalar" and trained.dataset.depth_kind == "metric" else ""
             agreed = _agreement(kind, maps["float"], maps["integer"])
             row[task] = {"limit": limit, "unit": unit, **agreed}
@@ -92,7 +88,7 @@ def draw_routing(folder: Folder, bundle: Bundle, image: np.ndarray, name: str) -
             ids = np.array(program.entry.expert_ids[str(block)])
             first = ids[trace.tensors[f"block{block}.gate.expert"][0, 1:, 0]]  # the class token has no patch
             _write(_patches(colours[first], image, model["patch_size"]),
-                   picture_file(folder, name, task, f"block{block}"))  # fmt: skip
+                   folder.drawing(name, task, f"block{block}"))  # fmt: skip
     return {"picture": name, "blocks": blocks, "colours": colours.tolist()}
 
 

@@ -18,9 +18,11 @@ from edge_moe.config import load_preset
 from edge_moe.demo import backends as demo_backends
 from edge_moe.demo import flow as demo_flow
 from edge_moe.demo.backends import BOARD, REFERENCE
-from edge_moe.demo.cycles import compare_published, estimate_tasks
-from edge_moe.demo.flow import ACCELERATOR, BEST, PRESET, Folder, Trained
-from edge_moe.demo.pictures import FORMS, draw_results, picture_file
+from edge_moe.demo.cycles import estimate_tasks
+from edge_moe.demo.flow import ACCELERATOR, BEST, PRESET, Trained
+from edge_moe.demo.folder import Folder
+from edge_moe.demo.pictures import FORMS, draw_results
+from edge_moe.demo.published import compare_published
 from edge_moe.demo.report import write_report
 from edge_moe.demo.steps import Steps
 from edge_moe_host.config import to_dict
@@ -161,8 +163,8 @@ class _Demo:
         folder, options = self.folder, self.options
         shown = results["pictures"]
         accelerator = BOARD if self.has_board else "csim"
-        drawings = [picture_file(folder, name, "input") for name in shown["names"]]
-        drawings += [picture_file(folder, name, task, form)
+        drawings = [folder.drawing(name, "input") for name in shown["names"]]
+        drawings += [folder.drawing(name, task, form)
                      for name in shown["names"] for task in trained.tasks for form in FORMS]  # fmt: skip
         rooflines = tuple(map(folder.roofline, trained.tasks))
         return {
