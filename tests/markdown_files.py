@@ -8,6 +8,9 @@ from functools import cached_property
 from pathlib import Path
 from urllib.parse import unquote
 
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("docs", "hls", "rtl", "sim", "board", "host", "model", "tests")
 FILES = sorted(
@@ -15,13 +18,44 @@ FILES = sorted(
     for path in [*ROOT.glob("*.md"), *(path for name in FOLDERS for path in (ROOT / name).rglob("*.md"))]
     if not any(part.startswith(".") for part in path.relative_to(ROOT).parts)
 )
-
-_FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-_COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
-_SPAN = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
-_LINK = re.compile(r"!?\[(?:[^\[\]`]|`[^`]*`)*\]\(([^()\s]+)\)")
-_HEADING = re.compile(r"^#{1,6} +(.+?)#*$", re.MULTILINE)
 RUN_MARK = "<!-- run -->"
+MOST_COLUMNS = 30
+
+_PARSER = MarkdownIt("commonmark").enable("table")
+
+
+@dataclass(frozen=True)
+class Table:
+    """Cells as they are written. ``lines``: of the rows, as the file has them."""
+
+    heading: list[str]
+    rows: list[list[str]]
+    lines: list[str]
+
+    def surplus(self) -> Iterator[str]:
+        """Cells beyond the heading's: a forge does not show them."""
+        wide = "|" + " |" * MOST_COLUMNS + "\n|" + "-|" * MOST_COLUMNS + "\n"
+        for line in self.lines:
+            (row,) = _tables(_PARSER.parse(wide + line), [])[0].rows
+            yield from filter(None, row[len(self.heading) :])
+
+
+def _tables(tokens: list[Token], lines: list[str]) -> list[Table]:
+    """Tables among a file's tokens. ``lines``: of that file."""
+    found: list[Table] = []
+    rows: list[list[str]] = []
+    for before, token in zip([None, *tokens], tokens, strict=False):
+        if token.type == "table_open":
+            rows, written = [], []
+        elif token.type == "tr_open":
+            rows.append([])
+            if token.map and rows[1:]:
+                written += lines[token.map[0] : token.map[1]]
+        elif before is not None and before.type in ("th_open", "td_open"):
+            rows[-1].append(token.content)
+        elif token.type == "table_close":
+            found.append(Table(rows[0], rows[1:], written))
+    return found
 
 
 @dataclass(frozen=True)
@@ -40,52 +74,55 @@ class Document:
         return self.path.read_text(encoding="utf-8")
 
     @cached_property
-    def prose(self) -> str:
-        """Without code blocks and comments."""
-        return _COMMENT.sub("", _FENCE.sub("", self.text))
+    def tokens(self) -> list[Token]:
+        """Blocks: headings, paragraphs, code, tables; their text is in the children of ``inline`` tokens."""
+        return _PARSER.parse(self.text)
+
+    @cached_property
+    def inline(self) -> list[Token]:
+        """What paragraphs, headings and cells are made of: texts, links, pictures, code."""
+        return [child for token in self.tokens for child in token.children or ()]
 
     @property
     def spans(self) -> list[str]:
         """Inline code."""
-        return _SPAN.findall(self.prose)
+        return [token.content for token in self.inline if token.type == "code_inline"]
 
     @property
     def blocks(self) -> Iterator[tuple[str, str, bool]]:
         """Language, text and whether it is marked to run, of each code block."""
-        for found in _FENCE.finditer(self.text):
-            marked = self.text[: found.start()].rstrip().endswith(RUN_MARK)
-            yield found[1], found[2], marked
+        marked = False
+        for token in self.tokens:
+            if token.type == "fence":
+                yield token.info, token.content, marked
+            marked = token.type == "html_block" and token.content.rstrip().endswith(RUN_MARK)
 
     @property
     def links(self) -> list[str]:
-        """Targets of links and pictures that lie in the project."""
-        targets = _LINK.findall(_SPAN.sub("``", self.prose))
+        """Targets of links and pictures that are in the project."""
+        targets = [
+            str(token.attrs["href" if token.type == "link_open" else "src"])
+            for token in self.inline
+            if token.type in ("link_open", "image")
+        ]
         return [target for target in dict.fromkeys(targets) if not re.match(r"[a-z]+:", target)]
 
     @cached_property
     def anchors(self) -> set[str]:
         """By GitHub's rule: small letters, no punctuation, hyphens for spaces; repeated ones are numbered."""
         seen: dict[str, int] = {}
-        for heading in _HEADING.findall(self.prose):
-            text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading.strip())
-            anchor = re.sub(r"[^\w\- ]", "", text.lower()).replace(" ", "-")
-            seen[anchor] = seen.get(anchor, -1) + 1
-            if seen[anchor]:
-                seen[f"{anchor}-{seen[anchor]}"] = 0
+        for before, token in zip(self.tokens, self.tokens[1:], strict=False):
+            if before.type == "heading_open":
+                text = "".join(child.content for child in token.children or ())
+                anchor = re.sub(r"[^\w\- ]", "", text.lower()).replace(" ", "-")
+                seen[anchor] = seen.get(anchor, -1) + 1
+                if seen[anchor]:
+                    seen[f"{anchor}-{seen[anchor]}"] = 0
         return set(seen)
 
-    @property
-    def tables(self) -> list[tuple[list[str], list[list[str]]]]:
-        """Heading cells and rows of each table."""
-        found: list[tuple[list[str], list[list[str]]]] = []
-        rows: list[list[str]] = []
-        for line in [*self.prose.splitlines(), ""]:
-            if line.startswith("|"):
-                rows.append([cell.strip() for cell in line.strip().strip("|").split("|")])
-            elif rows:
-                found.append((rows[0], rows[2:]))
-                rows = []
-        return found
+    @cached_property
+    def tables(self) -> list[Table]:
+        return _tables(self.tokens, self.text.splitlines())
 
     def broken_links(self) -> Iterator[str]:
         """Links that lead to no file or no heading."""
