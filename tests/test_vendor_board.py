@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The bitstream's make targets and block design, run against a stand-in of Vivado that records and checks."""
+"""The bitstream's make targets and block design: what Vivado is told, recorded by a stand-in."""
 
 import json
 import shutil
@@ -110,6 +110,10 @@ def test_every_interface_of_the_accelerator_is_connected(
     # the weight ports share nothing with each other
     assert len({path[f"accelerator/m_axi_gmem_weights{i}"].split("/")[0] for i in range(3)}) == 3
     nets = {tuple(entry["objects"]) for entry in named(log, "connect_bd_net")}
+    created = [entry["objects"][0] for entry in named(log, "create_bd_cell")]
+    assert {pin.split("/")[0] for pair in (*nets, *pairs) for pin in pair} == set(created)
+    sinks = [sink for _, sink in (*nets, *pairs)]
+    assert len(sinks) == len(set(sinks))
     clocked = {sink for source, sink in nets if source == "clock/clk_out1"}
     assert clocked == {
         "accelerator/ap_clk",
@@ -134,11 +138,12 @@ def test_masters_see_the_memory_and_nothing_else(
     assert int(control[0]["options"]["-range"], 16) >= registers.SIZE
     seen = {entry["options"]["-target_address_space"]: entry["objects"] for entry in assigned}
     for master in interface.masters:
-        segment = f"/ps/SAXIGP{master.hp_port + 2}/HP{master.hp_port}_DDR_LOW"
+        segment = f"ps/S_AXI_HP{master.hp_port}_FPD_DDR_LOW"
         assert seen[f"accelerator/Data_m_axi_{master.bundle}"] == [segment]
     excluded = named(log, "exclude_bd_addr_seg")
     assert len(excluded) == 2 * len(interface.masters)
     assert not any("DDR" in entry["objects"][0] for entry in excluded)
+    assert seen.keys() == {"ps/Data", *(f"accelerator/Data_m_axi_{m.bundle}" for m in interface.masters)}
     order = [entry["command"] for entry in log]
     assert order.index("validate_bd_design") < order.index("save_bd_design") < order.index("launch_runs")
 
@@ -162,6 +167,7 @@ def test_board_report(bitstream: tuple[Workplace, list[Any]]) -> None:
     [
         ({"VENDOR_SLACK": "-0.2"}, "timing is not met at 300 MHz (STATS.WNS = -0.2 ns)"),
         ({"VENDOR_NO_BOARD": "1"}, "Vivado has no files of the ZCU104"),
+        ({"VENDOR_NO_IP": "1"}, "the packaged IP holds no "),
         ({"VENDOR_PROGRESS": "40%"}, "synth_1 ended with"),
     ],
 )

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The vendor's tool flow without the vendor: make targets and Tcl run against stubs that record and check.
 
-The stubs know the commands, options, parts and IP that the scripts may use, and refuse all others; files must
+The stubs know the commands, options and the part that the scripts may use, and refuse all others; files must
 exist. What only the tools can say (that they accept the C++, and timing) is not tested here.
 """
 

@@ -236,7 +236,6 @@ def write_results(folder: Path, interface: Interface, operator: str = "") -> Non
         "syn/report/csynth.xml": csynth_xml(interface),
         "sim/report/cosim.rpt": "| Verilog | Pass |\n",
         "impl/ip/component.xml": "<component/>\n",
-        "impl/ip/pins.tcl": _pins(interface),
         "reports/utilization.rpt": UTILIZATION,
         "reports/hierarchy.rpt": "hierarchy\n",
         "reports/timing.rpt": "timing\n",
@@ -245,17 +244,6 @@ def write_results(folder: Path, interface: Interface, operator: str = "") -> Non
     for name, text in texts.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text)
-
-
-def _pins(interface: Interface) -> str:
-    """The packaged IP's pins, for the stub of Vivado, as its Verilog shows them."""
-    names = top_ports(interface)
-    masters = sorted({name.rpartition("_")[0] for name in names if name.startswith("m_axi_")})
-    slaves = sorted({name.rpartition("_")[0] for name in names if name.startswith("s_axi_")})
-    lists = " ".join(
-        f"{{{' '.join(pins)}}}" for pins in (["ap_clk", "ap_rst_n"], ["interrupt"], slaves, masters)
-    )
-    return f"dict set blocks::catalogue {interface.vlnv} {{{lists}}}\n"
 
 
 def tcl_program() -> list[str]:

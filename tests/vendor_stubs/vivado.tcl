@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-# Stand-in for vivado: project and run commands (UG835, 2022.2 and later); block designs are in blocks.tcl.
-# Results of implementation are copied from the folder that VENDOR_RESULTS names.
+# Stand-in for vivado: project, run and block design commands (UG835, 2022.2 and later), which are recorded.
+# Whether cells, pins and properties exist only the tool knows. Results of implementation are copied from the
+# folder that VENDOR_RESULTS names.
 
 source [file join [file dirname [info script]] record.tcl]
-source [file join [file dirname [info script]] blocks.tcl]
 
 namespace eval vivado {
-    variable state [dict create board {} repository {} wrapper 0 top {} strategy {} launched 0 opened 0]
-    # properties of objects that are no cells
+    variable design {}
+    variable saved 0
+    variable state [dict create repository {} wrapper 0 top {} launched 0 opened 0]
+    # of runs
     variable readable [dict create \
         PROGRESS 100% STATUS "write_bitstream Complete!" STATS.WNS 0.012 STATS.WHS 0.010 \
         DIRECTORY project/project.runs/impl_1]
@@ -29,17 +31,16 @@ record::declare current_fileset {} {} {0 0} { return sources_1 }
 record::declare update_ip_catalog {-rebuild} {} {0 0} {
     set folder [dict get $vivado::state repository]
     record::need [file isfile $folder/component.xml] "$folder is no packaged IP"
-    source $folder/pins.tcl
 }
 record::declare get_ipdefs {-quiet} {} {1 1} {
-    return [expr {[blocks::known [lindex $objects 0]] ? [lindex $objects 0] : {}}]
+    return [expr {[info exists ::env(VENDOR_NO_IP)] ? {} : [lindex $objects 0]}]
 }
 record::declare get_files {} {} {1 1} {
-    record::need [expr {[lindex $objects 0] eq "$blocks::design.bd"}] "there is no file [lindex $objects 0]"
+    record::need [expr {[lindex $objects 0] eq "$vivado::design.bd"}] "there is no file [lindex $objects 0]"
     return project/[lindex $objects 0]
 }
 record::declare make_wrapper {-top} {-files} {0 0} {
-    dict set vivado::state wrapper project/${blocks::design}_wrapper.v
+    dict set vivado::state wrapper project/${vivado::design}_wrapper.v
     return [dict get $vivado::state wrapper]
 }
 record::declare add_files {-norecurse} {} {1 1} {
@@ -51,14 +52,14 @@ record::declare get_runs {} {} {1 1} {
     return [lindex $objects 0]
 }
 record::declare launch_runs {} {-to_step -jobs} {1 1} {
-    record::need $blocks::saved "the block design was not saved"
-    record::need [expr {[dict get $vivado::state top] eq "${blocks::design}_wrapper"}] "no top"
+    record::need $vivado::saved "the block design was not saved"
+    record::need [expr {[dict get $vivado::state top] eq "${vivado::design}_wrapper"}] "no top"
     record::need [string is integer -strict [dict get $opt -jobs]] "-jobs takes a number"
     record::need [expr {[dict get $opt -to_step] eq "write_bitstream"}] "no bitstream would be written"
     dict set vivado::state launched 1
-    file mkdir project/project.runs/impl_1 project/project.gen/sources_1/bd/$blocks::design/hw_handoff
-    close [open project/project.runs/impl_1/${blocks::design}_wrapper.bit w]
-    close [open project/project.gen/sources_1/bd/$blocks::design/hw_handoff/$blocks::design.hwh w]
+    file mkdir project/project.runs/impl_1 project/project.gen/sources_1/bd/$vivado::design/hw_handoff
+    close [open project/project.runs/impl_1/${vivado::design}_wrapper.bit w]
+    close [open project/project.gen/sources_1/bd/$vivado::design/hw_handoff/$vivado::design.hwh w]
 }
 record::declare wait_on_runs {} {-timeout} {1 1} {
     record::need [dict get $vivado::state launched] "[lindex $objects 0] was not launched"
@@ -77,21 +78,31 @@ record::declare get_property {} {} {2 2} {
     return [dict get $vivado::readable $name]
 }
 record::declare set_property {} {-dict} {1 3} {
-    if {[dict exists $opt -dict]} {
-        dict for {name value} [dict get $opt -dict] { blocks::set_property [lindex $objects 0] $name $value }
-        return
-    }
+    if {[dict exists $opt -dict]} { return }
     lassign $objects name value object
-    switch -glob $object:$name {
-        project:board_part { dict set vivado::state board $value }
+    switch $object:$name {
         project:ip_repo_paths { dict set vivado::state repository $value }
         sources_1:top { dict set vivado::state top $value }
-        impl_1:strategy {
-            record::need [expr {$value eq "Performance_ExplorePostRoutePhysOpt"}] "no strategy $value"
-        }
-        default { blocks::set_property $object $name $value }
     }
 }
+
+record::declare create_bd_design {} {} {1 1} { set vivado::design [lindex $objects 0] }
+record::declare create_bd_cell {} {-type -vlnv} {1 1} { return [lindex $objects 0] }
+record::declare apply_bd_automation {} {-rule -config} {1 1} {}
+foreach kind {cells pins intf_pins addr_spaces} {
+    record::declare get_bd_$kind {} {} {1 1} { return [lindex $objects 0] }
+}
+# What a port of the processor shows: the memory and others.
+record::declare get_bd_addr_segs {} {-of_objects} {0 1} {
+    if {![dict exists $opt -of_objects]} { return [lindex $objects 0] }
+    return [lmap name {DDR_LOW LPS_OCM QSPI} { string cat [dict get $opt -of_objects]_ $name }]
+}
+record::declare connect_bd_net {} {} {2 2} {}
+record::declare connect_bd_intf_net {} {} {2 2} {}
+record::declare assign_bd_address {-force} {-offset -range -target_address_space} {1 1} {}
+record::declare exclude_bd_addr_seg {} {-target_address_space} {1 1} {}
+record::declare validate_bd_design {} {} {0 0} {}
+record::declare save_bd_design {} {} {0 0} { set vivado::saved 1 }
 
 # vivado -mode batch -nojournal -notrace -log FILE -source SCRIPT -tclargs ...
 set words $argv
