@@ -27,7 +27,7 @@ def open_dataset(
     ``spec`` is ``scenes`` or ``NAME:DIR``; the layout inside DIR is detected. ``tasks`` maps each
     wanted task to its output channels. ``image_size`` (height, width), ``train_images``,
     ``val_images`` and ``seed`` matter for ``scenes`` only: real data keeps its own size and count.
-    Rendered scenes are kept in :func:`edge_moe_host.files.cache_folder`.
+    Rendered scenes are kept in :func:`edge_moe.cache.cache_folder`.
 
     Raises :class:`EdgeMoEError` for an unknown specification, a missing folder, an unknown
     layout, an empty split, or a task without labels.

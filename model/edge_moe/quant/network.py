@@ -94,7 +94,8 @@ def _ignore(name: str, value: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class NetworkOutput:
-    """``raw``: the head's int16 [B, h*w, C]; ``output``: per pixel, as :func:`operators.task_output` says."""
+    """``raw``: the head's int16 [B, h*w, C]; ``output``: what is made of it for each pixel
+    (:func:`edge_moe_host.golden.operators.task_output`)."""
 
     raw: np.ndarray
     output: np.ndarray

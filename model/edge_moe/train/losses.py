@@ -30,7 +30,7 @@ def task_loss(task: str, prediction: Tensor, label: Tensor) -> Tensor:
     """Loss of one task, a float32 scalar; exactly 0, with a graph, when no pixel is valid.
 
     Args:
-        task: a name in :data:`edge_moe.tasks.TASKS`.
+        task: a task of :mod:`edge_moe.tasks`.
         prediction: raw model output B x C x H x W, float32.
         label: B x H x W uint8 (classes, binary), B x H x W float32 metres (depth) or
             B x 3 x H x W float32 unit vectors (normals).
