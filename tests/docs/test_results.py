@@ -1,46 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""README and pages of results: short, whole tables, and figures that occur in two places are equal."""
+"""README and pages of results: short, and figures that occur in two places are equal."""
 
 import json
 import re
 import tomllib
 from pathlib import Path
 
-import pytest
+from markdown_files import DOCUMENTS, ROOT
 
-ROOT = Path(__file__).parents[2]
 RESULTS = sorted((ROOT / "docs" / "results").glob("*.md"))
-PAGES = [ROOT / "README.md", *RESULTS, *(ROOT / "docs" / name for name in ("comparison.md", "features.md"))]
 
 
-def tables(path: Path) -> list[list[list[str]]]:
-    """Cells of each table of a page, its heading first."""
-    found: list[list[list[str]]] = []
-    inside = False
-    for line in re.sub(r"^```.*?^```$", "", path.read_text(encoding="utf-8"), flags=re.M | re.S).splitlines():
-        if line.startswith("|"):
-            if not inside:
-                found.append([])
-            found[-1].append(
-                [cell.strip() for cell in line.strip().removeprefix("|").removesuffix("|").split("|")]
-            )
-        inside = line.startswith("|")
-    return found
+def rows(page: str, first: str) -> list[list[str]]:
+    """Rows of the table whose heading begins so."""
+    return next(table.rows for table in DOCUMENTS[page].tables if table.heading[0] == first)
 
 
-def table(path: Path, first: str) -> dict[str, list[str]]:
-    """Rows of the table whose heading begins so, by their first cell."""
-    rows = next(rows for rows in tables(path) if rows[0][0] == first)
-    return {row[0]: row[1:] for row in rows[2:]}
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
-def test_rows_have_as_many_cells_as_their_heading(page: Path) -> None:
-    """A cell too many is not shown."""
-    found = tables(page)
-    assert found or page.name == "training.md"
-    for rows in found:
-        assert {len(row) for row in rows} == {len(rows[0])}, rows[0]
+def table(page: str, first: str) -> dict[str, list[str]]:
+    """Those rows by their first cell."""
+    return {row[0]: row[1:] for row in rows(page, first)}
 
 
 def test_the_readme_is_short_and_leads_to_the_results() -> None:
@@ -52,8 +30,8 @@ def test_the_readme_is_short_and_leads_to_the_results() -> None:
 
 
 def test_figures_of_the_readme_are_those_of_the_pages() -> None:
-    readme = {first: cells[:3] for first, cells in table(ROOT / "README.md", "").items()}
-    pages = table(ROOT / "docs/results/accuracy.md", "pretrained model, 200 validation scenes")
+    readme = {first: cells[:3] for first, cells in table("README.md", "").items()}
+    pages = table("docs/results/accuracy.md", "pretrained model, 200 validation scenes")
     widths = [pages["float32"], pages["8 bits (W8A8)"], pages["8 bits, experts 4 (`--expert-bits 4`)"]]
     for name, column in (
         ("weights, MB", 0),
@@ -66,15 +44,15 @@ def test_figures_of_the_readme_are_those_of_the_pages() -> None:
     cycles = [row["cycles"]["48"] for row in bandwidth[:2]]
     assert readme["cycles of a frame of one task"] == ["", *(f"{count:,}" for count in cycles)]
     assert readme["ms of a frame at 300 MHz"] == ["", *(f"{count / 300_000:.2f}" for count in cycles)]
-    speed = table(ROOT / "docs/results/speed.md", "experts")
+    speed = table("docs/results/speed.md", "experts")
     assert speed["evenly used, 8 bits"][0].startswith(f"{cycles[0]:,} ")
     assert speed["evenly used, experts 4 bits"][0] == f"{cycles[1]:,}"
 
 
 def test_metrics_are_those_that_the_command_wrote() -> None:
     metrics = json.loads((ROOT / "docs/results/pretrained.json").read_text(encoding="utf-8"))["metrics"]
-    rows = next(rows for rows in tables(ROOT / "docs/results/accuracy.md") if rows[0][0] == "task")[2:]
-    shown = {(task, re.sub(r"[*↑↓ ]", "", metric)): value for task, metric, value in rows}
+    metric_rows = rows("docs/results/accuracy.md", "task")
+    shown = {(task, re.sub(r"[*↑↓ ]", "", metric)): value for task, metric, value in metric_rows}
     assert set(shown) == {(task, metric) for task in metrics for metric in metrics[task]}
     for (task, metric), value in shown.items():
         exact = metrics[task][metric]
@@ -83,8 +61,8 @@ def test_metrics_are_those_that_the_command_wrote() -> None:
 
 
 def test_operators_are_those_of_the_rtl_page() -> None:
-    every = table(ROOT / "rtl/README.md", "operator")
-    shown = table(ROOT / "docs/results/hardware.md", "operator")
+    every = table("rtl/README.md", "operator")
+    shown = table("docs/results/hardware.md", "operator")
     assert len(shown) == 10
     assert shown == {name: every[name] for name in shown}
 
