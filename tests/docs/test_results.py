@@ -4,7 +4,6 @@
 import json
 import re
 import tomllib
-from pathlib import Path
 
 from markdown_files import DOCUMENTS, ROOT
 
