@@ -23,9 +23,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--count", type=int, default=6, help="validation pictures that every backend runs")
     parser.add_argument(
-        "--board-python", type=Path, default=Path(".venv-board/bin/python"),
+        "--board-python",
+        type=Path,
+        default=Path(".venv-board/bin/python"),
         help="Python of the environment with pynq, for the simulated board",
-    )  # fmt: skip
+    )
 
 
 def run(args: argparse.Namespace) -> None:

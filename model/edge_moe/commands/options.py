@@ -2,6 +2,7 @@
 """Options that several subcommands share, and how their texts are read."""
 
 import argparse
+import dataclasses
 from pathlib import Path
 
 from edge_moe.packaged import PRETRAINED, pretrained_checkpoint
@@ -69,16 +70,17 @@ def add_quantisation(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--expert-bits", type=int, metavar="BITS", help="of every expert's weights, 2 to 8")
     parser.add_argument("--average-expert-bits", type=float, metavar="BITS", help="a width for each expert")
     parser.add_argument(
-        "--drop-unused-experts", action="store_true", default=None,
+        "--drop-unused-experts",
+        action="store_true",
+        default=None,
         help="leave out of a task's path what it never used in calibration",
-    )  # fmt: skip
+    )
 
 
 def quantisation(args: argparse.Namespace, quantised: Path | None = None) -> QuantOptions:
     """The options of :func:`add_quantisation`; a file that is ``quantised`` already takes none."""
-    fields = ("observer", "percentile", "images", "rounding", "bias_correction", "expert_bits",
-              "average_expert_bits", "drop_unused_experts")  # fmt: skip
-    given = {name: getattr(args, name) for name in fields if getattr(args, name) is not None}
+    names = [field.name for field in dataclasses.fields(QuantOptions)]
+    given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     if given and quantised is not None:
         option = next(iter(given)).replace("_", "-")
         raise EdgeMoEError(f"'{quantised}' is quantised already: --{option} belongs to quantise.")

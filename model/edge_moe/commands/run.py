@@ -23,9 +23,12 @@ HELP = "Run pictures through a bundle, on any backend."
 def add_options(parser: argparse.ArgumentParser) -> None:
     """What the command takes."""
     parser.add_argument(
-        "paths", nargs="+", type=Path, metavar="BUNDLE PICTURE",
+        "paths",
+        nargs="+",
+        type=Path,
+        metavar="BUNDLE PICTURE",
         help="folder that compile wrote, then pictures, folders or videos; with --pretrained these alone",
-    )  # fmt: skip
+    )
     parser.add_argument(
         "--pretrained",
         action="store_true",
@@ -36,9 +39,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--backend", default="golden", help="golden (default), csim (make -C hls csim), onnx, pynq or torch"
     )
     parser.add_argument(
-        "--option", action="append", default=[], metavar="KEY=VALUE",
+        "--option",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
         help="of the backend, such as graphs=export for onnx, checkpoint=FILE for torch (may be repeated)",
-    )  # fmt: skip
+    )
     parser.add_argument("--overlay", action="store_true", help="draw results over the picture")
     parser.add_argument("--out", type=Path, default=Path("pictures"), help="folder for the results")
 

@@ -87,8 +87,10 @@ def draw_routing(folder: Folder, bundle: Bundle, image: np.ndarray, name: str) -
         for block in blocks[task]:
             ids = np.array(program.entry.expert_ids[str(block)])
             first = ids[trace.tensors[f"block{block}.gate.expert"][0, 1:, 0]]  # the class token has no patch
-            _write(_patches(colours[first], image, model["patch_size"]),
-                   folder.drawing(name, task, f"block{block}"))  # fmt: skip
+            _write(
+                _patches(colours[first], image, model["patch_size"]),
+                folder.drawing(name, task, f"block{block}"),
+            )
     return {"picture": name, "blocks": blocks, "colours": colours.tolist()}
 
 

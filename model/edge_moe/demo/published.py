@@ -85,7 +85,16 @@ def own_rows(values: Values) -> tuple[Published, ...]:
     """This project in the comparison, from what :func:`compare_published` found."""
     parts = (("encoder", values["encoder_ms"]), ("encoder and head", values["frame_ms"]))
     return tuple(
-        Published("this project", "cycle model of this report", "ZCU104", "W8A8", values["clock_mhz"], ms,
-                  dsp=values["dsp"], scope=scope, kind="estimated")
+        Published(
+            "this project",
+            "cycle model of this report",
+            "ZCU104",
+            "W8A8",
+            values["clock_mhz"],
+            ms,
+            dsp=values["dsp"],
+            scope=scope,
+            kind="estimated",
+        )
         for scope, ms in parts
-    )  # fmt: skip
+    )

@@ -73,8 +73,9 @@ class _Demo:
         training, board = options.checkpoint is None, self.has_board
         self.steps = Steps(out / "steps", _STEPS - (not training) - (not board))
 
-    def _step(self, name: str, title: str, work: Callable[[], Values], inputs: str = "",
-              made: tuple[Path, ...] = ()) -> Values:  # fmt: skip
+    def _step(
+        self, name: str, title: str, work: Callable[[], Values], inputs: str = "", made: tuple[Path, ...] = ()
+    ) -> Values:
         """A report of earlier results does not outlive the first step that runs again."""
         forget = self.report.unlink
         return self.steps.run(
@@ -106,8 +107,13 @@ class _Demo:
             return self.options.checkpoint
         best = self.folder.run / BEST
         preset = json.dumps(to_dict(load_preset(PRESET)), sort_keys=True)
-        self._step("train", f"train {PRESET} on {demo_flow.DATA}", lambda: demo_flow.train(self.folder),
-                   preset, (best,))  # fmt: skip
+        self._step(
+            "train",
+            f"train {PRESET} on {demo_flow.DATA}",
+            lambda: demo_flow.train(self.folder),
+            preset,
+            (best,),
+        )
         return best
 
     def _flow(self, trained: Trained, weights: str) -> Values:
@@ -116,21 +122,39 @@ class _Demo:
         inputs = f"{weights} {demo_flow.source_hash()} {load_accelerator(ACCELERATOR).hash()}"
         metrics = tuple(folder.path / f"metrics.{form}.json" for form in ("float", "integer"))
         return {
-            "quantise": self._step("quantise", "quantise to 8-bit integers",
-                                   lambda: demo_flow.quantise(folder, trained), inputs,
-                                   (folder.network,)),
-            "metrics": self._step("measure", "measure float and integer form",
-                                  lambda: demo_flow.measure(folder, trained), made=metrics),
-            "export": self._step("export", "export path.onnx of each task, compared with golden",
-                                 lambda: demo_flow.export(folder, trained, count), f"{count}",
-                                 (folder.graphs,)),
-            "compile": self._step("compile", "compile one bundle, compared with onnxruntime",
-                                  lambda: demo_flow.compile_tasks(folder, trained, count),
-                                  made=(folder.bundle,)),
-            "pictures": self._step("images", f"choose {count} validation pictures",
-                                   lambda: demo_flow.choose_images(folder, trained, count),
-                                   made=(folder.images,)),
-        }  # fmt: skip
+            "quantise": self._step(
+                "quantise",
+                "quantise to 8-bit integers",
+                lambda: demo_flow.quantise(folder, trained),
+                inputs,
+                (folder.network,),
+            ),
+            "metrics": self._step(
+                "measure",
+                "measure float and integer form",
+                lambda: demo_flow.measure(folder, trained),
+                made=metrics,
+            ),
+            "export": self._step(
+                "export",
+                "export path.onnx of each task, compared with golden",
+                lambda: demo_flow.export(folder, trained, count),
+                f"{count}",
+                (folder.graphs,),
+            ),
+            "compile": self._step(
+                "compile",
+                "compile one bundle, compared with onnxruntime",
+                lambda: demo_flow.compile_tasks(folder, trained, count),
+                made=(folder.bundle,),
+            ),
+            "pictures": self._step(
+                "images",
+                f"choose {count} validation pictures",
+                lambda: demo_flow.choose_images(folder, trained, count),
+                made=(folder.images,),
+            ),
+        }
 
     def _backends(self, results: Values, library: str) -> Values:
         """The same pictures everywhere, and their comparison."""
@@ -164,19 +188,34 @@ class _Demo:
         shown = results["pictures"]
         accelerator = BOARD if self.has_board else "csim"
         drawings = [folder.drawing(name, "input") for name in shown["names"]]
-        drawings += [folder.drawing(name, task, form)
-                     for name in shown["names"] for task in trained.tasks for form in FORMS]  # fmt: skip
+        drawings += [
+            folder.drawing(name, task, form)
+            for name in shown["names"]
+            for task in trained.tasks
+            for form in FORMS
+        ]
         rooflines = tuple(map(folder.roofline, trained.tasks))
         return {
-            "drawn": self._step("draw", "draw the results",
-                                lambda: draw_results(folder, trained, shown, accelerator), accelerator,
-                                tuple(drawings)),
-            "estimate": self._step("estimate", "cycles and memory traffic of every instruction",
-                                   lambda: estimate_tasks(folder), made=rooflines),
-            "published": self._step("published", "cycles of the model of published accelerators",
-                                    lambda: compare_published(options.pictures, options.compared),
-                                    f"{options.compared}"),
-        }  # fmt: skip
+            "drawn": self._step(
+                "draw",
+                "draw the results",
+                lambda: draw_results(folder, trained, shown, accelerator),
+                accelerator,
+                tuple(drawings),
+            ),
+            "estimate": self._step(
+                "estimate",
+                "cycles and memory traffic of every instruction",
+                lambda: estimate_tasks(folder),
+                made=rooflines,
+            ),
+            "published": self._step(
+                "published",
+                "cycles of the model of published accelerators",
+                lambda: compare_published(options.pictures, options.compared),
+                f"{options.compared}",
+            ),
+        }
 
 
 def _described(trained: Trained) -> Values:

@@ -24,8 +24,10 @@ def _table(values: np.ndarray) -> str:
 
 
 def _names() -> Mapping[str, str]:
-    types = {name: TensorProto.DataType.Value(name) for name in ("INT8", "UINT8", "INT16", "INT32", "INT64",
-                                                                "UINT64")}  # fmt: skip
+    types = {
+        name: TensorProto.DataType.Value(name)
+        for name in ("INT8", "UINT8", "INT16", "INT32", "INT64", "UINT64")
+    }
     numbers = {
         "INT8_MIN": arithmetic.INT8_MIN,
         "INT8_MAX": arithmetic.INT8_MAX,

@@ -113,27 +113,45 @@ def path_graph(
     for index, block in enumerate(network.blocks):
         name, attn = f"block{index}", block.attention
         normed = g.layernorm(x, block.norm1, f"{name}.norm1")
-        qkv = g.node("Linear", [normed, *g.linear(f"{name}.qkv", attn.qkv)], [f"{name}.qkv"],
-                     shift=attn.qkv.shift)  # fmt: skip
+        qkv = g.node(
+            "Linear", [normed, *g.linear(f"{name}.qkv", attn.qkv)], [f"{name}.qkv"], shift=attn.qkv.shift
+        )
         mixed = g.node(
             "Attention",
-            [qkv, g.constant(f"{name}.attention.logit_multiplier", attn.logit_multiplier),
-             g.constant(f"{name}.attention.out_multiplier", attn.out_multiplier)],
+            [
+                qkv,
+                g.constant(f"{name}.attention.logit_multiplier", attn.logit_multiplier),
+                g.constant(f"{name}.attention.out_multiplier", attn.out_multiplier),
+            ],
             [f"{name}.attention"],
-            heads=attn.heads, logit_shift=attn.logit_shift, out_shift=attn.out_shift,
-        )  # fmt: skip
-        x = g.node("LinearResidual", [mixed, *g.linear(f"{name}.proj", attn.proj), x], [f"{name}.proj"],
-                   shift=attn.proj.shift)  # fmt: skip
+            heads=attn.heads,
+            logit_shift=attn.logit_shift,
+            out_shift=attn.out_shift,
+        )
+        x = g.node(
+            "LinearResidual",
+            [mixed, *g.linear(f"{name}.proj", attn.proj), x],
+            [f"{name}.proj"],
+            shift=attn.proj.shift,
+        )
         normed = g.layernorm(x, block.norm2, f"{name}.norm2")
         if block.ffn is not None:
             ffn = block.ffn
             hidden = g.node(
-                "LinearGelu", [normed, *g.linear(f"{name}.fc1", ffn.fc1)], [f"{name}.hidden"],
-                shift=ffn.fc1.shift, gelu_multiplier=ffn.gelu_multiplier, gelu_shift=ffn.gelu_shift,
+                "LinearGelu",
+                [normed, *g.linear(f"{name}.fc1", ffn.fc1)],
+                [f"{name}.hidden"],
+                shift=ffn.fc1.shift,
+                gelu_multiplier=ffn.gelu_multiplier,
+                gelu_shift=ffn.gelu_shift,
                 zero_point=ffn.zero_point,
-            )  # fmt: skip
-            x = g.node("LinearResidual", [hidden, *g.linear(f"{name}.fc2", ffn.fc2), x], [f"{name}.ffn"],
-                       shift=ffn.fc2.shift)  # fmt: skip
+            )
+            x = g.node(
+                "LinearResidual",
+                [hidden, *g.linear(f"{name}.fc2", ffn.fc2), x],
+                [f"{name}.ffn"],
+                shift=ffn.fc2.shift,
+            )
         else:
             expert, score = g.gate(normed, block.gates[task], f"{name}.gate")
             x = g.experts(normed, expert, score, x, block.experts, f"{name}.experts", f"{name}.ffn")
@@ -165,8 +183,15 @@ def _head(g: GraphBuilder, x: str, network: IntegerNetwork, task: str) -> None:
         if stage:
             y = g.node("Upsample2x", [y], [f"head.upsample{stage}"], height=height, width=width)
             height, width = 2 * height, 2 * width
-        y = g.node("Conv3x3", [y, *g.linear(f"head.conv{stage}", conv)], [f"head.conv{stage}"],
-                   shift=conv.shift, height=height, width=width, pad=pad)  # fmt: skip
+        y = g.node(
+            "Conv3x3",
+            [y, *g.linear(f"head.conv{stage}", conv)],
+            [f"head.conv{stage}"],
+            shift=conv.shift,
+            height=height,
+            width=width,
+            pad=pad,
+        )
         pad = -128
     raw = g.node("LinearInt16", [y, *g.linear("head.out", head.out)], ["head.out"], shift=head.out.shift)
     factor = head_grid(cfg, len(head.convs))[2]

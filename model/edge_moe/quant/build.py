@@ -112,8 +112,11 @@ class _Builder:
         Names are golden's; a gate's and a head's have the task in them. ``norm1``, ``norm2``, ``qkv``,
         ``attention`` and ``head.norm`` have a scale for each channel: :mod:`edge_moe.quant.scales`.
         """
-        result = {name: float(value) for name, value in self.scales.items()
-                  if not value.ndim and not name.endswith(".zero_point")}  # fmt: skip
+        result = {
+            name: float(value)
+            for name, value in self.scales.items()
+            if not value.ndim and not name.endswith(".zero_point")
+        }
         result["patch_embedding"] = self.residual
         for index, block in enumerate(network.blocks):
             result[f"block{index}.proj"] = result[f"block{index}.ffn"] = self.residual

@@ -116,8 +116,10 @@ def calibrate(model: M3ViT, images: Iterable[np.ndarray], options: QuantOptions)
     """
     pictures = _pictures(images, model.cfg, options.images)
     recorder = Recorder(model.cfg, len(pictures))
-    usage = {task: np.zeros((len(model.cfg.moe_blocks), model.cfg.num_experts), np.int64)
-             for task in model.cfg.tasks}  # fmt: skip
+    usage = {
+        task: np.zeros((len(model.cfg.moe_blocks), model.cfg.num_experts), np.int64)
+        for task in model.cfg.tasks
+    }
     training = model.training
     model.eval()
     try:

@@ -198,8 +198,11 @@ def check_network(network: IntegerNetwork) -> None:
             _check_linear(f"head.{task}.conv{stage}", conv)
         _check_linear(f"head.{task}.out", head.out)
         channels = len(head.out.weight)
-        _check(TASKS[task].kind != "classes" or channels <= CLASS_LIMIT, f"head.{task}.out",
-               f"{channels} classes, at most {CLASS_LIMIT} are supported")  # fmt: skip
+        _check(
+            TASKS[task].kind != "classes" or channels <= CLASS_LIMIT,
+            f"head.{task}.out",
+            f"{channels} classes, at most {CLASS_LIMIT} are supported",
+        )
 
 
 def _check(condition: bool, where: str, what: str) -> None:
@@ -210,8 +213,11 @@ def _check(condition: bool, where: str, what: str) -> None:
 def _check_linear(where: str, layer: Linear) -> None:
     limit = 2 ** (layer.bits - 1) - 1
     _check(2 <= layer.bits <= 8, where, f"weights of {layer.bits} bits, where 2 to 8 are supported")
-    _check(np.abs(layer.weight.astype(np.int64)).max(initial=0) <= limit, where,
-           f"a weight exceeds {limit}, the largest of {layer.bits} bits")  # fmt: skip
+    _check(
+        np.abs(layer.weight.astype(np.int64)).max(initial=0) <= limit,
+        where,
+        f"a weight exceeds {limit}, the largest of {layer.bits} bits",
+    )
     _check_requantise(where, layer.multiplier, layer.shift)
     _check_accumulator(where, layer.weight.reshape(len(layer.weight), -1), layer.bias)
 
@@ -238,8 +244,11 @@ def _check_ffn(where: str, ffn: FFN) -> None:
 
 
 def _check_gate(where: str, gate: Gate) -> None:
-    _check(np.abs(gate.weight.astype(np.int64)).max(initial=0) <= GATE_WEIGHT_LIMIT, where,
-           f"a weight exceeds {GATE_WEIGHT_LIMIT}")  # fmt: skip
+    _check(
+        np.abs(gate.weight.astype(np.int64)).max(initial=0) <= GATE_WEIGHT_LIMIT,
+        where,
+        f"a weight exceeds {GATE_WEIGHT_LIMIT}",
+    )
     _check_requantise(where, gate.multiplier, gate.shift)
     _check_accumulator(where, gate.weight, gate.bias)
     _check(gate.top_k <= MAX_TOP_K, where, f"top-{gate.top_k}, at most {MAX_TOP_K} are supported")
@@ -251,8 +260,8 @@ def _check_norm(where: str, norm: LayerNorm) -> None:
         where,
         f"shift is not in [1, {NORM_SHIFT_LIMIT}] or epsilon is below 1",
     )
-    _check(bool((np.abs(norm.gamma.astype(np.int64)) * 2**15 + np.abs(norm.beta.astype(np.int64))).max()
-                <= ACCUMULATOR_LIMIT), where, "gamma and beta may exceed 32 bits")  # fmt: skip
+    largest = (np.abs(norm.gamma.astype(np.int64)) * 2**15 + np.abs(norm.beta.astype(np.int64))).max()
+    _check(bool(largest <= ACCUMULATOR_LIMIT), where, "gamma and beta may exceed 32 bits")
     # the largest D**2 * variance: half of the channels at either end of int16
     spread = (len(norm.gamma) * (2**16 - 1)) ** 2 // 4 + norm.epsilon
     _check(spread < SPREAD_LIMIT, where, f"D**2 * variance + epsilon may reach {spread}")

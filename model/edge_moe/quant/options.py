@@ -33,16 +33,28 @@ class QuantOptions:
 
     def __post_init__(self) -> None:
         for name, allowed in (("observer", get_args(Observer)), ("rounding", get_args(Rounding))):
-            _rule(getattr(self, name) in allowed, name, getattr(self, name),
-                  f"it is one of {', '.join(allowed)}")  # fmt: skip
+            _rule(
+                getattr(self, name) in allowed,
+                name,
+                getattr(self, name),
+                f"it is one of {', '.join(allowed)}",
+            )
         _rule(50 < self.percentile <= 100, "percentile", self.percentile, "it must lie in (50, 100]")
         _rule(self.images >= 1, "images", self.images, "it must be at least 1")
-        _rule(MIN_BITS <= self.expert_bits <= MAX_BITS, "expert_bits", self.expert_bits,
-              f"it must lie between {MIN_BITS} and {MAX_BITS}")  # fmt: skip
+        _rule(
+            MIN_BITS <= self.expert_bits <= MAX_BITS,
+            "expert_bits",
+            self.expert_bits,
+            f"it must lie between {MIN_BITS} and {MAX_BITS}",
+        )
         if self.average_expert_bits is not None:
             low, high = EXPERT_WIDTHS[0], EXPERT_WIDTHS[-1]
-            _rule(low <= self.average_expert_bits <= high, "average_expert_bits", self.average_expert_bits,
-                  f"it must lie between {low} and {high}")  # fmt: skip
+            _rule(
+                low <= self.average_expert_bits <= high,
+                "average_expert_bits",
+                self.average_expert_bits,
+                f"it must lie between {low} and {high}",
+            )
 
 
 def _rule(condition: bool, name: str, value: object, rule: str) -> None:

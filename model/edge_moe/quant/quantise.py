@@ -206,8 +206,11 @@ def _change(value: float, reference: float) -> str:
 def _summary(network: IntegerNetwork, extra: Extra, model: M3ViT, out: Path) -> str:
     origin = "grids of fine-tuning" if extra["tuned"] else f"observer {extra['options']['observer']}"
     floats = sum(parameter.numel() for parameter in model.parameters()) * 4 / 1e6
-    bits = {index: [ffn.fc1.bits for ffn in block.experts]
-            for index, block in enumerate(network.blocks) if block.experts}  # fmt: skip
+    bits = {
+        index: [ffn.fc1.bits for ffn in block.experts]
+        for index, block in enumerate(network.blocks)
+        if block.experts
+    }
     experts = f", experts {mean_bits(bits):.2f} bits on average" if bits else ""
     return (
         f"{out}: weights {weight_bits(network) / 8e6:.2f} MB (float32: {floats:.2f} MB){experts}; "

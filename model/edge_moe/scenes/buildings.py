@@ -106,9 +106,15 @@ def _facade(
 
 
 def add_wall(
-    scene: Scene, style: Style, start: tuple[float, float], end: tuple[float, float], base: float,
-    behind: Point, instance: int, plain: bool = False,
-) -> None:  # fmt: skip
+    scene: Scene,
+    style: Style,
+    start: tuple[float, float],
+    end: tuple[float, float],
+    base: float,
+    behind: Point,
+    instance: int,
+    plain: bool = False,
+) -> None:
     """One upright facade of the building."""
     row = _facade(scene, style, start, end, base, plain)
     surface = scene.surface(_WALL, style.wall, scene.group(), instance, Material.FACADE, row)
@@ -146,9 +152,14 @@ def add_building(
 
 
 def _add_gable(
-    scene: Scene, dice: Dice, corners: tuple[tuple[float, float], ...], top: float, middle: Point,
-    style: Style, instance: int,
-) -> None:  # fmt: skip
+    scene: Scene,
+    dice: Dice,
+    corners: tuple[tuple[float, float], ...],
+    top: float,
+    middle: Point,
+    style: Style,
+    instance: int,
+) -> None:
     near, far, back_near, back_far = corners
     rise = dice.uniform(1.8, 3.6)
     ridge_near = (0.5 * (near[0] + back_near[0]), top + rise, near[1])
@@ -177,9 +188,16 @@ def _add_gable(
 
 
 def _add_cornice(
-    scene: Scene, dice: Dice, near: tuple[float, float], far: tuple[float, float], sign: float, top: float,
-    middle: Point, style: Style, instance: int,
-) -> None:  # fmt: skip
+    scene: Scene,
+    dice: Dice,
+    near: tuple[float, float],
+    far: tuple[float, float],
+    sign: float,
+    top: float,
+    middle: Point,
+    style: Style,
+    instance: int,
+) -> None:
     """A ledge along the eaves."""
     out, drop = dice.uniform(0.2, 0.45), dice.uniform(0.25, 0.5)
     colour = dice.colour((0.8, 0.78, 0.74) if dice.chance(0.5) else style.wall, 0.1)
@@ -204,9 +222,16 @@ def _add_cornice(
 
 
 def _add_balconies(
-    scene: Scene, dice: Dice, near: tuple[float, float], far: tuple[float, float], sign: float, base: float,
-    middle: Point, style: Style, instance: int,
-) -> None:  # fmt: skip
+    scene: Scene,
+    dice: Dice,
+    near: tuple[float, float],
+    far: tuple[float, float],
+    sign: float,
+    base: float,
+    middle: Point,
+    style: Style,
+    instance: int,
+) -> None:
     """Slabs with a parapet, one per storey, on part of the front."""
     start = dice.uniform(0.1, 0.5)
     stop = start + dice.uniform(0.2, 0.4)

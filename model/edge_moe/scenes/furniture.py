@@ -101,9 +101,12 @@ def add_sign(scene: Scene, dice: Dice, x: float, z: float, base: float, facing: 
 
     kind = dice.integer(0, 4)
     rim, field_, mark = (
-        (_RED, _WHITE, _BLACK), (_BLUE, _BLUE, _WHITE), (_RED, _RED, _WHITE), (_RED, _WHITE, _RED),
+        (_RED, _WHITE, _BLACK),
+        (_BLUE, _BLUE, _WHITE),
+        (_RED, _RED, _WHITE),
+        (_RED, _WHITE, _RED),
         (_WHITE, _YELLOW, _YELLOW),
-    )[kind]  # fmt: skip
+    )[kind]
     layers = ((1.0, rim), (0.78, field_), (0.3, mark)) if facing else ((1.0, rim),)
     for depth, (share, colour) in enumerate(layers):
         surface, r, at = layer(colour), size * share, front - 0.012 * depth
@@ -185,7 +188,7 @@ def add_barrier(
         "hedge": (dice.colour(leaf, 0.2), Material.FOLIAGE),
         "wall": (dice.colour(dice.choice(_MASONRY), 0.2), Material.BRICK),
         "fence": (dice.colour(dice.choice(_BOARDS), 0.2), Material.TILES),
-    }[kind]  # fmt: skip
+    }[kind]
     edge = scene.group()
     low, high = base, base + height
     near = (xa, za), (xa + thick, za)

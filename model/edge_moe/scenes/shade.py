@@ -19,9 +19,13 @@ _GLOW = 2.2  # radiance of signal lamps
 
 
 def shade(
-    scene: Scene, view: View, weather: Weather, rays: tuple[Array, Array, Array], f: Fragments,
+    scene: Scene,
+    view: View,
+    weather: Weather,
+    rays: tuple[Array, Array, Array],
+    f: Fragments,
     capsules: npt.NDArray[np.float64],
-) -> Array:  # fmt: skip
+) -> Array:
     """Radiance of every pixel, linear RGB 3 x N in ``f.order``; changes ``f.part`` and ``f.colour``."""
     paint_all(scene.street, f)
     _paint_reflecting(scene, view, weather, f)

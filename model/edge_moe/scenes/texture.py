@@ -46,9 +46,12 @@ def hash_unit(a: Cells, b: Cells, seed: Cells | int) -> Array:
 def paint_all(street: Street, f: Fragments) -> None:
     """Apply every pattern of this module to the pixels that carry it."""
     painters = {
-        Material.PAVING: _paving_tone, Material.FOLIAGE: _foliage_tone, Material.TILES: _tile_tone,
-        Material.BRICK: _brick_tone, Material.PLAIN: _plain_tone,
-    }  # fmt: skip
+        Material.PAVING: _paving_tone,
+        Material.FOLIAGE: _foliage_tone,
+        Material.TILES: _tile_tone,
+        Material.BRICK: _brick_tone,
+        Material.PLAIN: _plain_tone,
+    }
     for material, painter in painters.items():
         at = f.by_material[material]
         if at.stop > at.start:

@@ -194,9 +194,11 @@ def _car(dice: Dice, detail: bool) -> tuple[_Body, float, float, float]:
         body.glass(_inset(quad, 0.06, 0.94, 0.06, 0.90, (0.0, _DECAL, sign * _DECAL)), centre)
     for sign in (-1.0, 1.0):
         side: Quad = [
-            (sign * half, belt, deck), (sign * half, belt, hood), (sign * top, height, roof_front),
+            (sign * half, belt, deck),
+            (sign * half, belt, hood),
+            (sign * top, height, roof_front),
             (sign * top, height, roof_rear),
-        ]  # fmt: skip
+        ]
         body.face(side, centre)
         off = (sign * _DECAL, 0.004, 0.0)
         split = dice.uniform(0.46, 0.52)
