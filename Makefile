@@ -10,7 +10,7 @@ BOARD_BIN := $(BOARD_VENV)/bin
 DOCS_VENV := .venv-docs
 DOCS_READY := $(DOCS_VENV)/.ready
 MIN_TESTS := 3540
-MIN_BOARD_TESTS := 280
+MIN_BOARD_TESTS := 257
 
 .PHONY: help setup demo test test-unit test-board test-rtl test-slow board-bundles soak lint bench docs ablation pretrained clean
 
