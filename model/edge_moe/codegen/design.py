@@ -7,6 +7,7 @@ the same names everywhere, in capitals in C++ and SystemVerilog.
 """
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -27,13 +28,23 @@ def _fixed(value: int, doc: str) -> int:
     return constant
 
 
+class _Derived:
+    """A constant that follows from the configuration and from other constants."""
+
+    def __init__(self, doc: str, value: Callable[["Design"], int]) -> None:
+        self.doc, self.value = doc, value
+
+    def __get__(self, design: "Design", owner: type) -> int:
+        return self.value(design)
+
+
 def _ceil(value: int, unit: int) -> int:
     return -(-value // unit)
 
 
 @dataclass(frozen=True)
 class Design:
-    """The constants of one accelerator: fields are the same for all of them, properties follow from it."""
+    """The constants of one accelerator: fields are the same for all of them, the rest follows."""
 
     config: AcceleratorConfig
 
@@ -78,193 +89,114 @@ class Design:
     weight_image_limit: int = _fixed(32 << 20, "bytes of the weight image that cosimulation allows for")
 
     # weights
-
-    @property
-    def plane_bytes(self) -> int:
-        """bytes of a plane: what the weight FIFO gives in a cycle"""
-        return self.config.fifo_read_bytes
-
-    @property
-    def transfers_per_plane(self) -> int:
-        """transfers that make a plane"""
-        return self.plane_bytes // self.port_bytes
-
-    @property
-    def burst_transfers(self) -> int:
-        """transfers of a burst of weights"""
-        return self.burst_planes * self.transfers_per_plane
-
-    @property
-    def port_planes(self) -> int:
-        """planes of a port's FIFO: it fills its next burst while the merge is at another port's"""
-        return 2 * self.burst_planes
-
-    @property
-    def fifo_planes(self) -> int:
-        """planes of the weight FIFO"""
-        return self.config.fifo_bytes // self.plane_bytes
-
-    @property
-    def planned_planes(self) -> int:
-        """planes that may be requested beyond those that fit the weight FIFO"""
-        return self.weight_ports * (self.blocks_ahead + self.bursts_ahead) * self.burst_planes
-
-    @property
-    def memory_latency_limit(self) -> int:
-        """cycles of memory latency that the bursts of a port cover"""
-        return (self.bursts_ahead - 1) * self.burst_transfers
-
-    @property
-    def record_transfers(self) -> int:
-        """transfers of a record"""
-        return layout.BEAT // self.port_bytes
-
-    @property
-    def routed_ahead(self) -> int:
-        """instructions with experts done since the program's reader last looked: execute never waits"""
-        return self.entries_ahead + 2
-
+    plane_bytes = _Derived(
+        "bytes of a plane: what the weight FIFO gives in a cycle", lambda d: d.config.fifo_read_bytes
+    )
+    transfers_per_plane = _Derived("transfers that make a plane", lambda d: d.plane_bytes // d.port_bytes)
+    burst_transfers = _Derived(
+        "transfers of a burst of weights", lambda d: d.burst_planes * d.transfers_per_plane
+    )
+    port_planes = _Derived(
+        "planes of a port's FIFO: it fills its next burst while the merge is at another port's",
+        lambda d: 2 * d.burst_planes,
+    )
+    fifo_planes = _Derived("planes of the weight FIFO", lambda d: d.config.fifo_bytes // d.plane_bytes)
+    planned_planes = _Derived(
+        "planes that may be requested beyond those that fit the weight FIFO",
+        lambda d: d.weight_ports * (d.blocks_ahead + d.bursts_ahead) * d.burst_planes,
+    )
+    memory_latency_limit = _Derived(
+        "cycles of memory latency that the bursts of a port cover",
+        lambda d: (d.bursts_ahead - 1) * d.burst_transfers,
+    )
+    record_transfers = _Derived("transfers of a record", lambda d: layout.BEAT // d.port_bytes)
+    routed_ahead = _Derived(
+        "instructions with experts done since the program's reader last looked: it never waits",
+        lambda d: d.entries_ahead + 2,
+    )
     # scratch memory and accumulators
-
-    @property
-    def beat_bytes(self) -> int:
-        """bytes of a beat of the scratch memory: a slice of each row of a pair"""
-        return layout.PAIR * self.config.tile_in
-
-    @property
-    def scratch_beats(self) -> int:
-        """beats of the scratch memory"""
-        return self.config.scratch_bytes // self.beat_bytes
-
-    @property
-    def accumulator_pairs(self) -> int:
-        """pairs of rows that the accumulators hold"""
-        return self.config.accumulator_rows // layout.PAIR
-
-    @property
-    def parameter_tiles(self) -> int:
-        """tiles along the widest row, whose parameters are kept"""
-        return _ceil(max(self.config.max_channels, self.config.max_width), self.config.tile_out)
-
-    @property
-    def parameter_pairs(self) -> int:
-        """planes of 16-bit parameters: one for every two tiles"""
-        return _ceil(self.parameter_tiles, 2)
-
+    beat_bytes = _Derived(
+        "bytes of a beat of the scratch memory: a slice of each row of a pair",
+        lambda d: layout.PAIR * d.config.tile_in,
+    )
+    scratch_beats = _Derived("beats of the scratch memory", lambda d: d.config.scratch_bytes // d.beat_bytes)
+    accumulator_pairs = _Derived(
+        "pairs of rows that the accumulators hold", lambda d: d.config.accumulator_rows // layout.PAIR
+    )
+    parameter_tiles = _Derived(
+        "tiles along the widest row, whose parameters are kept",
+        lambda d: _ceil(max(d.config.max_channels, d.config.max_width), d.config.tile_out),
+    )
+    parameter_pairs = _Derived(
+        "planes of 16-bit parameters: one for every two tiles", lambda d: _ceil(d.parameter_tiles, 2)
+    )
     # attention
-
-    @property
-    def compute_depth(self) -> int:
-        """cycles from the compute loop's first iteration to its result"""
-        return self.config.pipeline_cycles
-
-    @property
-    def softmax_lag(self) -> int:
-        """cycles between a query's logits and the use of its numerators"""
-        return self.config.pipeline_cycles
-
-    @property
-    def block_beats(self) -> int:
-        """beats of one tile of K or of V"""
-        return self.config.key_block // layout.PAIR
-
-    @property
-    def stage_lag(self) -> int:
-        """cycle of a pass from which on the tiles of the next block are loaded"""
-        return self.softmax_lag - self.block_beats
-
-    @property
-    def max_head_tiles(self) -> int:
-        """tiles along the widest head"""
-        return _ceil(self.config.max_head_dim, self.config.tile_in)
-
-    @property
-    def stage_beats(self) -> int:
-        """beats of K and V on their way into tiles: of two blocks"""
-        return 2 * 2 * self.max_head_tiles * self.block_beats
-
-    @property
-    def query_pairs(self) -> int:
-        """pairs of queries"""
-        return _ceil(self.config.max_tokens, layout.PAIR)
-
+    compute_depth = _Derived(
+        "cycles from the compute loop's first iteration to its result", lambda d: d.config.pipeline_cycles
+    )
+    softmax_lag = _Derived(
+        "cycles between a query's logits and the use of its numerators", lambda d: d.config.pipeline_cycles
+    )
+    block_beats = _Derived("beats of one tile of K or of V", lambda d: d.config.key_block // layout.PAIR)
+    stage_lag = _Derived(
+        "cycle of a pass from which on the tiles of the next block are loaded",
+        lambda d: d.softmax_lag - d.block_beats,
+    )
+    max_head_tiles = _Derived(
+        "tiles along the widest head", lambda d: _ceil(d.config.max_head_dim, d.config.tile_in)
+    )
+    stage_beats = _Derived(
+        "beats of K and V on their way into tiles: of two blocks",
+        lambda d: 2 * 2 * d.max_head_tiles * d.block_beats,
+    )
+    query_pairs = _Derived("pairs of queries", lambda d: _ceil(d.config.max_tokens, layout.PAIR))
     # gate and experts
-
-    @property
-    def route_tokens(self) -> int:
-        """tokens that route sorts at a time"""
-        return layout.PAIR * self.route_pairs
-
-    @property
-    def queue_entries(self) -> int:
-        """tokens of all experts' queues, of even or of odd number"""
-        return self.query_pairs * self.config.max_top_k
-
-    @property
-    def width_tiles(self) -> int:
-        """tiles along the residual stream"""
-        return _ceil(self.config.max_width, self.config.tile_out)
-
-    @property
-    def high_slices(self) -> int:
-        """slices of the high halves of the experts' sums"""
-        return self.config.max_tokens * self.width_tiles
-
-    @property
-    def high_bits(self) -> int:
-        """bits of a high half: the sum of a residual value and max_top_k int16 values, without its low 16"""
-        return 1 + ((1 + self.config.max_top_k) * 32768).bit_length() - 16
-
+    route_tokens = _Derived("tokens that route sorts at a time", lambda d: layout.PAIR * d.route_pairs)
+    queue_entries = _Derived(
+        "tokens of all experts' queues, of even or of odd number",
+        lambda d: d.query_pairs * d.config.max_top_k,
+    )
+    width_tiles = _Derived(
+        "tiles along the residual stream", lambda d: _ceil(d.config.max_width, d.config.tile_out)
+    )
+    high_slices = _Derived(
+        "slices of the high halves of the experts' sums", lambda d: d.config.max_tokens * d.width_tiles
+    )
+    high_bits = _Derived(
+        "bits of a high half: the sum of a residual value and max_top_k int16 values, without its low 16",
+        lambda d: 1 + ((1 + d.config.max_top_k) * 32768).bit_length() - 16,
+    )
     # patches
-
-    @property
-    def taps(self) -> int:
-        """positions of a convolution's window"""
-        return self.tap_side**2
-
-    @property
-    def band_transfers(self) -> int:
-        """transfers of a band of patches, which need not begin with one"""
-        bytes_ = self.config.max_patch_size * self.config.max_image_width * self.colours
-        return bytes_ // self.port_bytes + 2
-
-    @property
-    def band_pairs(self) -> int:
-        """places of a memory that keeps every other transfer of a band"""
-        return _ceil(self.band_transfers, 2)
-
-    @property
-    def max_segment(self) -> int:
-        """bytes of a patch's line"""
-        return self.colours * self.config.max_patch_size
-
-    @property
-    def max_moves(self) -> int:
-        """moves of a patch: pieces of its lines that cross no transfer and no slice"""
-        pieces = _ceil(self.max_segment, self.port_bytes) + _ceil(self.max_segment, self.config.tile_in)
-        return self.config.max_patch_size * (pieces + 1)
-
+    taps = _Derived("positions of a convolution's window", lambda d: d.tap_side**2)
+    band_transfers = _Derived(
+        "transfers of a band of patches, which need not begin with one",
+        lambda d: d.config.max_patch_size * d.config.max_image_width * d.colours // d.port_bytes + 2,
+    )
+    band_pairs = _Derived(
+        "places of a memory that keeps every other transfer of a band", lambda d: _ceil(d.band_transfers, 2)
+    )
+    max_segment = _Derived("bytes of a patch's line", lambda d: d.colours * d.config.max_patch_size)
+    max_moves = _Derived(
+        "moves of a patch: pieces of its lines that cross no transfer and no slice",
+        lambda d: (
+            d.config.max_patch_size
+            * (_ceil(d.max_segment, d.port_bytes) + _ceil(d.max_segment, d.config.tile_in) + 1)
+        ),
+    )
     # cosimulation: elements of each port's array
-
-    @property
-    def program_transfers(self) -> int:
-        """transfers of the longest program"""
-        return self.config.max_instructions * layout.BEAT // self.port_bytes
-
-    @property
-    def weight_image_transfers(self) -> int:
-        """transfers of the largest weight image"""
-        return self.weight_image_limit // self.port_bytes
-
-    @property
-    def image_transfers(self) -> int:
-        """transfers of the largest image"""
-        return self.config.max_image_height * self.config.max_image_width * self.colours // self.port_bytes
-
-    @property
-    def output_transfers(self) -> int:
-        """transfers of the largest output"""
-        return self.config.scratch_bytes // self.port_bytes
+    program_transfers = _Derived(
+        "transfers of the longest program", lambda d: d.config.max_instructions * layout.BEAT // d.port_bytes
+    )
+    weight_image_transfers = _Derived(
+        "transfers of the largest weight image", lambda d: d.weight_image_limit // d.port_bytes
+    )
+    image_transfers = _Derived(
+        "transfers of the largest image",
+        lambda d: d.config.max_image_height * d.config.max_image_width * d.colours // d.port_bytes,
+    )
+    output_transfers = _Derived(
+        "transfers of the largest output", lambda d: d.config.scratch_bytes // d.port_bytes
+    )
 
     def constants(self) -> list[Constant]:
         """All of them, fields first."""
@@ -274,7 +206,7 @@ class Design:
             if "doc" in spec.metadata
         ]
         return fixed + [
-            Constant(name, getattr(self, name), str(member.__doc__))
+            Constant(name, getattr(self, name), member.doc)
             for name, member in vars(Design).items()
-            if isinstance(member, property)
+            if isinstance(member, _Derived)
         ]
