@@ -11,10 +11,12 @@ import numpy as np
 
 from edge_moe.accelerator import load_accelerator
 from edge_moe.compiler import weights
-from edge_moe_host.backends.csim_library import Csim, pair_rows
+from edge_moe_host.backends.csim_library import Csim
 from edge_moe_host.contract import layout
-from edge_moe_host.contract.isa import ExpertEntry, Instruction, Opcode, encode
+from edge_moe_host.contract.encoding import encode
+from edge_moe_host.contract.isa import ExpertEntry, Instruction, Opcode
 from edge_moe_host.contract.layout import TILE, tiles
+from edge_moe_host.contract.scratch import int8_pairs
 
 ROOT = Path(__file__).parents[1]
 VARIANT = os.environ.get("EDGE_MOE_CSIM", "O3")
@@ -81,7 +83,7 @@ class Bench:
 
     def block(self, data):
         """Fields that point to a weight block."""
-        data += bytes(-len(data) % layout.WORD)
+        data += bytes(-len(data) % layout.PLANE)
         place = {"weight_offset": self.beats, "weight_beats": len(data) // layout.BEAT}
         self.blocks.append(data)
         self.beats += place["weight_beats"]
@@ -137,7 +139,7 @@ class Bench:
         return cycles
 
     def int8(self, address, rows, channels):
-        return pair_rows(self.scratch[address:], rows, channels)[:, :channels]
+        return int8_pairs(self.scratch, address, rows, channels)
 
     def int16(self, address, rows, channels):
         row = layout.int16_row(channels)

@@ -13,7 +13,7 @@ from edge_moe.compiler.weights import linear_block
 from edge_moe_host.contract.blocks import check_block
 from edge_moe_host.contract.bundle import Bundle
 from edge_moe_host.contract.isa import Epilogue, Instruction, Opcode
-from edge_moe_host.contract.layout import WORD
+from edge_moe_host.contract.layout import PLANE
 from edge_moe_host.errors import BundleError
 from networks import random_network
 
@@ -54,31 +54,31 @@ def int32(*values: int) -> bytes:
     return np.array(values, "<i4").tobytes()
 
 
-# byte 4 o + 1 of a plane: inputs 8 to 15 of output o; two words of parameters stand before the first tile
-ABSENT_INPUT = (2 + 8) * WORD + 1  # 40 inputs are a tile of 32 and one of 8, here plane 0 of the second
+# byte 4 o + 1 of a plane: inputs 8 to 15 of output o; two planes of parameters come before the first tile
+ABSENT_INPUT = (2 + 8) * PLANE + 1  # 40 inputs are a tile of 32 and one of 8, here plane 0 of the second
 
 
 @pytest.mark.parametrize(
     ("opcode", "at", "values", "message"),
     [
         (Opcode.LINEAR, ABSENT_INPUT, b"\x01", "channels that do not exist have weights"),
-        (Opcode.CONV3X3, 2 * WORD + 4 * 8, b"\x01", "channels that do not exist have weights"),
+        (Opcode.CONV3X3, 2 * PLANE + 4 * 8, b"\x01", "channels that do not exist have weights"),
         (Opcode.EXPERTS, ABSENT_INPUT, b"\x01", "channels that do not exist have weights"),
         (Opcode.GATE, ABSENT_INPUT, b"\x01", "channels that do not exist have weights"),
-        (Opcode.GATE, 2 * WORD + 4 * 4, b"\x01", "channels that do not exist have weights"),
+        (Opcode.GATE, 2 * PLANE + 4 * 4, b"\x01", "channels that do not exist have weights"),
         (Opcode.CONV3X3, 4 * 8, int32(1), "channels that do not exist have parameters"),
-        (Opcode.CONV3X3, WORD + 2 * 8, int16(1), "channels that do not exist have parameters"),
-        (Opcode.LAYERNORM, 2 * WORD + 4 * 8, int32(1), "channels that do not exist have parameters"),
-        (Opcode.LAYERNORM, WORD + 2 * 40, int16(1), "channels that do not exist have parameters"),
+        (Opcode.CONV3X3, PLANE + 2 * 8, int16(1), "channels that do not exist have parameters"),
+        (Opcode.LAYERNORM, 2 * PLANE + 4 * 8, int32(1), "channels that do not exist have parameters"),
+        (Opcode.LAYERNORM, PLANE + 2 * 40, int16(1), "channels that do not exist have parameters"),
         (Opcode.LOAD, 2 * 40, int16(1), "channels that do not exist have values"),
-        (Opcode.LINEAR, WORD, int16(-1), "a multiplier is negative"),
+        (Opcode.LINEAR, PLANE, int16(-1), "a multiplier is negative"),
         (Opcode.LINEAR, 0, int32(2**31 - 1), "a sum can leave 32 bits"),
         (Opcode.LINEAR, 0, int32(-(2**31)), "a sum can leave 32 bits"),
         (Opcode.GATE, 4 * 16, int32(1), "low halves have biases"),
-        (Opcode.GATE, WORD, int16(1), "a gate has multipliers"),
+        (Opcode.GATE, PLANE, int16(1), "a gate has multipliers"),
         (Opcode.ATTENTION, 0, int32(0), "channels of a head have different multipliers"),
         (Opcode.ATTENTION, 0, int32(*[-1] * 32), r"multipliers are not in \[0, 32767\]"),
-        (Opcode.ATTENTION, WORD, int16(-1), r"multipliers are not in \[0, 32767\]"),
+        (Opcode.ATTENTION, PLANE, int16(-1), r"multipliers are not in \[0, 32767\]"),
     ],
 )
 def test_blocks_that_no_executor_may_use(

@@ -17,7 +17,7 @@ import pytest
 
 import edge_moe_host
 from bundles import compile_network, read_manifest, refuse_bundle, relist, reseal, small_config
-from edge_moe_host.contract import isa, layout, manifest
+from edge_moe_host.contract import encoding, manifest, opcodes
 from edge_moe_host.contract.bundle import Bundle, load_bundle, used_sections
 from edge_moe_host.contract.isa import ExpertEntry, Instruction, Opcode
 from edge_moe_host.errors import BundleError, EdgeMoEError
@@ -189,7 +189,7 @@ def one_task(data: dict[str, Any]) -> None:
         (edit("sections", 0, "crc32", value=1), "section 'position' .* does not match weights.bin"),
         (edit("sections", 1, "offset", value=0), "does not follow the one before it"),
         (edit("sections", 0, "kind", value="tensor"), "unknown kind 'tensor'"),
-        (edit("sections", 0, "kind", value="linear"), "where no such rows block stands"),
+        (edit("sections", 0, "kind", value="linear"), "where no rows block of "),
         (edit("sections", 0, "beats", value=-1), "sections.0..beats = -1 is not allowed: it must not"),
         (edit("sections", 0, "beats", value=1.5), "beats = 1.5 has the wrong type: it must be int"),
         (edit("sections", 0, "beats", value=True), "beats = True has the wrong type"),
@@ -242,7 +242,7 @@ def test_expert_entries_that_do_not_fit(bundle: Path) -> None:
     content = path.read_bytes()
     table = next(s for s in load_bundle(bundle).manifest.sections if s.kind == "table")
     at = 64 * table.offset
-    entry = isa.decode(ExpertEntry, content[at : at + 64], "it")
+    entry = encoding.decode(ExpertEntry, content[at : at + 64], "it")
     for name, value, message in (
         ("bits1", 9, r"bits1 = 9 is not in \[2, 8\]"),
         ("bits2", 1, r"bits2 = 1 is not in \[2, 8\]"),
@@ -250,10 +250,14 @@ def test_expert_entries_that_do_not_fit(bundle: Path) -> None:
         ("shift1", 0, "shift1 = 0"),
         ("gelu_shift", 48, "gelu_shift = 48"),
         ("gelu_multiplier", 32768, r"gelu_multiplier = 32768 is not in \[0, 32767\]"),
-        ("weight_offset", entry.weight_offset + 2, "where no such expert block stands"),
-        ("weight_offset", entry.weight_offset + 1, "weight_offset is odd"),
+        ("weight_offset", entry.weight_offset + 2, "where no expert block of "),
+        (
+            "weight_offset",
+            entry.weight_offset + 1,
+            r"weight_offset = \d+ must be even: blocks begin",
+        ),
     ):
-        bad = isa.encode(dataclasses.replace(entry, **{name: value}))
+        bad = encoding.encode(dataclasses.replace(entry, **{name: value}))
         path.write_bytes(content[:at] + bad + content[at + 64 :])
         relist(bundle)
         refuse_bundle(bundle, message)
@@ -265,8 +269,8 @@ def change_program(bundle: Path, opcode: Opcode, number: int, **values: int) -> 
     content = path.read_bytes()
     places = [at for at in range(0, len(content), 64) if content[at] == opcode]
     at = places[number]
-    old = isa.decode(Instruction, content[at : at + 64], "it")
-    path.write_bytes(content[:at] + isa.encode(dataclasses.replace(old, **values)) + content[at + 64 :])
+    old = encoding.decode(Instruction, content[at : at + 64], "it")
+    path.write_bytes(content[:at] + encoding.encode(dataclasses.replace(old, **values)) + content[at + 64 :])
     relist(bundle)
 
 
@@ -276,24 +280,40 @@ def change_program(bundle: Path, opcode: Opcode, number: int, **values: int) -> 
         (Opcode.LINEAR, {"rows": 0}, r"\(LINEAR\) cannot run: rows = 0 is not in"),
         (Opcode.LINEAR, {"shift": 48}, "shift = 48 is not in"),
         (Opcode.LINEAR, {"weight_bits": 1}, "weight_bits = 1"),
-        (Opcode.LINEAR, {"src": 32}, "src is not a multiple of 64"),
+        (Opcode.LINEAR, {"src": 32}, "src = 32 is not a multiple of 64"),
         (Opcode.LINEAR, {"src": 2**31}, "src ends at byte .* of a scratch memory of"),
         (Opcode.LINEAR, {"weight_beats": 2}, "weight_beats = 2 where its shape needs"),
-        (Opcode.LINEAR, {"weight_offset": 1}, "weight_offset is odd"),
-        (Opcode.LINEAR, {"weight_offset": 2**20}, "points to beat 1048576, where no such linear block"),
+        (Opcode.LINEAR, {"weight_offset": 1}, "weight_offset = 1 must be even: blocks begin"),
+        (Opcode.LINEAR, {"weight_offset": 2**20}, "points to beat 1048576, where no linear block of "),
         (Opcode.LAYERNORM, {"epsilon": 0}, "epsilon = 0"),
-        (Opcode.LAYERNORM, {"dst": 2**18}, "reads scratch bytes that nothing has written"),
-        (Opcode.ATTENTION, {"heads": 3}, "out_channels is not a multiple of 32 for each head"),
-        (Opcode.ATTENTION, {"row_start": 1}, "queries reach beyond the tokens"),
-        (Opcode.ATTENTION, {"in_channels": 64}, "in_channels is not three times out_channels"),
+        (
+            Opcode.LAYERNORM,
+            {"dst": 2**18},
+            r"src at bytes \d+ to \d+ reads scratch bytes that nothing",
+        ),
+        (Opcode.ATTENTION, {"heads": 3}, "out_channels = 96 is not a multiple of 32 for each of heads = 3"),
+        (Opcode.ATTENTION, {"row_start": 1}, "row_start = 1 and rows = 9 reach beyond keys = 9"),
+        (
+            Opcode.ATTENTION,
+            {"in_channels": 64},
+            "in_channels = 64, but q, k and v of out_channels = 64 have 192",
+        ),
         (Opcode.GATE, {"top_k": 0}, "top_k = 0"),
         (Opcode.GATE, {"top_k": 9}, "top_k = 9"),
-        (Opcode.GATE, {"top_k": 1}, "routing was not made by a GATE of as many experts and the same top_k"),
-        (Opcode.EXPERTS, {"routing": 2**18}, "routing reads scratch bytes that nothing has written"),
-        (Opcode.CONV3X3, {"rows": 3}, "pixels are no whole lines"),
-        (Opcode.CONV3X3, {"row_start": 4}, "pixels reach beyond the map"),
-        (Opcode.UPSAMPLE2X, {"rows": 8}, "rows is not four times the map"),
-        (Opcode.PATCHES, {"patch": 3}, "has no whole patches of 3"),
+        (
+            Opcode.GATE,
+            {"top_k": 1},
+            "top_k = 2, but routing was made by a GATE of experts = 4 and top_k = 1",
+        ),
+        (Opcode.EXPERTS, {"routing": 2**18}, r"routing at bytes \d+ to \d+ reads scratch bytes that nothing"),
+        (Opcode.CONV3X3, {"rows": 3}, "row_start = 0 and rows = 3 are not whole lines of a map 4 wide"),
+        (
+            Opcode.CONV3X3,
+            {"row_start": 4},
+            "row_start = 4 and rows = 8 reach beyond the 8 pixels of a map",
+        ),
+        (Opcode.UPSAMPLE2X, {"rows": 8}, "rows = 8, but twice the size of a map of 2x4 has 32 pixels"),
+        (Opcode.PATCHES, {"patch": 3}, "an image of 8x16 has no whole patches of 3x3"),
         (Opcode.STORE, {"rows": 1}, "tasks.depth.output.width"),
         (
             Opcode.STORE,
@@ -318,16 +338,16 @@ def test_an_instruction_that_overwrites_what_it_reads(bundle: Path) -> None:
     program = load_bundle(bundle).task("depth").instructions
     norm = next(i for i in program if i.opcode == Opcode.LAYERNORM)
     change_program(bundle, Opcode.LAYERNORM, 0, dst=norm.src)
-    refuse_bundle(bundle, "dst overlaps src")
+    refuse_bundle(bundle, r"dst at bytes \d+ to \d+ overlaps src at bytes \d+ to \d+")
     moe = next(i for i in program if i.opcode == Opcode.EXPERTS)
     change_program(bundle, Opcode.LAYERNORM, 0, dst=norm.dst)
     change_program(bundle, Opcode.EXPERTS, 0, hidden=moe.dst)
-    refuse_bundle(bundle, "hidden overlaps dst")
+    refuse_bundle(bundle, r"hidden at bytes \d+ to \d+ overlaps dst at bytes")
 
 
 def test_regions_cover_pairs_of_rows() -> None:
     i = Instruction(opcode=Opcode.LAYERNORM, rows=9, in_channels=40, src=128, dst=4096)
-    assert [(r.field, r.address, r.size, r.reads, r.writes) for r in layout.regions(i)] == [
+    assert [(r.field, r.address, r.size, r.reads, r.writes) for r in opcodes.regions(i)] == [
         ("src", 128, 9 * 128, True, False),
         ("dst", 4096, 10 * 64, False, True),
     ]

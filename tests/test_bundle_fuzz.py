@@ -14,9 +14,10 @@ import pytest
 
 from bundles import compile_network, relist, reseal, small_config
 from edge_moe.estimate.cycles import estimate_task
-from edge_moe_host.contract import isa, manifest
+from edge_moe_host.contract import encoding, isa, manifest
 from edge_moe_host.contract.bundle import load_bundle
 from edge_moe_host.contract.isa import Instruction, Opcode
+from edge_moe_host.contract.opcodes import SECTION_KINDS, operands
 from edge_moe_host.errors import BundleError, EdgeMoEError
 from edge_moe_host.golden.interpreter import run_program
 from networks import random_network
@@ -106,7 +107,7 @@ def test_random_changes_of_sealed_manifests(bundle: Path) -> None:
 
 def random_instruction(rng: np.random.Generator, instruction: Instruction) -> Instruction:
     """With another value in one of the fields that its opcode reads."""
-    names = [*isa.OPERANDS[Opcode(instruction.opcode)], "opcode"]
+    names = [*operands(Opcode(instruction.opcode)), "opcode"]
     name = rng.choice(names)
     field = next(f for f in isa.fields(Instruction) if f.name == name)
     old = getattr(instruction, field.name)
@@ -123,9 +124,9 @@ def test_random_changes_of_sealed_programs(bundle: Path) -> None:
     accepted, tried = 0, 0
     for _ in range(250):
         at = 64 * int(rng.integers(len(content) // 64))
-        old = isa.decode(Instruction, content[at : at + 64], "it")
+        old = encoding.decode(Instruction, content[at : at + 64], "it")
         try:
-            new = isa.encode(random_instruction(rng, old))
+            new = encoding.encode(random_instruction(rng, old))
         except BundleError:
             continue
         if new == content[at : at + 64]:
@@ -170,6 +171,6 @@ def test_random_changes_of_sealed_weights(bundle: Path) -> None:
             path.write_bytes(damaged.tobytes())
             relist(bundle)
             seen[kind, use(bundle)] += 1
-    assert set(sections) == set(manifest.SECTION_KINDS)
+    assert set(sections) == set(SECTION_KINDS)
     assert seen["table", True] == 0
     assert all(seen[kind, True] > 0 for kind in set(sections) - {"table"}), seen

@@ -20,7 +20,7 @@ from edge_moe.config import load_preset
 from edge_moe.export.graph import METADATA_KEY, path_graph
 from edge_moe.quant.network import IntegerNetwork
 from edge_moe_host.config import to_dict
-from edge_moe_host.contract.program import LIMITS
+from edge_moe_host.contract.opcodes import LIMITS
 from edge_moe_host.errors import EdgeMoEError
 from networks import random_network
 

@@ -6,8 +6,9 @@ import pytest
 
 from edge_moe.compiler import weights
 from edge_moe.compiler.weights import WeightImage
-from edge_moe_host.contract import layout
+from edge_moe_host.contract import layout, opcodes
 from edge_moe_host.contract import weights as reading
+from edge_moe_host.contract.isa import Instruction, Opcode
 from edge_moe_host.golden.operators import Gate, Linear
 
 SHAPES = [(1, 1), (32, 32), (33, 31), (7, 70), (96, 40), (65, 96)]
@@ -30,8 +31,8 @@ def test_linears_survive_packing(shape: tuple[int, int], bits: int) -> None:
     assert weights.weight_bits(layer.weight) == bits
     block = weights.linear_block(layer.weight, layer.bias, layer.multiplier, bits)
     out_tiles, in_tiles = -(-shape[0] // 32), -(-shape[1] // 32)
-    words = out_tiles + (out_tiles + 1) // 2 + out_tiles * in_tiles * bits
-    assert len(block) == 128 * words == layout.BEAT * layout.linear_beats(in_tiles, out_tiles, bits)
+    planes = out_tiles + (out_tiles + 1) // 2 + out_tiles * in_tiles * bits
+    assert len(block) == 128 * planes == 128 * layout.linear_planes(in_tiles, out_tiles, bits)
     unpacked = reading.read_linear(np.frombuffer(block, np.uint8), *shape, bits)
     for actual, expected in zip(unpacked, (layer.weight, layer.bias, layer.multiplier), strict=True):
         np.testing.assert_array_equal(actual, expected)
@@ -94,7 +95,7 @@ def test_gates_survive_packing(experts: int) -> None:
     weight[0, :6] = [-16319, 16319, 63, 64, -64, -65]
     bias = rng.integers(-(2**31), 2**31, size=experts).astype(np.int32)
     block = weights.gate_block(Gate(weight, bias, 1, 1, 1))
-    assert len(block) == layout.BEAT * layout.linear_beats(2, layout.gate_tiles(experts), 8)
+    assert len(block) == layout.PLANE * layout.linear_planes(2, layout.gate_tiles(experts), 8)
     actual = reading.read_gate(np.frombuffer(block, np.uint8), experts, 40)
     np.testing.assert_array_equal(actual[0], weight)
     np.testing.assert_array_equal(actual[1], bias)
@@ -124,13 +125,14 @@ def test_parameters_and_rows() -> None:
         first = rng.integers(-(2**31), 2**31, size=channels).astype(np.int32)
         second = rng.integers(-(2**15), 2**15, size=channels).astype(np.int16)
         block = weights.parameter_block(first, second)
-        assert len(block) == 128 * layout.parameter_words(layout.tiles(channels))
+        assert len(block) == 128 * layout.parameter_planes(layout.tiles(channels))
         actual = reading.read_parameters(np.frombuffer(block, np.uint8), channels)
         np.testing.assert_array_equal(actual[0], first)
         np.testing.assert_array_equal(actual[1], second)
     rows = rng.integers(-(2**15), 2**15, size=(3, 40)).astype(np.int16)
     data = np.frombuffer(weights.row_block(rows), "<i2")
-    assert data.nbytes == layout.BEAT * layout.row_beats(3, 40) == 384
+    load = Instruction(opcode=Opcode.LOAD, rows=3, out_channels=40)
+    assert data.nbytes == layout.BEAT * opcodes.weight_beats(load) == 384
     np.testing.assert_array_equal(data.reshape(-1, 64)[:3, :40], rows)
 
 

@@ -11,7 +11,8 @@ from csim_library import ROOT, Bench, build, csim, routing_bytes
 from edge_moe.codegen import generate
 from edge_moe.compiler import weights
 from edge_moe_host.backends.csim_library import Csim, CsimError
-from edge_moe_host.contract.isa import Opcode, encode
+from edge_moe_host.contract.encoding import encode
+from edge_moe_host.contract.isa import Opcode
 from edge_moe_host.contract.registers import Error, Status
 from golden_cases import int8, int16, random_ffn, random_linear
 

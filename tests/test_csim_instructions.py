@@ -255,11 +255,11 @@ def test_a_row_that_names_an_expert_twice():
 
 
 def test_an_expert_without_tokens_is_neither_computed_nor_read():
-    """Far behind the gate the routing is known: an empty expert's words do not even pass by."""
+    """Far behind the gate the routing is known: an empty expert's planes do not even pass by."""
     expert = np.zeros((2, 1), np.int64)
     many, one = run_experts(expert, 32, 256, 1024), run_experts(expert, 1, 256, 1024)
-    words = layout.linear_beats(8, 32, 8) + layout.linear_beats(32, 8, 8)
-    assert many - one < 31 * words // 2  # fewer than all words of the 31 others
+    planes = layout.linear_planes(8, 32, 8) + layout.linear_planes(32, 8, 8)
+    assert many - one < 31 * planes  # fewer than all planes of the 31 others
 
 
 @pytest.mark.parametrize(

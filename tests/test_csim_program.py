@@ -12,7 +12,7 @@ import pytest
 from bundles import compile_network, small_config
 from csim_library import csim
 from edge_moe_host.backends.csim_library import program_bytes
-from edge_moe_host.contract import isa, layout, program
+from edge_moe_host.contract import encoding, isa, opcodes, program
 from edge_moe_host.contract.bundle import Bundle
 from edge_moe_host.contract.isa import RECORD_BYTES, Epilogue, Instruction, Opcode
 from edge_moe_host.contract.registers import Error, Status
@@ -288,11 +288,11 @@ def random_change(rng: random.Random, instruction: Instruction) -> Instruction:
 def host_accepts(bundle: Bundle, instruction: Instruction) -> bool:
     """What the bundle reader says of the instruction alone."""
     try:
-        isa.decode(Instruction, np.array(words_of(instruction), "<u4").tobytes(), "it")
+        encoding.decode(Instruction, np.array(words_of(instruction), "<u4").tobytes(), "it")
         program.check_instruction(instruction, bundle.manifest.accelerator.config, "it")
     except BundleError:
         return False
-    used = sorted((region.address, region.size) for region in layout.regions(instruction))
+    used = sorted((region.address, region.size) for region in opcodes.regions(instruction))
     return all(start + size <= following for (start, size), (following, _) in itertools.pairwise(used))
 
 

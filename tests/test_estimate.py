@@ -54,11 +54,11 @@ def loops(instruction: Instruction) -> int:
 
 
 def test_linear_by_hand() -> None:
-    """The first tile's 8 planes and 2 words of parameters, then 6 x 18 passes of 65 pairs, 40 of depth; 8 to
+    """The first tile's 8 planes and 2 planes of parameters, then 6 x 18 passes of 65 pairs, 40 of depth; 8 to
     set up the loop, 8 the instruction."""
     qkv = Instruction(opcode=Opcode.LINEAR, weight_bits=8, rows=129, in_channels=192, out_channels=576)
     assert loops(qkv) == 10 + 6 * 18 * 65 + 40 + 16
-    # 16 pairs outlast 10 words; 8 do not outlast the parameters of the 9 odd and 8 even tiles that follow
+    # 16 pairs outlast 10 planes; 8 do not outlast the parameters of the 9 odd and 8 even tiles that follow
     assert loops(dataclasses.replace(qkv, rows=32)) == 10 + 6 * 18 * 16 + 56
     assert loops(dataclasses.replace(qkv, rows=16)) == 10 + 6 * 18 * 8 + 9 * 1 + 8 * 2 + 56
     assert loops(dataclasses.replace(qkv, rows=1)) == loops(dataclasses.replace(qkv, rows=16))
@@ -86,7 +86,7 @@ def test_other_instructions_by_hand() -> None:
 
 
 def test_patches_by_hand() -> None:
-    """Lines of a patch are 24 bytes. Four are 3 words of 32 bytes, in 8 pieces of 16 or 8 bytes: 16 pieces a
+    """Lines of a patch are 24 bytes. Four are 3 times 32 bytes, in 8 pieces of 16 or 8 bytes: 16 pieces a
     patch, 512 cycles for 32 patches, while 385 beats of the next 8 lines come in."""
     patches = Instruction(opcode=Opcode.PATCHES, height=128, width=256, patch=8)
     assert patch_moves(patches, ZCU104) == 16
@@ -145,24 +145,24 @@ def test_a_loop_waits_for_words_that_have_not_come() -> None:
                          weight_beats=2 * 35)  # fmt: skip
     pipeline.instruction(linear)
     record = 150 + 64 / 16
-    # words for the first tile 10, in the passes behind it 8, 9 and 8; the last pass of 8 cycles needs none
+    # planes for the first tile 10, in the passes behind it 8, 9 and 8; the last pass of 8 cycles needs none
     assert pipeline.now == record + 150 + 4 * 35 + 1 + 8 + 40 + 8
     assert pipeline.loops == loops(linear)
     assert pipeline.waited == pipeline.now - pipeline.loops
-    assert pipeline.words_read == 35
+    assert pipeline.planes_read == 35
 
 
 def test_the_reader_runs_ahead_as_far_as_the_fifo_is_deep() -> None:
-    """While a loop is busy for 1000 cycles, 16 words of 4 cycles each arrive, and no more."""
+    """While a loop is busy for 1000 cycles, 16 planes of 4 cycles each arrive, and no more."""
     accelerator = small_accelerator(memory_bytes_per_cycle=32, fifo_bytes=16 * 128, memory_latency=100)
     pipeline = Timeline(accelerator)
-    pipeline.run(Loop(1000, words=2))  # arrive at 4 and 8
+    pipeline.run(Loop(1000, planes=2))  # arrive at 4 and 8
     assert (pipeline.reader, pipeline.now, pipeline.waited) == (8, 1007, 7)
-    pipeline.run(Loop(10, words=8))
-    pipeline.run(Loop(10, words=8))
+    pipeline.run(Loop(10, planes=8))
+    pipeline.run(Loop(10, planes=8))
     assert pipeline.reader == 8 + 2 * 32  # the FIFO holds both
     assert (pipeline.now, pipeline.waited) == (1027, 7)
-    pipeline.run(Loop(10, words=8))  # room from 1014 on, when the last of the first 8 leaves
+    pipeline.run(Loop(10, planes=8))  # room from 1014 on, when the last of the first 8 leaves
     assert pipeline.reader == 1014 + 32
     assert (pipeline.now, pipeline.waited) == (1046 - 7 + 10, 7 + 1046 - 7 - 1027)
 
@@ -172,7 +172,7 @@ def test_load_takes_a_word_every_other_cycle() -> None:
     pipeline = Timeline(small_accelerator(memory_bytes_per_cycle=64, memory_latency=100))
     load = Instruction(opcode=Opcode.LOAD, rows=100, out_channels=64, weight_beats=200)
     pipeline.instruction(load)
-    assert (pipeline.reader, pipeline.words_read) == (104 + 100 + 2 * 100, 100)
+    assert (pipeline.reader, pipeline.planes_read) == (104 + 100 + 2 * 100, 100)
     assert pipeline.now == 104 + 100 + 2 + 200 + 12 + 8
     assert pipeline.loops == loops(load) == 220
 
@@ -198,23 +198,23 @@ def test_empty_experts_are_skipped_unless_they_were_read_already() -> None:
     )  # fmt: skip
     table = (ExpertEntry(weight_beats=40, bits1=8, bits2=8),) * 4
     crowds = [Crowd(2, 2), Crowd(0, 0), Crowd(0, 0), Crowd(2, 2)]
-    words = 20
+    planes = 20
 
     early = Timeline(ZCU104)
     assert early.experts(i, table, crowds) == 0
-    assert early.words_read == 2 * words
+    assert early.planes_read == 2 * planes
 
     late = Timeline(ZCU104)
     late.now = 10_000.0  # the gate is done long after the reader could have read all experts
     assert late.experts(i, table, crowds) == 2
-    assert late.words_read == 4 * words
-    assert late.loops == early.loops + 2 * words
+    assert late.planes_read == 4 * planes
+    assert late.loops == early.loops + 2 * planes
     with pytest.raises(ValueError, match="zip"):
         late.experts(i, table, crowds[:3])
 
 
 def test_experts_are_announced_as_far_ahead_as_channels_and_fifo_reach() -> None:
-    """FIFO and bursts hold 16 + 672 words, so 6 of 40 experts of 104 words; the 7th is being cut into bursts,
+    """FIFO and bursts hold 16 + 672 planes, so 6 of 40 experts of 104 planes; the 7th is being cut to bursts,
     4 wait for that, and 1 waits to be announced. Those behind are looked at when the routing is known."""
     i = Instruction(
         opcode=Opcode.EXPERTS, rows=8, top_k=1, in_channels=64, out_channels=64, hidden_channels=96,
@@ -225,7 +225,7 @@ def test_experts_are_announced_as_far_ahead_as_channels_and_fifo_reach() -> None
     late.now = 100_000.0
     in_vain = late.experts(i, table, [Crowd(0, 0)] * 39 + [Crowd(4, 4)])
     assert in_vain == 6 + 1 + 4 + 1
-    assert late.words_read == 104 * (in_vain + 1)
+    assert late.planes_read == 104 * (in_vain + 1)
 
 
 # Laws

@@ -17,8 +17,9 @@ from edge_moe.config import load_preset
 from edge_moe.estimate.cycles import estimate_task, measured_routing
 from edge_moe.estimate.loops import Crowd, Expert, crowds_of, cycles_of, experts_loops, instruction_loops
 from edge_moe.quant.network import IntegerNetwork
-from edge_moe_host.contract import layout
-from edge_moe_host.contract.isa import Epilogue, ExpertEntry, Instruction, Opcode, encode
+from edge_moe_host.contract import layout, opcodes
+from edge_moe_host.contract.encoding import encode
+from edge_moe_host.contract.isa import Epilogue, ExpertEntry, Instruction, Opcode
 from networks import random_images, random_network
 
 ZCU104 = load_accelerator("zcu104")
@@ -31,7 +32,7 @@ def assert_experts_equal(
     cycles: int,
     accelerator: AcceleratorConfig = ZCU104,
 ) -> int:
-    """EXPERTS take what the loops say; the number of empty experts whose words were dropped.
+    """EXPERTS take what the loops say; the number of empty experts whose planes were dropped.
 
     When the routing is known depends on time, which C simulation does not have: it may have read the first
     few of the empty experts, and they alone leave a choice.
@@ -149,8 +150,9 @@ class LoopsBench(Bench):
 
     def put(self, opcode: Opcode, **fields: int) -> Instruction:
         i = Instruction(opcode=opcode, **fields)
-        places = {region.field: self.reserve(region.size) for region in layout.regions(i)}
-        block = self.block(bytes(layout.BEAT * layout.weight_beats(i))) if layout.weight_beats(i) else {}
+        places = {region.field: self.reserve(region.size) for region in opcodes.regions(i)}
+        beats = opcodes.weight_beats(i)
+        block = self.block(bytes(layout.BEAT * beats)) if beats else {}
         self.emit(opcode, **fields, **places, **block)
         return i
 
@@ -227,10 +229,10 @@ def run_experts(chosen: np.ndarray, experts: int, width: int, hidden: int, bits:
     fields = {"rows": rows, "in_channels": width, "out_channels": width, "hidden_channels": hidden,
               "experts": experts, "top_k": top_k}  # fmt: skip
     i = Instruction(opcode=Opcode.EXPERTS, **fields)
-    beats = layout.expert_beats(i, ExpertEntry(bits1=bits[0], bits2=bits[1]))
+    beats = opcodes.expert_beats(i, ExpertEntry(bits1=bits[0], bits2=bits[1]))
     entry = ExpertEntry(**bench.block(bytes(layout.BEAT * beats)), bits1=bits[0], bits2=bits[1], shift1=1,
                         shift2=1, gelu_shift=1)  # fmt: skip
-    places = {region.field: bench.reserve(region.size) for region in layout.regions(i)}
+    places = {region.field: bench.reserve(region.size) for region in opcodes.regions(i)}
     places["routing"] = bench.place(routing_bytes(chosen, np.zeros(chosen.shape, np.int16)))
     bench.emit(Opcode.EXPERTS, **fields, **places, **bench.block(encode(entry) * experts))
     cycles, crowds = bench.run()[-2], crowds_of(chosen.tolist(), experts)

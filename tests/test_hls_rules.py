@@ -10,7 +10,7 @@ import pytest
 from bundles import compile_network, small_config
 from edge_moe.accelerator import load_accelerator
 from edge_moe.codegen import generate
-from edge_moe_host.contract import isa, layout, program
+from edge_moe_host.contract import isa, opcodes, program
 from edge_moe_host.contract.isa import ExpertEntry, Instruction, Opcode
 from edge_moe_host.contract.registers import Error
 from edge_moe_host.errors import BundleError
@@ -100,9 +100,8 @@ def at_the_edges(record, ranges):
 def test_every_field_ends_where_the_bundle_reader_says(check, instructions):
     records = []
     for instruction in instructions:
-        ranges = program.RANGES[Opcode(instruction.opcode)]
-        gelu = instruction.opcode == Opcode.LINEAR and instruction.epilogue == isa.Epilogue.GELU
-        records += [instruction, *at_the_edges(instruction, ranges + (program.GELU_RANGES if gelu else ()))]
+        ranges = opcodes.ranges(opcodes.OPCODES[Opcode(instruction.opcode)], instruction.epilogue)
+        records += [instruction, *at_the_edges(instruction, ranges)]
     outcomes = {Error.RANGE: 0, Error.NONE: 0}
     for record, actual in zip(records, check(records), strict=True):
         expected = host_error(record)
@@ -117,10 +116,10 @@ def test_every_field_ends_where_the_bundle_reader_says(check, instructions):
 
 def test_entries_end_where_the_bundle_reader_says(check):
     entry = ExpertEntry(bits1=4, bits2=8, shift1=20, shift2=21, gelu_shift=19, gelu_multiplier=3)
-    records = [entry, *at_the_edges(entry, program.ENTRY_RANGES)]
+    records = [entry, *at_the_edges(entry, opcodes.ranges(opcodes.ENTRY))]
     expected = [
         Error.NONE
-        if all(low <= getattr(r, n) <= high for n, low, high in program.ENTRY_RANGES)
+        if all(low <= getattr(r, n) <= high for n, low, high in opcodes.ranges(opcodes.ENTRY))
         else Error.RANGE
         for r in records
     ]
@@ -141,7 +140,7 @@ def test_a_gate_takes_accumulators_by_pairs_of_rows(check):
         for rows in range(1, CONFIG.max_tokens + 1):
             gate = Instruction(opcode=Opcode.GATE, shift=1, top_k=1, rows=rows, in_channels=32,
                                experts=experts, dst=2**18)  # fmt: skip
-            records.append(dataclasses.replace(gate, weight_beats=layout.weight_beats(gate)))
+            records.append(dataclasses.replace(gate, weight_beats=opcodes.weight_beats(gate)))
             expected.append(Error.NONE if -(-rows // 2) * -(-experts // 16) <= 145 else Error.SHAPE)
     assert check(records) == expected
     accepted = [host_error(record) == Error.NONE for record in records]

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from edge_moe_host.contract import isa
-from edge_moe_host.contract.isa import Epilogue, ExpertEntry, Instruction, Opcode, decode, encode
+from edge_moe_host.contract.encoding import decode, encode
+from edge_moe_host.contract.isa import Epilogue, ExpertEntry, Instruction, Opcode
+from edge_moe_host.contract.opcodes import OPCODES, operands
 from edge_moe_host.errors import BundleError
 
 RECORDS = (Instruction, ExpertEntry)
@@ -15,14 +17,10 @@ RECORDS = (Instruction, ExpertEntry)
 
 def random_record(rng: np.random.Generator, opcode: Opcode) -> Instruction:
     """Random values, the extremes among them, in every field that the opcode reads."""
-    values = {}
-    names = set(isa.OPERANDS[opcode])
-    if opcode is Opcode.LINEAR:
-        values["epilogue"] = int(rng.integers(len(Epilogue)))
-        if values["epilogue"] != Epilogue.GELU:
-            names -= set(isa.GELU_OPERANDS)
+    epilogue = int(rng.integers(len(Epilogue))) if opcode is Opcode.LINEAR else 0
+    values = {"epilogue": epilogue}
     for field in isa.fields(Instruction):
-        if field.name in names - {"epilogue"}:
+        if field.name in set(operands(opcode, epilogue)) - {"epilogue"}:
             low, high = field.minimum, field.maximum
             values[field.name] = int(rng.choice([low, high, rng.integers(low, high, endpoint=True)]))
     return Instruction(opcode=opcode, **values)
@@ -66,9 +64,9 @@ def test_fields_do_not_overlap_and_leave_the_checksum_alone(record: type) -> Non
 
 def test_every_opcode_has_operands_that_are_fields() -> None:
     names = {field.name for field in isa.fields(Instruction)}
-    assert set(isa.OPERANDS) == set(Opcode)
-    assert all(set(operands) <= names for operands in isa.OPERANDS.values())
-    assert names == {"opcode"}.union(*isa.OPERANDS.values())
+    assert set(OPCODES) == set(Opcode)
+    assert all(set(operands(opcode)) <= names for opcode in Opcode)
+    assert names == {"opcode"}.union(*map(operands, Opcode))
 
 
 @pytest.mark.parametrize("record", RECORDS)

@@ -15,7 +15,7 @@ import numpy as np
 
 from edge_moe.accelerator import AcceleratorConfig, load_accelerator
 from edge_moe_host.contract.bundle import Bundle, load_bundle
-from edge_moe_host.contract.isa import encode
+from edge_moe_host.contract.encoding import encode
 from edge_moe_host.contract.layout import OUTPUT_ALIGNMENT
 from edge_moe_host.errors import EdgeMoEError
 from edge_moe_host.golden.interpreter import run_program

@@ -17,7 +17,7 @@ from typing import Any
 
 from edge_moe_host.config import from_dict, to_dict
 from edge_moe_host.contract.bundle import MAX_LIMIT
-from edge_moe_host.contract.layout import MAX_TOP_K, PAIR, TILE, WORD
+from edge_moe_host.contract.layout import MAX_TOP_K, PAIR, PLANE, TILE, tiles
 from edge_moe_host.contract.registers import MASTERS
 from edge_moe_host.errors import EdgeMoEError
 from edge_moe_host.golden.operators import KEY_BLOCK
@@ -74,14 +74,14 @@ class AcceleratorConfig:
             ("tile_out", TILE, "the layout of weights and rows"),
             ("tokens_parallel", PAIR, "the layout of rows"),
             ("key_block", KEY_BLOCK, "the meaning of attention"),
-            ("vector_channels", TILE, "LayerNorm's loop, one beat a cycle,"),
-            ("fifo_read_bytes", WORD, "the weight FIFO's word, one bit plane,"),
+            ("vector_channels", TILE, "LayerNorm's loop, a slice a cycle,"),
+            ("fifo_read_bytes", PLANE, "the weight FIFO, a plane a cycle,"),
         ):
             value = getattr(self, name)
             _rule(value == fixed, name, value, f"{why} needs {fixed}")
         _rule(self.scratch_bytes % 64 == 0, "scratch_bytes", self.scratch_bytes, "a multiple of 64")
-        _rule(self.fifo_bytes % WORD == 0, "fifo_bytes", self.fifo_bytes, f"a multiple of {WORD}")
-        _rule(self.fifo_bytes >= 16 * WORD, "fifo_bytes", self.fifo_bytes, f"at least {16 * WORD}")
+        _rule(self.fifo_bytes % PLANE == 0, "fifo_bytes", self.fifo_bytes, f"a multiple of {PLANE}")
+        _rule(self.fifo_bytes >= 16 * PLANE, "fifo_bytes", self.fifo_bytes, f"at least {16 * PLANE}")
         rows = self.accumulator_rows
         _rule(rows % PAIR == 0, "accumulator_rows", rows, "a whole number of pairs")
         _rule(self.max_top_k <= MAX_TOP_K, "max_top_k", self.max_top_k, f"at most {MAX_TOP_K}")
@@ -94,7 +94,7 @@ class AcceleratorConfig:
             f"one expert may get all max_tokens = {self.max_tokens} tokens",
         )
         _rule(
-            2 * -(-self.max_head_dim // TILE) <= self.accumulator_rows,
+            2 * tiles(self.max_head_dim) <= self.accumulator_rows,
             "max_head_dim",
             self.max_head_dim,
             "two queries must fit accumulator_rows",

@@ -15,10 +15,12 @@ import numpy as np
 
 from edge_moe_host.contract import layout
 from edge_moe_host.contract.bundle import Bundle, TaskProgram
-from edge_moe_host.contract.isa import ISA_VERSION, RECORD_BYTES, Instruction, Opcode, encode
-from edge_moe_host.contract.layout import LOW_BITS, TILE, tiles
+from edge_moe_host.contract.encoding import encode
+from edge_moe_host.contract.isa import ISA_VERSION, RECORD_BYTES, Instruction, Opcode
+from edge_moe_host.contract.layout import TILE
 from edge_moe_host.contract.manifest import Tensor
 from edge_moe_host.contract.registers import Error, Status, describe
+from edge_moe_host.contract.scratch import int8_pairs, named
 from edge_moe_host.errors import BundleError
 
 BUILD = Path(__file__).parents[3] / "build" / "hls"
@@ -249,41 +251,15 @@ class _Tracer:
                 self.tensors[tensor.name] = np.concatenate(self._logits)
                 self._logits = []
             else:
-                self.tensors[tensor.name] = tensor_of(tensor, scratch)
+                self.tensors[tensor.name] = named(tensor, scratch, int8_pairs)
 
 
 def gate_logits(instruction: Instruction, sums: np.ndarray) -> np.ndarray:
     """int32 [rows, experts] from the accumulators that GATE leaves: high halves, then low ones with bias."""
-    pairs, columns = -(-instruction.rows // layout.PAIR), []
+    pairs, columns = layout.pairs(instruction.rows), []
     for tile in range(layout.gate_tiles(instruction.experts)):
         start = layout.PAIR * tile * pairs
         block = sums[start : start + instruction.rows].astype(np.int64)
         high, low = block[:, : layout.GATE_EXPERTS], block[:, layout.GATE_EXPERTS :]
-        columns.append((high << LOW_BITS) + low)
+        columns.append((high << layout.LOW_BITS) + low)
     return np.concatenate(columns, axis=1)[:, : instruction.experts].astype(np.int32)
-
-
-def tensor_of(tensor: Tensor, scratch: np.ndarray) -> np.ndarray:
-    """A named intermediate in golden's shape without the batch, from the bytes of the scratch memory."""
-    if tensor.kind in ("expert", "score"):
-        pairs = scratch[tensor.address :][: tensor.rows * layout.ROUTE_BYTES].view("<i2")
-        column = 0 if tensor.kind == "expert" else 1
-        chosen = pairs.reshape(tensor.rows, -1)[:, column : 2 * tensor.channels : 2]
-        return chosen.astype(np.int32 if tensor.kind == "expert" else np.int16)
-    groups = tensor.channels // tensor.group
-    stored = groups * tensor.stored
-    if tensor.kind == "int8":
-        value = pair_rows(scratch[tensor.address :], tensor.rows, stored)
-    else:
-        row = layout.int16_row(stored)
-        value = scratch[tensor.address :][: tensor.rows * row].view("<i2").reshape(tensor.rows, -1)
-    value = value[:, :stored].reshape(tensor.rows, groups, tensor.stored)[..., : tensor.group]
-    return value.reshape(tensor.rows, tensor.channels).copy()
-
-
-def pair_rows(scratch: np.ndarray, rows: int, channels: int) -> np.ndarray:
-    """int8 [rows, padded channels] of rows stored by pairs: 32 channels of one, then of the other."""
-    pairs, count = -(-rows // layout.PAIR), tiles(channels)
-    words = scratch[: pairs * count * layout.PAIR * TILE].view(np.int8)
-    grid = words.reshape(pairs, count, layout.PAIR, TILE).swapaxes(1, 2)
-    return grid.reshape(layout.PAIR * pairs, count * TILE)[:rows]

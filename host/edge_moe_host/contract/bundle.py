@@ -12,25 +12,17 @@ from pathlib import Path
 
 import numpy as np
 
-from edge_moe_host.contract import blocks, layout, manifest, program
-from edge_moe_host.contract.isa import RECORD_BYTES, ExpertEntry, Instruction, Opcode, decode
+from edge_moe_host.contract import blocks, layout, manifest, opcodes, program
+from edge_moe_host.contract.encoding import decode
+from edge_moe_host.contract.isa import RECORD_BYTES, ExpertEntry, Instruction, Opcode
 from edge_moe_host.contract.manifest import Manifest, Section, TaskEntry, Tensor
+from edge_moe_host.contract.opcodes import LIMITS, SECTION_KINDS, section_of
 from edge_moe_host.errors import BundleError
 
 MANIFEST_FILE = "manifest.json"
 WEIGHTS_FILE = "weights.bin"
 PROGRAM_SUFFIX = ".program.bin"
 MAX_LIMIT = 2**26  # of any number in an accelerator's configuration; no chip comes near
-
-_SECTION_OF = {
-    Opcode.LOAD: "rows",
-    Opcode.LINEAR: "linear",
-    Opcode.LAYERNORM: "norm",
-    Opcode.ATTENTION: "attention",
-    Opcode.GATE: "gate",
-    Opcode.EXPERTS: "table",
-    Opcode.CONV3X3: "conv",
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,7 +119,7 @@ def _check_configurations(entries: Manifest, where: str) -> None:
         if manifest.config_hash(configuration.config) != configuration.hash:
             raise BundleError(f"the {part} configuration in {where} does not match its hash.")
     limits = entries.accelerator.config
-    for name in program.LIMITS:
+    for name in LIMITS:
         value = limits.get(name)
         if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= MAX_LIMIT:
             raise BundleError(f"accelerator.{name} = {str(value)[:40]} in {where} is not allowed.")
@@ -138,9 +130,9 @@ def _check_sections(sections: Sequence[Section], weights: np.ndarray, where: str
     end = 0
     for section in sections:
         place = f"section '{section.name[:60]}' in {where}"
-        if section.kind not in manifest.SECTION_KINDS:
+        if section.kind not in SECTION_KINDS:
             raise BundleError(f"{place} has the unknown kind '{section.kind[:60]}'.")
-        if section.offset != end or section.beats < 1 or section.beats % layout.BEATS_PER_WORD:
+        if section.offset != end or section.beats < 1 or section.beats % layout.BEATS_PER_PLANE:
             raise BundleError(f"{place} does not follow the one before it.")
         end += section.beats
         block = weights[section.offset * layout.BEAT : end * layout.BEAT]
@@ -180,19 +172,21 @@ def used_sections(bundle: Bundle, task: TaskProgram) -> list[Section]:
     def use(offset: int, beats: int, kind: str, place: str) -> None:
         section = sections.get((offset, beats, kind))
         if section is None:
-            raise BundleError(f"{place} points to beat {offset}, where no such {kind} block stands.")
+            raise BundleError(
+                f"{place} points to beat {offset}, where no {kind} block of {beats} beats begins."
+            )
         used.append(section)
 
     for index, instruction in enumerate(task.instructions):
         place = f"instruction {index} of {task.entry.program.file}"
-        if instruction.opcode in _SECTION_OF:
-            kind = _SECTION_OF[Opcode(instruction.opcode)]
+        kind = section_of(instruction.opcode)
+        if kind is not None:
             use(instruction.weight_offset, instruction.weight_beats, kind, place)
         if instruction.opcode == Opcode.EXPERTS:
             for number, entry in enumerate(bundle.expert_table(instruction)):
                 expert = f"expert {number} of {place}"
                 program.check_entry(entry, instruction, expert)
-                use(entry.weight_offset, entry.weight_beats, "expert", expert)
+                use(entry.weight_offset, entry.weight_beats, opcodes.EXPERT_SECTION, expert)
     return used
 
 
@@ -214,7 +208,7 @@ def _check_weights(bundle: Bundle) -> None:
                         block = bundle.beats(entry.weight_offset, entry.weight_beats)
                         blocks.check_expert(i, entry, block, f"expert {number} of {place}")
                     seen.add(key)
-            elif i.opcode in _SECTION_OF:
+            elif i.weight_beats:
                 key = (i.opcode, i.weight_offset, i.rows, i.in_channels, i.out_channels, i.experts, i.heads)
                 if key not in seen:
                     blocks.check_block(i, bundle.beats(i.weight_offset, i.weight_beats), place)
@@ -269,7 +263,8 @@ def _check_tensor(tensor: Tensor, task: TaskProgram) -> None:
     instruction = task.instructions[tensor.instruction]
     stored = tensor.channels // tensor.group * tensor.stored
     if tensor.kind in ("expert", "score"):
-        fits, row = instruction.opcode == Opcode.GATE and tensor.channels == instruction.top_k, 32
+        fits = instruction.opcode == Opcode.GATE and tensor.channels == instruction.top_k
+        row = layout.ROUTE_BYTES
     elif tensor.kind == "logits":
         fits, row = instruction.opcode == Opcode.GATE and tensor.address == 0, 0
         fits = fits and tensor.channels == instruction.experts and tensor.rows >= instruction.rows

@@ -2,18 +2,16 @@
 """Instructions: fields, words and checksum, all declared in one table. SPEC.md, section 8.
 
 An instruction is 16 little-endian words of 32 bits, one memory beat. Word 15 is a checksum of the
-others. C++ and SystemVerilog headers are generated from :func:`fields`; nothing restates a bit.
+others. The C++ header is generated from :func:`fields`; nothing restates a bit. What each opcode reads and
+allows is in :mod:`edge_moe_host.contract.opcodes`.
 """
 
 import dataclasses
 import enum
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, TypeVar
-
-import numpy as np
-
-from edge_moe_host.errors import BundleError
 
 ISA_VERSION = 2
 WORDS = 16  # 32-bit words of an instruction and of an expert's entry
@@ -102,29 +100,6 @@ class ExpertEntry:
     zero_point: int = _bits(3, 16, 8, "of the result of GELU", signed=True)
 
 
-# The fields that an opcode reads, besides `opcode`; every other field is 0.
-OPERANDS: dict[Opcode, tuple[str, ...]] = {
-    Opcode.END: (),
-    Opcode.LOAD: ("rows", "out_channels", "dst", "weight_offset", "weight_beats"),
-    Opcode.PATCHES: ("rows", "out_channels", "dst", "height", "width", "patch"),
-    Opcode.LINEAR: ("epilogue", "weight_bits", "shift", "shift2", "rows", "in_channels", "out_channels",
-                    "src", "dst", "weight_offset", "weight_beats", "multiplier", "zero_point"),
-    Opcode.LAYERNORM: ("shift", "rows", "in_channels", "src", "dst", "weight_offset", "weight_beats",
-                       "epsilon"),
-    Opcode.ATTENTION: ("shift", "shift2", "rows", "row_start", "in_channels", "out_channels", "src", "dst",
-                       "weight_offset", "weight_beats", "keys", "heads"),
-    Opcode.GATE: ("shift", "top_k", "rows", "in_channels", "experts", "src", "dst", "weight_offset",
-                  "weight_beats", "multiplier"),
-    Opcode.EXPERTS: ("top_k", "rows", "in_channels", "out_channels", "hidden_channels", "experts", "src",
-                     "dst", "routing", "hidden", "weight_offset", "weight_beats"),
-    Opcode.CONV3X3: ("weight_bits", "shift", "rows", "row_start", "in_channels", "out_channels", "src",
-                     "dst", "weight_offset", "weight_beats", "height", "width", "pad"),
-    Opcode.UPSAMPLE2X: ("rows", "in_channels", "src", "dst", "height", "width"),
-    Opcode.STORE: ("rows", "in_channels", "src"),
-}  # fmt: skip
-GELU_OPERANDS = ("shift2", "multiplier", "zero_point")  # of LINEAR, 0 with any other epilogue
-
-
 @dataclass(frozen=True)
 class Field:
     """Bits ``low`` to ``low + width - 1`` of word ``word``; two's complement if ``signed``."""
@@ -150,15 +125,10 @@ class Field:
 Record = TypeVar("Record", Instruction, ExpertEntry)
 
 
+@cache
 def fields(record: type[Record]) -> tuple[Field, ...]:
     """The fields of a record's words, in the order of the table."""
     return tuple(Field(name=spec.name, **spec.metadata) for spec in dataclasses.fields(record))
-
-
-_FIELDS: dict[type, tuple[Field, ...]] = {
-    Instruction: fields(Instruction),
-    ExpertEntry: fields(ExpertEntry),
-}
 
 
 def checksum(words: Sequence[int]) -> int:
@@ -167,64 +137,3 @@ def checksum(words: Sequence[int]) -> int:
     for word in words[:CHECKSUM_WORD]:
         value = ((value << CHECKSUM_ROTATE | value >> (32 - CHECKSUM_ROTATE)) & 0xFFFFFFFF) ^ word
     return value
-
-
-def encode(record: Instruction | ExpertEntry) -> bytes:
-    """64 bytes of an instruction or an expert's entry. BundleError names a field that does not fit."""
-    words = [0] * WORDS
-    for field in _FIELDS[type(record)]:
-        value = int(getattr(record, field.name))
-        if not field.minimum <= value <= field.maximum:
-            raise BundleError(
-                f"field '{field.name}' = {value} of {_title(record)} is not in "
-                f"[{field.minimum}, {field.maximum}]."
-            )
-        words[field.word] |= (value & ((1 << field.width) - 1)) << field.low
-    if isinstance(record, Instruction):
-        _check_unused(record)
-    words[CHECKSUM_WORD] = checksum(words)
-    return np.array(words, dtype="<u4").tobytes()
-
-
-def decode(record: type[Record], data: bytes, where: str) -> Record:
-    """Read 64 bytes; ``where`` names their place in errors. BundleError when they are no such record."""
-    words = np.frombuffer(data, dtype="<u4").tolist()
-    if len(words) != WORDS:
-        raise BundleError(f"{where} has {len(data)} bytes where {RECORD_BYTES} were expected.")
-    if words[CHECKSUM_WORD] != checksum(words):
-        raise BundleError(f"{where} is damaged: its checksum does not match.")
-    used = [0] * WORDS
-    values = {}
-    for field in _FIELDS[record]:
-        mask = (1 << field.width) - 1
-        used[field.word] |= mask << field.low
-        value = words[field.word] >> field.low & mask
-        values[field.name] = value - (mask + 1) if field.signed and value > field.maximum else value
-    if any(word & ~mask for word, mask in zip(words[:CHECKSUM_WORD], used[:CHECKSUM_WORD], strict=True)):
-        raise BundleError(f"{where} sets bits that mean nothing in version {ISA_VERSION} of the format.")
-    result = record(**values)
-    if isinstance(result, Instruction):
-        _check_unused(result, where)
-    return result
-
-
-def _title(record: Instruction | ExpertEntry) -> str:
-    if isinstance(record, ExpertEntry):
-        return "an expert's entry"
-    known = record.opcode in Opcode.__members__.values()
-    return Opcode(record.opcode).name if known else f"opcode {record.opcode}"
-
-
-def _check_unused(instruction: Instruction, where: str = "an instruction") -> None:
-    """Opcode and epilogue are known, and fields that the opcode does not read are 0."""
-    if instruction.opcode not in Opcode.__members__.values():
-        raise BundleError(f"{where} has the unknown opcode {instruction.opcode}.")
-    opcode = Opcode(instruction.opcode)
-    if instruction.epilogue not in Epilogue.__members__.values():
-        raise BundleError(f"{where} has the unknown epilogue {instruction.epilogue}.")
-    operands = set(OPERANDS[opcode])
-    if opcode is Opcode.LINEAR and instruction.epilogue != Epilogue.GELU:
-        operands.difference_update(GELU_OPERANDS)
-    for field in _FIELDS[Instruction][1:]:
-        if field.name not in operands and getattr(instruction, field.name):
-            raise BundleError(f"{where} ({opcode.name}) sets '{field.name}', which it does not read.")

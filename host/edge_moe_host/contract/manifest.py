@@ -15,7 +15,6 @@ from edge_moe_host.errors import BundleError
 FORMAT = "edge-moe bundle"
 FORMAT_VERSION = 2
 CHECKSUM = "checksum"
-SECTION_KINDS = ("rows", "linear", "norm", "attention", "gate", "table", "expert", "conv")
 TENSOR_KINDS = ("int8", "int16", "expert", "score", "logits")
 OUTPUT_KINDS = ("classes", "binary", "vector", "scalar")
 

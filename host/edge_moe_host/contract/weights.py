@@ -7,7 +7,7 @@
 import numpy as np
 
 from edge_moe_host.contract import layout
-from edge_moe_host.contract.layout import GATE_EXPERTS, LOW_BITS, TILE, TILE_WEIGHTS, WORD, tiles
+from edge_moe_host.contract.layout import GATE_BITS, GATE_EXPERTS, LOW_BITS, PLANE, TILE, TILE_WEIGHTS, tiles
 
 
 def transpose_bits(octets: np.ndarray) -> np.ndarray:
@@ -22,7 +22,7 @@ def transpose_bits(octets: np.ndarray) -> np.ndarray:
 def from_planes(planes: np.ndarray) -> np.ndarray:
     """uint8 [..., bits, 128] -> int8 [..., 1024]; the top plane is the sign."""
     bits = planes.shape[-2]
-    sign = np.broadcast_to(planes[..., bits - 1 :, :], (*planes.shape[:-2], 8 - bits, WORD))
+    sign = np.broadcast_to(planes[..., bits - 1 :, :], (*planes.shape[:-2], 8 - bits, PLANE))
     full = np.concatenate([planes, sign], axis=-2)
     octets = transpose_bits(full.swapaxes(-1, -2))
     return octets.reshape(*planes.shape[:-2], TILE_WEIGHTS).view(np.int8)
@@ -34,17 +34,17 @@ def read_parameters(block: np.ndarray, channels: int) -> tuple[np.ndarray, np.nd
     return first[:channels], second[:channels]
 
 
-def _split(block: np.ndarray, out_tiles: int, tile_words: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Biases [32 * out_tiles], multipliers of the same length, weight words [out_tiles, tile_words, 128]."""
-    words = block.reshape(-1, WORD)
+def _split(block: np.ndarray, out_tiles: int, tile_planes: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Biases [32 * out_tiles], multipliers of the same length, planes [out_tiles, tile_planes, 128]."""
+    planes = block.reshape(-1, PLANE)
     first, second, weights, at = [], [], [], 0
     for tile in range(out_tiles):
-        first.append(words[at])
+        first.append(planes[at])
         if tile % 2 == 0:
-            second.append(words[at + 1])
+            second.append(planes[at + 1])
         at += 2 - tile % 2
-        weights.append(words[at : at + tile_words])
-        at += tile_words
+        weights.append(planes[at : at + tile_planes])
+        at += tile_planes
     multiplier = np.concatenate(second).view("<i2")[: TILE * out_tiles]
     return np.concatenate(first).view("<i4"), multiplier, np.stack(weights)
 
@@ -53,8 +53,8 @@ def read_linear(
     block: np.ndarray, out: int, fan_in: int, bits: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Weight int8 [out, fan_in], bias int32 [out] and multiplier int16 [out] of a linear's block."""
-    bias, multiplier, words = _split(block, tiles(out), tiles(fan_in) * bits)
-    grid = from_planes(words.reshape(tiles(out), tiles(fan_in), bits, WORD))
+    bias, multiplier, planes = _split(block, tiles(out), tiles(fan_in) * bits)
+    grid = from_planes(planes.reshape(tiles(out), tiles(fan_in), bits, PLANE))
     by_rows = grid.reshape(tiles(out), tiles(fan_in), TILE, TILE).swapaxes(1, 2)
     weight = by_rows.reshape(TILE * tiles(out), TILE * tiles(fan_in))
     return np.ascontiguousarray(weight[:out, :fan_in]), bias[:out], multiplier[:out]
@@ -63,7 +63,7 @@ def read_linear(
 def read_gate(block: np.ndarray, experts: int, width: int) -> tuple[np.ndarray, np.ndarray]:
     """Weight int16 [experts, width] and bias int32 [experts] of a gate's block."""
     count = layout.gate_tiles(experts)
-    rows, bias, _ = read_linear(block, TILE * count, width, 8)
+    rows, bias, _ = read_linear(block, TILE * count, width, GATE_BITS)
     halves = rows.reshape(count, 2, GATE_EXPERTS, width).astype(np.int16)
     weight = (halves[:, 0] << LOW_BITS) + halves[:, 1]
     first = bias.reshape(count, 2, GATE_EXPERTS)[:, 0].reshape(-1)

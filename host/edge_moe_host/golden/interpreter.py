@@ -12,11 +12,12 @@ from typing import TypeVar
 
 import numpy as np
 
-from edge_moe_host.contract import layout, weights
+from edge_moe_host.contract import layout, scratch, weights
 from edge_moe_host.contract.bundle import Bundle
 from edge_moe_host.contract.isa import Epilogue, Instruction, Opcode
 from edge_moe_host.contract.layout import TILE, tiles
 from edge_moe_host.contract.manifest import Tensor
+from edge_moe_host.contract.opcodes import regions
 from edge_moe_host.errors import EdgeMoEError
 from edge_moe_host.golden import operators as op
 from edge_moe_host.golden.operators import FFN, Attention, Gate, LayerNorm, Linear
@@ -97,39 +98,24 @@ class _Machine:
 
     # Scratch memory
 
-    def _rows(self, address: int, rows: int, row_bytes: int) -> np.ndarray:
-        """uint8 [B, rows, row_bytes] view, within bounds."""
-        end = address + rows * row_bytes
-        if not 0 <= address <= end <= self.scratch.shape[1]:
-            raise EdgeMoEError(f"bytes {address} to {end} are beyond the scratch memory.")
-        return self.scratch[:, address:end].reshape(len(self.scratch), rows, row_bytes)
-
     def int8(self, address: int, rows: int, channels: int) -> np.ndarray:
         """int8 [B, rows, channels] view."""
-        return self._rows(address, rows, layout.int8_row(channels)).view(np.int8)[..., :channels]
+        return scratch.int8(self.scratch, address, rows, channels)
 
     def int16(self, address: int, rows: int, channels: int) -> np.ndarray:
         """int16 [B, rows, channels] view."""
-        return self._rows(address, rows, layout.int16_row(channels)).view("<i2")[..., :channels]
+        return scratch.int16(self.scratch, address, rows, channels)
 
     def routing(self, address: int, rows: int, top_k: int) -> tuple[np.ndarray, np.ndarray]:
         """Views of the experts, uint16, and the scores, int16, [B, rows, top_k]."""
-        pairs = self._rows(address, rows, layout.ROUTE_BYTES)
-        return pairs.view("<u2")[..., 0 : 2 * top_k : 2], pairs.view("<i2")[..., 1 : 2 * top_k : 2]
+        return scratch.routing(self.scratch, address, rows, top_k)
 
     def tensor(self, tensor: Tensor) -> np.ndarray:
         """A copy of a named intermediate in golden's shape."""
         if tensor.kind == "logits":
             parts, self.logits = self.logits, []
             return np.concatenate(parts, axis=1)
-        if tensor.kind in ("expert", "score"):
-            expert, score = self.routing(tensor.address, tensor.rows, tensor.channels)
-            return expert.astype(np.int32) if tensor.kind == "expert" else score.astype(np.int16)
-        read = self.int8 if tensor.kind == "int8" else self.int16
-        groups = tensor.channels // tensor.group
-        stored = read(tensor.address, tensor.rows, groups * tensor.stored)
-        value = stored.reshape(*stored.shape[:-1], groups, tensor.stored)[..., : tensor.group]
-        return value.reshape(*stored.shape[:-1], tensor.channels).copy()
+        return scratch.named(tensor, self.scratch, scratch.int8)
 
     # Weight image
 
@@ -148,7 +134,7 @@ class _Machine:
         for entry in self.bundle.expert_table(i):
             block = self.bundle.beats(entry.weight_offset, entry.weight_beats)
             width, hidden = tiles(i.in_channels), tiles(i.hidden_channels)
-            split = layout.linear_beats(width, hidden, entry.bits1) * layout.BEAT
+            split = layout.linear_planes(width, hidden, entry.bits1) * layout.PLANE
             fc1 = weights.read_linear(block[:split], i.hidden_channels, i.in_channels, entry.bits1)
             fc2 = weights.read_linear(block[split:], i.out_channels, i.hidden_channels, entry.bits2)
             ffns.append(
@@ -168,7 +154,7 @@ class _Machine:
         """Rows of the weight image, as they are."""
         row = layout.int16_row(i.out_channels)
         data = self.bundle.beats(i.weight_offset, i.weight_beats)[: i.rows * row]
-        self._rows(i.dst, i.rows, row)[...] = data.reshape(i.rows, row)
+        scratch.raw(self.scratch, i.dst, i.rows, row)[...] = data.reshape(i.rows, row)
 
     def patches(self, i: Instruction) -> None:
         """Rows of pixel - 128, in the order row, column, colour."""
@@ -207,13 +193,13 @@ class _Machine:
         logits = op.gate_logits(self.int8(i.src, i.rows, i.in_channels), gate)
         self.logits.append(logits)
         chosen, scores = op.route(logits, gate)
-        self._rows(i.dst, i.rows, layout.ROUTE_BYTES)[...] = 0
+        scratch.raw(self.scratch, i.dst, i.rows, layout.ROUTE_BYTES)[...] = 0
         expert, score = self.routing(i.dst, i.rows, i.top_k)
         expert[...], score[...] = chosen, scores
 
     def experts(self, i: Instruction) -> None:
         """Added to the residual rows; the workspaces lose their contents."""
-        for region in layout.regions(i):
+        for region in regions(i):
             if not (region.reads or region.writes):
                 self.scratch[:, region.address : region.address + region.size] = UNWRITTEN
         expert, score = self.routing(i.routing, i.rows, i.top_k)
@@ -267,6 +253,8 @@ def unpack_gate(i: Instruction, block: np.ndarray) -> Gate:
 def unpack_conv(i: Instruction, block: np.ndarray) -> Linear:
     """Weights of CONV3X3, int8 [out, 3, 3, in], from its block, uint8 [bytes]."""
     padded = TILE * tiles(i.in_channels)
-    flat, bias, multiplier = weights.read_linear(block, i.out_channels, 9 * padded, i.weight_bits)
+    flat, bias, multiplier = weights.read_linear(
+        block, i.out_channels, layout.CONV_TAPS * padded, i.weight_bits
+    )
     weight = np.ascontiguousarray(flat.reshape(-1, 3, 3, padded)[..., : i.in_channels])
     return Linear(weight, bias, multiplier, i.shift, i.weight_bits)

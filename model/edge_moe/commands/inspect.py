@@ -8,8 +8,9 @@ from pathlib import Path
 from edge_moe.commands.options import add_bundle
 from edge_moe.estimate.cycles import Timing, estimate_task, title
 from edge_moe_host.contract.bundle import Bundle, TaskProgram, load_bundle, used_sections
-from edge_moe_host.contract.isa import OPERANDS, Instruction, Opcode
+from edge_moe_host.contract.isa import Instruction, Opcode
 from edge_moe_host.contract.layout import BEAT
+from edge_moe_host.contract.opcodes import operands as operands_of
 
 NAME = "inspect"
 HELP = "A bundle's programs as assembly, with cycles, bytes and MACs."
@@ -88,7 +89,7 @@ def _total(timings: Sequence[Timing]) -> str:
 
 def operands(i: Instruction) -> str:
     """The fields that an instruction reads: numbers, then addresses."""
-    names = [name for name in OPERANDS[Opcode(i.opcode)] if name not in _HIDDEN]
+    names = [name for name in operands_of(Opcode(i.opcode)) if name not in _HIDDEN]
     numbers = [f"{name}={getattr(i, name)}" for name in names if name not in _ADDRESSES and getattr(i, name)]
     addresses = [f"{name}=0x{getattr(i, name):05x}" for name in names if name in _ADDRESSES]
     return " ".join([*numbers, *addresses])

@@ -22,7 +22,8 @@ from edge_moe_host.contract.bundle import (
     load_bundle,
     used_sections,
 )
-from edge_moe_host.contract.isa import ISA_VERSION, encode
+from edge_moe_host.contract.encoding import encode
+from edge_moe_host.contract.isa import ISA_VERSION
 from edge_moe_host.contract.layout import BEAT
 from edge_moe_host.contract.manifest import ClassStyle, Configuration, FileEntry, TaskEntry
 from edge_moe_host.errors import BundleError, EdgeMoEError

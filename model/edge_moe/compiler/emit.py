@@ -12,9 +12,11 @@ from edge_moe.compiler.read_graph import Node, PathGraph
 from edge_moe.compiler.weights import WeightImage
 from edge_moe.tasks import TASKS
 from edge_moe_host.contract import layout
-from edge_moe_host.contract.isa import Epilogue, ExpertEntry, Opcode, encode
+from edge_moe_host.contract.encoding import encode
+from edge_moe_host.contract.isa import Epilogue, ExpertEntry, Opcode
 from edge_moe_host.contract.layout import TILE, tiles
 from edge_moe_host.contract.manifest import Output
+from edge_moe_host.contract.opcodes import EXPERT_SECTION
 from edge_moe_host.golden.operators import FFN, Linear
 
 
@@ -51,7 +53,7 @@ def patch_embedding(low: Emitter, node: Node) -> None:
         {"dst": (out.buffer, 0)},
         rows=tokens,
         out_channels=D,
-        **low.block("rows", "position", weights.row_block(position)),
+        **low.block(Opcode.LOAD, "position", weights.row_block(position)),
     )
     _linear(low, node, layer, rows, out, Epilogue.RESIDUAL, skip=tokens - patches)
     low.define(node.outputs[0], "int16", out)
@@ -63,7 +65,7 @@ def layernorm(low: Emitter, node: Node) -> None:
     norm = layers.layernorm(node, x.channels)
     node.require(0 <= skip < x.rows, f"skip = {skip} of {x.rows} tokens")
     out = low.make(node.outputs[0], "int8", x.rows - skip, x.channels)
-    block = low.block("norm", node.name, weights.parameter_block(norm.beta, norm.gamma))
+    block = low.block(Opcode.LAYERNORM, node.name, weights.parameter_block(norm.beta, norm.gamma))
     low.emit(
         Opcode.LAYERNORM,
         node,
@@ -90,7 +92,7 @@ def _linear(
     """LINEAR in parts of accumulator_rows; rows go behind the first ``skip`` of ``out``."""
     weight = spread(spread(layer.weight, x.group, x.stored, 1), out.group, out.stored, 0)
     bias, multiplier = (spread(a, out.group, out.stored, 0) for a in (layer.bias, layer.multiplier))
-    block = low.block("linear", node.name, weights.linear_block(weight, bias, multiplier, layer.bits))
+    block = low.block(Opcode.LINEAR, node.name, weights.linear_block(weight, bias, multiplier, layer.bits))
     wide = epilogue in (Epilogue.RESIDUAL, Epilogue.INT16)
     out_row = (layout.int16_row if wide else layout.int8_row)(out.width)
     for start, count in low.chunks(x.rows, low.limits["accumulator_rows"]):
@@ -177,7 +179,7 @@ def attention(low: Emitter, node: Node) -> None:
     }
     out = low.make(node.outputs[0], "int8", qkv.rows, D, head, stored)
     block = low.block(
-        "attention",
+        Opcode.ATTENTION,
         node.name,
         weights.parameter_block(np.repeat(logit, stored), spread(multiplier, head, stored, 0)),
     )
@@ -215,7 +217,7 @@ def route(low: Emitter, node: Node) -> None:
     experts = len(gate.weight)
     out = low.make(f"{node.name}.routing", "routing", x.rows, gate.top_k)
     low.routed[out.buffer.name] = experts
-    block = low.block("gate", source.name, weights.gate_block(gate))
+    block = low.block(Opcode.GATE, source.name, weights.gate_block(gate))
     limit = low.limits["accumulator_rows"] // layout.PAIR // layout.gate_tiles(experts) * layout.PAIR
     for start, count in low.chunks(x.rows, limit):
         places = {
@@ -280,7 +282,9 @@ def _expert_table(low: Emitter, node: Node, ffns: Sequence[FFN]) -> dict[str, in
     """Blocks of the experts, then the table that points to them."""
     entries = b""
     for index, ffn in enumerate(ffns):
-        place = low.block("expert", f"{node.name}.expert{index}", weights.expert_block(ffn.fc1, ffn.fc2))
+        place = low.section(
+            EXPERT_SECTION, f"{node.name}.expert{index}", weights.expert_block(ffn.fc1, ffn.fc2)
+        )
         entries += encode(
             ExpertEntry(
                 **place,
@@ -293,7 +297,7 @@ def _expert_table(low: Emitter, node: Node, ffns: Sequence[FFN]) -> dict[str, in
                 zero_point=ffn.zero_point,
             )
         )
-    return low.block("table", f"{node.name}.experts", entries + bytes(-len(entries) % layout.WORD))
+    return low.block(Opcode.EXPERTS, f"{node.name}.experts", entries + bytes(-len(entries) % layout.PLANE))
 
 
 def conv3x3(low: Emitter, node: Node) -> None:
@@ -308,7 +312,7 @@ def conv3x3(low: Emitter, node: Node) -> None:
     out = low.make(node.outputs[0], "int8", x.rows, len(layer.weight))
     taps = spread(layer.weight, x.channels, TILE * tiles(x.channels), 3)
     block = low.block(
-        "conv",
+        Opcode.CONV3X3,
         node.name,
         weights.linear_block(taps.reshape(len(taps), -1), layer.bias, layer.multiplier, layer.bits),
     )

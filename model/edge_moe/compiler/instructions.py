@@ -13,8 +13,10 @@ from edge_moe.compiler.read_graph import Node, PathGraph
 from edge_moe.compiler.weights import WeightImage
 from edge_moe_host.config import to_dict
 from edge_moe_host.contract import layout, program
-from edge_moe_host.contract.isa import Instruction, Opcode, encode
+from edge_moe_host.contract.encoding import encode
+from edge_moe_host.contract.isa import Instruction, Opcode
 from edge_moe_host.contract.manifest import Output, Tensor
+from edge_moe_host.contract.opcodes import rows_bytes, section_of
 from edge_moe_host.errors import BundleError, EdgeMoEError
 
 
@@ -164,7 +166,7 @@ class Emitter:
         """A new buffer for a tensor of kind int8, int16 or routing."""
         group = group or channels
         value = Value(Buffer(name, 0), rows, channels, group, stored or group)
-        value.buffer.size = _value_bytes(kind, rows, value.width)
+        value.buffer.size = rows_bytes(kind, rows, value.width)
         self.buffers.append(value.buffer)
         return value
 
@@ -177,8 +179,14 @@ class Emitter:
         """The last instruction completes the tensor ``name``."""
         self.notes.append(Note(name, kind, len(self.drafts) - 1, value))
 
-    def block(self, kind: str, name: str, data: bytes) -> dict[str, int]:
-        """Fields that point to a weight block."""
+    def block(self, opcode: Opcode, name: str, data: bytes) -> dict[str, int]:
+        """Fields that point to an opcode's weight block."""
+        kind = section_of(opcode)
+        assert kind is not None
+        return self.section(kind, name, data)
+
+    def section(self, kind: str, name: str, data: bytes) -> dict[str, int]:
+        """Fields that point to a weight block of this kind."""
         section = self.image.add(kind, name, data)
         return {"weight_offset": section.offset, "weight_beats": section.beats}
 
@@ -198,12 +206,6 @@ class Emitter:
         step = unit * layout.PAIR if unit % layout.PAIR else unit
         size = rows if rows <= limit else max(limit // step, 1) * step
         return [(start, min(size, rows - start)) for start in range(0, rows, size)]
-
-
-def _value_bytes(kind: str, rows: int, width: int) -> int:
-    if kind == "int16":
-        return rows * layout.int16_row(width)
-    return layout.int8_rows(rows, layout.ROUTE_BYTES if kind == "routing" else layout.int8_row(width))
 
 
 def _tensor(note: Note) -> Tensor:

@@ -8,7 +8,15 @@ from collections.abc import Sequence
 import numpy as np
 
 from edge_moe_host.contract import layout
-from edge_moe_host.contract.layout import GATE_EXPERTS, LOW_BITS, TILE, TILE_WEIGHTS, WORD, tiles
+from edge_moe_host.contract.layout import (
+    GATE_BITS,
+    GATE_EXPERTS,
+    LOW_BITS,
+    PLANE,
+    TILE,
+    TILE_WEIGHTS,
+    tiles,
+)
 from edge_moe_host.contract.manifest import Section
 from edge_moe_host.contract.weights import transpose_bits
 from edge_moe_host.golden.operators import Gate, Linear
@@ -21,23 +29,23 @@ def weight_bits(weight: np.ndarray) -> int:
 
 def to_planes(weights: np.ndarray, bits: int) -> np.ndarray:
     """int8 [..., 1024] -> uint8 [..., bits, 128]: bit n of plane p, from byte 0 on, is bit p of weight n."""
-    octets = weights.view(np.uint8).reshape(*weights.shape[:-1], WORD, 8)
+    octets = weights.view(np.uint8).reshape(*weights.shape[:-1], PLANE, 8)
     return np.ascontiguousarray(transpose_bits(octets).swapaxes(-1, -2)[..., :bits, :])
 
 
 def _padded(values: np.ndarray, dtype: str) -> np.ndarray:
-    """[C] -> uint8 [tiles, bytes of 32 values], zeros behind."""
+    """[C] -> uint8 [tiles, bytes of 32 values], then zeros."""
     out = np.zeros(TILE * tiles(len(values)), dtype=dtype)
     out[: len(values)] = values
     return out.view(np.uint8).reshape(-1, TILE * out.itemsize)
 
 
 def _parameters(first: np.ndarray, second: np.ndarray) -> list[np.ndarray]:
-    """Words of each tile's parameters: 32 int32 ``first``; in even tiles also 2 x 32 int16 ``second``."""
+    """Planes of each tile's parameters: 32 int32 ``first``; in even tiles also 2 x 32 int16 ``second``."""
     wide, narrow = _padded(first, "<i4"), _padded(second, "<i2")
     if len(narrow) % 2:
         narrow = np.concatenate([narrow, np.zeros_like(narrow[:1])])
-    pairs = narrow.reshape(-1, WORD)
+    pairs = narrow.reshape(-1, PLANE)
     return [
         np.stack([wide[tile], pairs[tile // 2]]) if tile % 2 == 0 else wide[tile : tile + 1]
         for tile in range(len(wide))
@@ -56,14 +64,14 @@ def linear_block(weight: np.ndarray, bias: np.ndarray, multiplier: np.ndarray, b
     padded[:out, :fan_in] = weight
     grid = padded.reshape(tiles(out), TILE, tiles(fan_in), TILE).swapaxes(1, 2)
     planes = to_planes(np.ascontiguousarray(grid).reshape(tiles(out), tiles(fan_in), TILE_WEIGHTS), bits)
-    words: list[np.ndarray] = []
+    blocks: list[np.ndarray] = []
     for tile, parameters in enumerate(_parameters(bias, multiplier)):
-        words += [parameters, planes[tile].reshape(-1, WORD)]
-    return np.concatenate(words).tobytes()
+        blocks += [parameters, planes[tile].reshape(-1, PLANE)]
+    return np.concatenate(blocks).tobytes()
 
 
 def expert_block(fc1: Linear, fc2: Linear) -> bytes:
-    """Both linears of an expert, one behind the other."""
+    """Both linears of an expert, one after the other."""
     return linear_block(fc1.weight, fc1.bias, fc1.multiplier, fc1.bits) + linear_block(
         fc2.weight, fc2.bias, fc2.multiplier, fc2.bits
     )
@@ -83,15 +91,15 @@ def gate_block(gate: Gate) -> bytes:
     flat[:E] = gate.bias
     bias[:, 0] = flat.reshape(count, GATE_EXPERTS)
     rows = halves.reshape(TILE * count, D).astype(np.int8)
-    return linear_block(rows, bias.reshape(-1), np.zeros(TILE * count, dtype=np.int16), 8)
+    return linear_block(rows, bias.reshape(-1), np.zeros(TILE * count, dtype=np.int16), GATE_BITS)
 
 
 def row_block(rows: np.ndarray) -> bytes:
-    """int16 [N, C] as scratch rows, padded to whole words."""
+    """int16 [N, C] as scratch rows, padded to whole planes."""
     out = np.zeros((len(rows), TILE * tiles(rows.shape[1])), dtype="<i2")
     out[:, : rows.shape[1]] = rows
     data = out.tobytes()
-    return data + bytes(-len(data) % WORD)
+    return data + bytes(-len(data) % PLANE)
 
 
 class WeightImage:
@@ -104,7 +112,7 @@ class WeightImage:
         self._beats = 0
 
     def add(self, kind: str, name: str, block: bytes) -> Section:
-        """Where the block stands: its section, new or shared."""
+        """Where the block is stored: its section, new or shared."""
         key = (kind, hashlib.sha256(block).digest())
         if key not in self._places:
             section = Section(name, kind, self._beats, len(block) // layout.BEAT, zlib.crc32(block))

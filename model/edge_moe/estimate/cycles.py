@@ -10,13 +10,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from edge_moe.accelerator import AcceleratorConfig
-from edge_moe.estimate.loops import Crowd, crowds_of, pairs
+from edge_moe.estimate.loops import Crowd, crowds_of
 from edge_moe.estimate.waiting import Timeline
 from edge_moe_host.config import from_dict
 from edge_moe_host.contract import layout
 from edge_moe_host.contract.bundle import Bundle, TaskProgram
 from edge_moe_host.contract.isa import RECORD_BYTES, Epilogue, Instruction, Opcode
-from edge_moe_host.contract.layout import WORD
+from edge_moe_host.contract.layout import CONV_TAPS, PLANE, pairs
 from edge_moe_host.errors import EdgeMoEError
 from edge_moe_host.golden.interpreter import run_program
 from edge_moe_host.golden.trace import Trace
@@ -115,7 +115,7 @@ def estimate_task(bundle: Bundle, task: str, routing: Routing | None = None) -> 
     routing = uniform_routing(program) if routing is None else routing
     pipeline, timings, in_vain = Timeline(accelerator), [], 0
     for index, i in enumerate(program.instructions):
-        start, loops, waited, words = pipeline.now, pipeline.loops, pipeline.waited, pipeline.words_read
+        start, loops, waited, planes = pipeline.now, pipeline.loops, pipeline.waited, pipeline.planes_read
         assignments = tables = 0
         if i.opcode == Opcode.EXPERTS:
             assignments, tables = sum(map(sum, routing[index])), i.weight_beats * layout.BEAT
@@ -130,7 +130,7 @@ def estimate_task(bundle: Bundle, task: str, routing: Routing | None = None) -> 
                 pipeline.loops - loops,
                 pipeline.waited - waited,
                 instruction_macs(i, assignments),
-                (pipeline.words_read - words) * WORD + tables,
+                (pipeline.planes_read - planes) * PLANE + tables,
                 instruction_io(i),
             )
         )
@@ -148,7 +148,7 @@ def instruction_macs(i: Instruction, assignments: int = 0) -> int:
     if i.opcode == Opcode.EXPERTS:
         return 2 * assignments * i.in_channels * i.hidden_channels
     if i.opcode == Opcode.CONV3X3:
-        return 9 * i.rows * i.in_channels * i.out_channels
+        return CONV_TAPS * i.rows * i.in_channels * i.out_channels
     return 0
 
 

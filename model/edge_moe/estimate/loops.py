@@ -13,20 +13,19 @@ from edge_moe.accelerator import AcceleratorConfig
 from edge_moe.codegen.design import Design
 from edge_moe_host.contract import layout
 from edge_moe_host.contract.isa import Epilogue, ExpertEntry, Instruction, Opcode
-from edge_moe_host.contract.layout import TILE, tiles
-
-GATE_BITS = 8
+from edge_moe_host.contract.layout import CONV_TAPS, GATE_BITS, TILE, pairs, tiles
+from edge_moe_host.contract.opcodes import weight_beats
 
 
 class Loop(NamedTuple):
     """``steps`` iterations, one a cycle, and ``depth`` cycles until the last one's result is there.
 
-    The first iterations take ``words`` from the weight FIFO, one in every ``pace``.
+    The first iterations take ``planes`` from the weight FIFO, one in every ``pace``.
     """
 
     steps: int
     depth: int = 0
-    words: int = 0
+    planes: int = 0
     pace: int = 1
 
 
@@ -59,7 +58,7 @@ def instruction_loops(i: Instruction, a: AcceleratorConfig) -> Iterator[Loop]:
         yield Loop(
             i.rows * tiles(i.out_channels),
             Design.move_depth,
-            layout.weight_beats(i) // layout.BEATS_PER_WORD,
+            weight_beats(i) // layout.BEATS_PER_PLANE,
             2,
         )
     elif i.opcode == Opcode.PATCHES:
@@ -76,7 +75,7 @@ def instruction_loops(i: Instruction, a: AcceleratorConfig) -> Iterator[Loop]:
         yield from _gate(i, a)
     elif i.opcode == Opcode.CONV3X3:
         yield _setup()
-        fan_in = Design.tap_side**2 * tiles(i.in_channels)
+        fan_in = CONV_TAPS * tiles(i.in_channels)
         yield from linear_passes(fan_in, 0, tiles(i.out_channels), i.weight_bits, pairs(i.rows), a)
     elif i.opcode == Opcode.UPSAMPLE2X:
         yield Loop(2 * i.height * tiles(i.in_channels) * (i.width + 2), Design.move_depth)
@@ -93,13 +92,8 @@ def experts_loops(i: Instruction, experts: Iterable[Expert], a: AcceleratorConfi
     yield _setup()
 
 
-def pairs(rows: int) -> int:
-    """Cycles for rows that go two at a time."""
-    return -(-rows // layout.PAIR)
-
-
 def parameters_of(out_tile: int) -> int:
-    """Words of parameters in front of a tile of outputs."""
+    """Planes of parameters in front of a tile of outputs."""
     return 2 - out_tile % 2
 
 
@@ -108,21 +102,21 @@ def _setup() -> Loop:
 
 
 def _parameters(tile_count: int) -> Loop:
-    words = layout.parameter_words(tile_count)
-    return Loop(words, Design.move_depth, words)
+    planes = layout.parameter_planes(tile_count)
+    return Loop(planes, Design.move_depth, planes)
 
 
 def linear_passes(
     in_tiles: int, first_out: int, out_tiles: int, bits: int, pair_count: int, a: AcceleratorConfig
 ) -> Iterator[Loop]:
-    """compute() on a linear: the first tile's words, then a pass of each tile that loads the next one's."""
+    """compute() on a linear: the first tile's planes, then a pass of each tile that loads the next one's."""
     lead = parameters_of(first_out) + bits
-    yield Loop(lead, words=lead)
+    yield Loop(lead, planes=lead)
     for out in range(first_out, first_out + out_tiles):
         behind = bits + parameters_of(out + 1) if out + 1 < first_out + out_tiles else 0
         for left in reversed(range(in_tiles)):
-            words = bits if left else behind
-            yield Loop(max(pair_count, words, Design.accumulator_lag), words=words)
+            planes = bits if left else behind
+            yield Loop(max(pair_count, planes, Design.accumulator_lag), planes=planes)
     yield Loop(0, Design(a).compute_depth)
 
 
@@ -176,12 +170,12 @@ def queue_loop(i: Instruction, a: AcceleratorConfig) -> Loop:
 
 
 def expert_loops(i: Instruction, expert: Expert, a: AcceleratorConfig) -> Iterator[Loop]:
-    """One expert: two linears, or its words dropped where it has no rows."""
+    """One expert: two linears, or its planes dropped where it has no rows."""
     entry, (even, odd) = expert.entry, expert.crowd
     rows = even + odd
     if not rows:
-        words = entry.weight_beats // layout.BEATS_PER_WORD if expert.fetched else 0
-        yield Loop(words, Design.setup_cycles + Design.move_depth, words)
+        planes = entry.weight_beats // layout.BEATS_PER_PLANE if expert.fetched else 0
+        yield Loop(planes, Design.setup_cycles + Design.move_depth, planes)
         return
     width, hidden = tiles(i.in_channels), tiles(i.hidden_channels)
     yield _setup()
@@ -193,13 +187,13 @@ def expert_loops(i: Instruction, expert: Expert, a: AcceleratorConfig) -> Iterat
 
 
 def patch_moves(i: Instruction, a: AcceleratorConfig) -> int:
-    """plan_moves(): pieces of a patch's lines, no wider than the port, that cross no word of 32 bytes."""
-    count = in_word = 0
+    """plan_moves(): pieces of a patch's lines, no wider than the port, that cross no place of 32 bytes."""
+    count = in_place = 0
     for _ in range(i.patch):
         left = Design.colours * i.patch
         while left:
-            moved = min(left, TILE - in_word, a.io_bytes_per_cycle)
-            left, in_word, count = left - moved, (in_word + moved) % TILE, count + 1
+            moved = min(left, TILE - in_place, a.io_bytes_per_cycle)
+            left, in_place, count = left - moved, (in_place + moved) % TILE, count + 1
     return count
 
 

@@ -14,9 +14,9 @@ from edge_moe.codegen.design import Design
 from edge_moe.estimate.loops import Crowd, Expert, Loop, experts_loops, instruction_loops
 from edge_moe_host.contract import layout
 from edge_moe_host.contract.isa import RECORD_BYTES, ExpertEntry, Instruction, Opcode
-from edge_moe_host.contract.layout import WORD
+from edge_moe_host.contract.layout import PLANE
 
-CHUNK = 16  # words that are looked at together; any FIFO holds them
+CHUNK = 16  # planes that are looked at together; any FIFO holds them
 
 
 class Timeline:
@@ -28,15 +28,15 @@ class Timeline:
         self.loops = 0  # of which so many cycles were iterations and depths
         self.waited = 0.0  # and so many were spent waiting
         self.fetched = 0.0  # when the last record, of the program or of a table, was announced
-        self.reader = 0.0  # when the last word that was asked for entered the FIFO
-        self.words_read = 0
-        self._available = 0.0  # when a block's first words can come
-        self._held = 0  # words in the FIFO that are not known to have left it
+        self.reader = 0.0  # when the last plane that was asked for entered the FIFO
+        self.planes_read = 0
+        self._available = 0.0  # when a block's first planes can come
+        self._held = 0  # planes in the FIFO that are not known to have left it
         self._leaving: deque[tuple[float, int]] = deque()
         self._ends = deque(
             [0] * (Design.blocks_ahead + 1), Design.blocks_ahead + 1
-        )  # words up to each of the last blocks
-        self._read_counts = [0]  # words that were read by _read_times
+        )  # planes up to each of the last blocks
+        self._read_counts = [0]  # planes that were read by _read_times
         self._read_times = [0.0]
 
     def instruction(self, i: Instruction) -> None:
@@ -44,7 +44,7 @@ class Timeline:
         latency = self.accelerator.memory_latency
         self._fetch_record()
         if i.weight_beats:
-            self._announce(i.weight_beats // layout.BEATS_PER_WORD)
+            self._announce(i.weight_beats // layout.BEATS_PER_PLANE)
         self._wait(self.fetched)
         loops = instruction_loops(i, self.accelerator)
         if i.opcode == Opcode.PATCHES:
@@ -74,14 +74,14 @@ class Timeline:
             self._fetch_record()
             met.append(Expert(entry, crowd, fetched=any(crowd) or self.fetched < routed))
             if met[-1].fetched:
-                self._announce(entry.weight_beats // layout.BEATS_PER_WORD)
+                self._announce(entry.weight_beats // layout.BEATS_PER_PLANE)
             self._wait(self.fetched)
             yield met[-1]
 
     def run(self, loop: Loop) -> None:
-        """A loop nest. An iteration whose word has not come stops those behind it."""
-        for first in range(0, loop.words, CHUNK):
-            count = min(CHUNK, loop.words - first)
+        """A loop nest. An iteration whose plane has not come stops those behind it."""
+        for first in range(0, loop.planes, CHUNK):
+            count = min(CHUNK, loop.planes - first)
             due = self.now + loop.pace * first
             last_due = due + loop.pace * (count - 1)
             arrival, last_arrival = self._read(count)
@@ -101,26 +101,26 @@ class Timeline:
         a = self.accelerator
         self.fetched += a.memory_latency + RECORD_BYTES / a.io_bytes_per_cycle
 
-    def _announce(self, words: int) -> None:
+    def _announce(self, planes: int) -> None:
         """A block of weights, as soon as the one blocks_ahead before it is being cut into bursts."""
         read = self._ends[0] - Design(self.accelerator).planned_planes
         if read > 0:
             self.fetched = max(self.fetched, self._read_times[bisect_left(self._read_counts, read)])
-        self._ends.append(self._ends[-1] + words)
+        self._ends.append(self._ends[-1] + planes)
         self._available = self.fetched + self.accelerator.memory_latency
 
-    def _read(self, words: int) -> tuple[float, float]:
-        """When the first and the last of the next words enter the FIFO."""
-        capacity = self.accelerator.fifo_bytes // WORD
+    def _read(self, planes: int) -> tuple[float, float]:
+        """When the first and the last of the next planes enter the FIFO."""
+        capacity = self.accelerator.fifo_bytes // PLANE
         start = max(self.reader, self._available)
-        while self._held + words > capacity:
+        while self._held + planes > capacity:
             left_at, count = self._leaving.popleft()
             self._held -= count
             start = max(start, left_at)
-        per_word = WORD / self.accelerator.memory_bytes_per_cycle
-        self.reader = start + words * per_word
-        self._held += words
-        self.words_read += words
-        self._read_counts.append(self.words_read)
+        per_plane = PLANE / self.accelerator.memory_bytes_per_cycle
+        self.reader = start + planes * per_plane
+        self._held += planes
+        self.planes_read += planes
+        self._read_counts.append(self.planes_read)
         self._read_times.append(self.reader)
-        return start + per_word, self.reader
+        return start + per_plane, self.reader
