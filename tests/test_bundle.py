@@ -291,7 +291,7 @@ def change_program(bundle: Path, opcode: Opcode, number: int, **values: int) -> 
             {"dst": 2**18},
             r"src at bytes \d+ to \d+ reads scratch bytes that nothing",
         ),
-        (Opcode.ATTENTION, {"heads": 3}, "out_channels = 96 is not a multiple of 32 for each of heads = 3"),
+        (Opcode.ATTENTION, {"heads": 3}, "out_channels = 64 is not a multiple of 32 for each of heads = 3"),
         (Opcode.ATTENTION, {"row_start": 1}, "row_start = 1 and rows = 9 reach beyond keys = 9"),
         (
             Opcode.ATTENTION,

@@ -189,7 +189,13 @@ def test_a_header_is_the_same_each_time():
     assert max(len(line) for line in tables_header().splitlines()) <= 110
 
 
-HEADERS = ["edge_moe_config.hpp", "edge_moe_design.hpp", "edge_moe_isa.hpp", "edge_moe_tables.hpp"]
+HEADERS = [
+    "edge_moe_config.hpp",
+    "edge_moe_design.hpp",
+    "edge_moe_isa.hpp",
+    "edge_moe_opcodes.hpp",
+    "edge_moe_tables.hpp",
+]
 
 
 def test_generate_writes_headers_and_the_board(tmp_path):
@@ -262,7 +268,7 @@ def test_command_needs_no_torch(tmp_path):
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert run.returncode == 0, run.stderr
-    assert len(run.stdout.split()) == 5
+    assert len(run.stdout.split()) == 6
 
 
 @pytest.mark.parametrize(

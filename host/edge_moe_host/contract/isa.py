@@ -10,7 +10,6 @@ import dataclasses
 import enum
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, TypeVar
 
 ISA_VERSION = 2
@@ -125,10 +124,15 @@ class Field:
 Record = TypeVar("Record", Instruction, ExpertEntry)
 
 
-@cache
+_FIELDS: dict[type, tuple[Field, ...]] = {
+    record: tuple(Field(name=spec.name, **spec.metadata) for spec in dataclasses.fields(record))
+    for record in (Instruction, ExpertEntry)
+}
+
+
 def fields(record: type[Record]) -> tuple[Field, ...]:
     """The fields of a record's words, in the order of the table."""
-    return tuple(Field(name=spec.name, **spec.metadata) for spec in dataclasses.fields(record))
+    return _FIELDS[record]
 
 
 def checksum(words: Sequence[int]) -> int:

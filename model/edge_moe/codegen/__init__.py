@@ -11,6 +11,7 @@ from edge_moe.accelerator import has_board, load_accelerator, load_board
 from edge_moe.codegen.config_header import config_header, require_buildable
 from edge_moe.codegen.design_header import design_header
 from edge_moe.codegen.isa_header import isa_header
+from edge_moe.codegen.opcodes_header import opcodes_header
 from edge_moe.codegen.sv_package import sv_package
 from edge_moe.codegen.tables_header import tables_header
 from edge_moe_host.config import to_dict
@@ -22,6 +23,7 @@ __all__ = [
     "generate",
     "generate_package",
     "isa_header",
+    "opcodes_header",
     "sv_package",
     "tables_header",
 ]
@@ -43,6 +45,7 @@ def generate(accelerator: str, out: Path) -> list[Path]:
         "edge_moe_config.hpp": config_header(config),
         "edge_moe_design.hpp": design_header(config),
         "edge_moe_isa.hpp": isa_header(),
+        "edge_moe_opcodes.hpp": opcodes_header(),
         "edge_moe_tables.hpp": tables_header(),
     }
     if has_board(accelerator):

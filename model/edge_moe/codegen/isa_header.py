@@ -1,30 +1,40 @@
 # SPDX-License-Identifier: Apache-2.0
 """The instruction set as C++: enumerations, records with their decoders, checksum, bits that may be set.
 
-SPEC.md, sections 8 to 10. Everything follows from the declarations in edge_moe_host.
+SPEC.md, section 8. Everything follows from the declarations in edge_moe_host.
 """
 
 import enum
-import textwrap
 from collections.abc import Iterable
 
 from edge_moe.codegen.cpp import constant, header, native_type
-from edge_moe_host.contract import isa, layout, program
+from edge_moe_host.contract import isa, layout
+from edge_moe_host.contract.opcodes import operands
 
-LAYOUT = {
-    "beat_bytes": layout.BEAT,
-    "plane_bytes": layout.WORD,
-    "tile": layout.TILE,
-    "alignment": layout.ALIGNMENT,
-    "pair": layout.PAIR,
-    "route_bytes": layout.ROUTE_BYTES,
-    "max_top_k": layout.MAX_TOP_K,
-    "gate_experts": layout.GATE_EXPERTS,
-    "gate_low_bits": layout.LOW_BITS,
-    "output_alignment": layout.OUTPUT_ALIGNMENT,
-    "shift_limit": layout.SHIFT_LIMIT,
-    "norm_shift_limit": layout.NORM_SHIFT_LIMIT,
+# Constants of layout -> the names that C++ has for them.
+NAMES = {
+    "BEAT": "beat_bytes",
+    "PLANE": "plane_bytes",
+    "LOW_BITS": "gate_low_bits",
+    **{
+        name: name.lower()
+        for name in (
+            "BEATS_PER_PLANE",
+            "TILE",
+            "ALIGNMENT",
+            "PAIR",
+            "ROUTE_BYTES",
+            "MAX_TOP_K",
+            "GATE_EXPERTS",
+            "GATE_BITS",
+            "CONV_TAPS",
+            "OUTPUT_ALIGNMENT",
+            "SHIFT_LIMIT",
+            "NORM_SHIFT_LIMIT",
+        )
+    },
 }
+LAYOUT = {cpp: getattr(layout, name) for name, cpp in NAMES.items()}
 
 _CHECKSUM = """\
 // Checksum of a record's words but the last: rotated left, then exclusive-or, word by word.
@@ -77,16 +87,8 @@ def isa_header() -> str:
         *_masks(),
         "",
         _USES_ONLY,
-        "",
-        *_ranges(),
     ]
-    return header(
-        "EDGE_MOE_ISA_HPP",
-        "Instructions. SPEC.md, sections 8 to 10.",
-        "isa",
-        body,
-        includes=("edge_moe_config.hpp",),
-    )
+    return header("EDGE_MOE_ISA_HPP", "Instructions. SPEC.md, section 8.", "isa", body)
 
 
 def _enumeration(members: type[enum.IntEnum]) -> list[str]:
@@ -140,11 +142,9 @@ def _masks() -> list[str]:
     known = {int(opcode): opcode for opcode in isa.Opcode}
     for value in range(max(isa.Opcode) + 1):
         opcode = known.get(value)
-        names = {"opcode", *isa.OPERANDS[opcode]} if opcode else set()
-        if opcode is isa.Opcode.LINEAR:
-            names -= set(isa.GELU_OPERANDS)
+        names = {"opcode", *operands(opcode, isa.Epilogue.REQUANTISE)} if opcode else set()
         lines.append(f"    {_allowed(fields, names)},  // {opcode.name if opcode else 'no opcode'}")
-    gelu = {"opcode", *isa.OPERANDS[isa.Opcode.LINEAR]}
+    gelu = {"opcode", *operands(isa.Opcode.LINEAR, isa.Epilogue.GELU)}
     entry = isa.fields(isa.ExpertEntry)
     return [
         *lines,
@@ -154,51 +154,3 @@ def _masks() -> list[str]:
         "// Bits that an expert's entry may set.",
         f"constexpr uint32_t expert_entry_bits[checksum_word] = {_allowed(entry, (f.name for f in entry))};",
     ]
-
-
-def _holds(fields: Iterable[isa.Field], ranges: Iterable[program.Range]) -> str:
-    """C++ expression: every field is in its range. What a field's bits cannot exceed is not asked."""
-    known = {field.name: field for field in fields}
-    terms = []
-    for name, low, high in ranges:
-        if low > known[name].minimum:
-            terms.append(f"i.{name} >= {low}")
-        if isinstance(high, str):
-            terms.append(f"i.{name} <= config::{high}")
-        elif high < known[name].maximum:
-            terms.append(f"i.{name} <= {high}")
-    return " && ".join(terms) or "true"
-
-
-def _ranges() -> list[str]:
-    fields = isa.fields(isa.Instruction)
-    lines = [
-        "// Each field within its range and the accelerator's limits.",
-        "inline bool ranges_hold(const Instruction& i) {",
-        "  const bool gelu = static_cast<Epilogue>(i.epilogue) == Epilogue::GELU;",
-        "  switch (static_cast<Opcode>(i.opcode)) {",
-    ]
-    for opcode, ranges in program.RANGES.items():
-        text = _holds(fields, ranges)
-        if opcode is isa.Opcode.LINEAR:
-            text += f" && (!gelu || ({_holds(fields, program.GELU_RANGES)}))"
-        lines += [f"    case Opcode::{opcode.name}:", *_wrapped(f"      return {text};")]
-    return [
-        *lines,
-        "  }",
-        "  return false;",
-        "}",
-        "",
-        "// The same of an expert's entry.",
-        "inline bool ranges_hold(const ExpertEntry& i) {",
-        *_wrapped(f"  return {_holds(isa.fields(isa.ExpertEntry), program.ENTRY_RANGES)};"),
-        "}",
-    ]
-
-
-def _wrapped(text: str) -> list[str]:
-    """The statement in lines that end behind ``&&``."""
-    indent = " " * (len(text) - len(text.lstrip()))
-    terms = text.strip().replace(" ", "\0").replace("&&\0", "&& ")
-    lines = textwrap.wrap(terms, 108, initial_indent=indent, subsequent_indent=f"{indent}       ")
-    return [line.replace("\0", " ") for line in lines]

@@ -19,7 +19,7 @@ namespace edge_moe {
 
 inline Job job_of_gate_logits(const isa::Instruction& i, Sequence& at) {
   HLS_INLINE
-  Job job = linear_job(tiles(i.in_channels), 0, gate_tiles(i.experts), 8);
+  Job job = linear_job(tiles(i.in_channels), 0, gate_tiles(i.experts), isa::gate_bits);
   job.result = Result::SUMS;
   job.pairs = pairs(i.rows);
   job.rows_at = beat_of(i.src);

@@ -79,7 +79,7 @@ JOBS:
       // program stops after this instruction
       skipped = entry.weight_beats == 0 || tokens_of(crowd) == 0;
       if (skipped) {
-        dropped = static_cast<int>(entry.weight_beats / BEATS_PER_PLANE);
+        dropped = static_cast<int>(entry.weight_beats / isa::beats_per_plane);
         ++at.expert;
         at.done = at.expert == i.experts;
       } else {

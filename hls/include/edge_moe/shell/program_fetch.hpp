@@ -30,7 +30,7 @@ inline bool order_holds(isa::Opcode opcode, Progress& progress) {
 
 inline void announce_block(BlockChannel& blocks, uint32_t offset, uint32_t beats) {
   HLS_INLINE
-  const Block block = {offset / BEATS_PER_PLANE, beats / BEATS_PER_PLANE};
+  const Block block = {offset / isa::beats_per_plane, beats / isa::beats_per_plane};
   blocks.write(block);
 }
 

@@ -11,7 +11,7 @@
 #include <cstring>
 
 #include "edge_moe/shell/storage.hpp"
-#include "edge_moe_isa.hpp"
+#include "edge_moe_opcodes.hpp"
 
 namespace edge_moe {
 
@@ -21,16 +21,10 @@ static_assert(config::scratch_bytes % BEAT_BYTES == 0, "whole beats");
 typedef Half ScratchHalf[SCRATCH_BEATS];
 static_assert(isa::route_bytes == LANES, "a routing row is half a beat");
 
-// Tiles of 32 channels, and pairs of rows.
-inline int tiles(int channels) {
-  HLS_INLINE
-  return (channels + LANES - 1) / LANES;
-}
-
-inline int pairs(int rows) {
-  HLS_INLINE
-  return (rows + 1) / 2;
-}
+using isa::gate_tiles;
+using isa::pairs;
+using isa::tiles;
+static_assert(isa::tile == LANES, "a tile takes in a slice");
 
 // Number of a byte address's beat.
 inline int beat_of(uint32_t address) {
