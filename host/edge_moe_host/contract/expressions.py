@@ -51,14 +51,12 @@ def parse(text: str) -> ast.expr:
 @cache
 def _parse_message(text: str) -> ast.expr:
     tree = ast.parse(f"f{text!r}", mode="eval").body
-    for field in fields_of(tree):
-        check(field, text)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FormattedValue):
+            check(node.value, text)
+            if node.format_spec or node.conversion != -1:
+                raise ValueError(f"'{text}' says how a number is written.")
     return tree
-
-
-def fields_of(tree: ast.expr) -> list[ast.expr]:
-    """The expressions within a message's tree."""
-    return [node.value for node in ast.walk(tree) if isinstance(node, ast.FormattedValue)]
 
 
 def names(text: str) -> set[str]:
@@ -68,7 +66,7 @@ def names(text: str) -> set[str]:
 
 def message_names(text: str) -> set[str]:
     """The same of a message."""
-    return set().union(*map(_names, fields_of(_parse_message(text))))
+    return _names(_parse_message(text))
 
 
 def _names(tree: ast.expr) -> set[str]:

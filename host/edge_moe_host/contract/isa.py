@@ -130,7 +130,7 @@ _FIELDS: dict[type, tuple[Field, ...]] = {
 }
 
 
-def fields(record: type[Record]) -> tuple[Field, ...]:
+def fields(record: type) -> tuple[Field, ...]:
     """The fields of a record's words, in the order of the table."""
     return _FIELDS[record]
 

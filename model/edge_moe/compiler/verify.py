@@ -13,7 +13,7 @@ from edge_moe.compiler.read_graph import parse_path
 from edge_moe.config import ModelConfig
 from edge_moe.export.path import read_path_model
 from edge_moe.export.runtime import Session
-from edge_moe.export.verify import traced_model
+from edge_moe.export.verify import require_equal, traced_model
 from edge_moe_host.config import from_dict
 from edge_moe_host.contract.bundle import Bundle, load_bundle
 from edge_moe_host.errors import EdgeMoEError
@@ -70,28 +70,9 @@ def _compare(bundle: Bundle, task: str, session: Session, image: np.ndarray, num
     trace = Trace()
     raw = run_program(bundle, task, image, trace)
     trace("output", task_output(bundle, task, raw))
-    expected = session.run(image)
-    if set(expected) != set(trace.tensors):
-        raise EdgeMoEError(
-            f"the compiled program of task '{task}' does not have the tensors of its path.onnx: "
-            f"{', '.join(sorted(set(expected) ^ set(trace.tensors)))} are in one of the two only."
-        )
-    for name, actual in trace.tensors.items():
-        wanted = expected[name]
-        if actual.shape != wanted.shape or actual.dtype != wanted.dtype:
-            raise EdgeMoEError(
-                f"the compiled program of task '{task}' gives '{name}' {actual.dtype} {list(actual.shape)} "
-                f"where onnxruntime gives {wanted.dtype} {list(wanted.shape)}."
-            )
-        wrong = np.argwhere(actual != wanted)
-        if len(wrong):
-            place = tuple(int(axis) for axis in wrong[0])
-            raise EdgeMoEError(
-                f"the compiled program of task '{task}' differs from onnxruntime in {len(wrong)} of "
-                f"{actual.size} values of '{name}', first at {list(place[1:])} of image {number}: "
-                f"{actual[place]} where {wanted[place]} is right."
-            )
-    return len(trace.tensors), sum(value.size for value in trace.tensors.values())
+    title = f"the compiled program of task '{task}'"
+    values = require_equal(title, "onnxruntime", trace.tensors, session.run(image), trace.tensors, number)
+    return len(trace.tensors), values
 
 
 def compile_verified(

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Exported models against the golden model: ``path.onnx`` value by value, ``path.qdq.onnx`` within limits."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +14,7 @@ from edge_moe_host.errors import EdgeMoEError
 from edge_moe_host.golden.trace import Trace
 
 RESULTS = ("head.out", "output")  # names of a model's outputs
+GOLDEN = "the golden model"
 QDQ_SNR = 25.0  # dB of path.qdq.onnx's head.out against golden's, over all images
 QDQ_AGREEMENT = 0.98  # of the pixels of all class maps
 
@@ -69,16 +70,14 @@ def verify_path(
         trace = Trace()
         run_network(network, images[index : index + 1], task, trace)
         actual = session.run(images[index : index + 1])
-        _check_names(name, set(actual), set(trace.tensors))
+        values += require_equal(name, GOLDEN, actual, trace.tensors, trace.tensors, index)
         tensors = len(trace.tensors)
-        for tensor, expected in trace.tensors.items():
-            values += _compare(name, tensor, index, expected, actual[tensor])
     session = Session(model.SerializeToString(), name)
     for index in _bar(range(len(images)), f"{task}: results", progress):
         golden = run_network(network, images[index : index + 1], task)
         actual = session.run(images[index : index + 1])
-        for tensor, expected in zip(RESULTS, (golden.raw, golden.output), strict=True):
-            values += _compare(name, tensor, index, expected, actual[tensor])
+        expected = dict(zip(RESULTS, (golden.raw, golden.output), strict=True))
+        values += require_equal(name, GOLDEN, actual, expected, RESULTS, index)
     return PathCounts(len(images), traced, tensors, values)
 
 
@@ -133,27 +132,33 @@ def _check_images(images: np.ndarray) -> None:
         raise EdgeMoEError("there are no images to verify an export on: give at least one.")
 
 
-def _check_names(name: str, actual: set[str], expected: set[str]) -> None:
-    if actual != expected:
-        raise EdgeMoEError(
-            f"{name} does not have the tensors of the golden model: "
-            f"{', '.join(sorted(actual ^ expected))} are in one of the two only."
-        )
+def require_equal(
+    title: str,
+    reference: str,
+    actual: Mapping[str, np.ndarray],
+    expected: Mapping[str, np.ndarray],
+    order: Iterable[str],
+    image: int,
+) -> int:
+    """Number of values of all tensors, which are the same in both.
 
-
-def _compare(name: str, tensor: str, image: int, expected: np.ndarray, actual: np.ndarray) -> int:
-    """Number of values, all of them equal."""
-    if actual.shape != expected.shape or actual.dtype != expected.dtype:
-        raise EdgeMoEError(
-            f"{name}: '{tensor}' is {actual.dtype} {list(actual.shape)} in onnxruntime and "
-            f"{expected.dtype} {list(expected.shape)} in the golden model."
-        )
-    wrong = np.argwhere(actual != expected)
-    if len(wrong):
-        place = tuple(int(axis) for axis in wrong[0])
-        raise EdgeMoEError(
-            f"{name} differs from the golden model in {len(wrong)} of {actual.size} values of '{tensor}', "
-            f"first at {list(place[1:])} of image {image}: onnxruntime computes {actual[place]}, "
-            f"golden {expected[place]}."
-        )
-    return int(expected.size)
+    Raises EdgeMoEError naming the first one in ``order`` in which ``title`` differs from ``reference``.
+    """
+    if set(actual) != set(expected):
+        names = ", ".join(sorted(set(actual) ^ set(expected)))
+        raise EdgeMoEError(f"{title} differs from {reference}: {names} are in one of the two only.")
+    for name in order:
+        value, right = actual[name], expected[name]
+        if value.shape != right.shape or value.dtype != right.dtype:
+            raise EdgeMoEError(
+                f"{title} differs from {reference} in '{name}': {value.dtype} {list(value.shape)} where "
+                f"{right.dtype} {list(right.shape)} is right."
+            )
+        wrong = np.argwhere(value != right)
+        if len(wrong):
+            place = tuple(int(axis) for axis in wrong[0])
+            raise EdgeMoEError(
+                f"{title} differs from {reference} in {len(wrong)} of {value.size} values of '{name}', first "
+                f"at {list(place[1:])} of image {image}: {value[place]} where {right[place]} is right."
+            )
+    return sum(value.size for value in actual.values())
