@@ -18,7 +18,7 @@ from PIL import Image, ImageOps
 from bundles import compile_network, relist, reseal, small_config
 from csim_library import build
 from edge_moe.quant.network import IntegerNetwork, run_network
-from edge_moe_host.contract import isa, manifest
+from edge_moe_host.contract import encoding, isa, manifest
 from edge_moe_host.contract.bundle import load_bundle
 from edge_moe_host.errors import BundleError, EdgeMoEError, ImageError
 from edge_moe_host.runtime.accelerator import Accelerator
@@ -120,8 +120,8 @@ class Damage:
         content = self.content[name]
         at = 64 * int(self.rng.integers(len(content) // 64))
         try:
-            new = isa.encode(
-                random_instruction(self.rng, isa.decode(isa.Instruction, content[at : at + 64], ""))
+            new = encoding.encode(
+                random_instruction(self.rng, encoding.decode(isa.Instruction, content[at : at + 64], ""))
             )
         except BundleError:
             return False
