@@ -85,7 +85,7 @@ def ffn(node: Node, fan_in: int) -> FFN:
 
 
 def experts(node: Node, width: int) -> tuple[FFN, ...]:
-    """All experts of an Experts node."""
+    """All experts of an Experts node, stored as any linear: bits1 and bits2 are what they may not exceed."""
     constants, attributes = node.constants, node.attributes
     count, hidden = constants["fc1.weight"].shape[:2]
     node.require(
