@@ -60,7 +60,7 @@ test-board: board-bundles
 # The kernels as Verilog are stand-ins for what an HLS tool writes.
 test-rtl: $(READY)
 	$(MAKE) --no-print-directory -C sim
-	$(MAKE) --no-print-directory -C sim DUT=hls RTL=../tests/hls_verilog
+	$(MAKE) --no-print-directory -C sim DUT=hls RTL=../tests/sim/verilog
 	$(MAKE) --no-print-directory -C rtl formal
 
 soak: board-bundles

@@ -11,8 +11,8 @@ import cocotb
 import numpy as np
 
 from edge_moe.codegen.design import Design
+from edge_moe.testing.cases import int8, int16, random_ffn
 from edge_moe_host.golden import operators
-from golden_cases import int8, int16, random_ffn
 from tb import STALLS, TB, covered, equal, measured
 
 EMPTY = 0x8000

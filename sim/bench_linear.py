@@ -6,10 +6,10 @@ import numpy as np
 from cocotb.triggers import RisingEdge
 
 from edge_moe.compiler.weights import linear_block
+from edge_moe.testing.hls_ops import PADDING, pad_rows
 from edge_moe_host.contract.isa import Epilogue, Opcode
 from edge_moe_host.golden.operators import FFN, Linear, linear, linear_gelu, linear_int16
 from estimated import steps
-from hls_ops import PADDING, pad_rows
 from tb import STALLS, TB, covered, equal, measured, record
 
 GOLDEN = {Epilogue.REQUANTISE: linear, Epilogue.INT16: linear_int16, Epilogue.GELU: linear_gelu}

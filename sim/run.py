@@ -92,7 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _use_tools(package: Path) -> None:
     """Verilator's programs on PATH; the HLS kernels built once, before benches run side by side."""
-    sys.path += [str(SIM), str(ROOT / "tests")]  # the runner hands them to the simulation
+    sys.path.append(str(SIM))  # the runner hands it to the simulation
     os.environ["PATH"] = f"{Path(verilator.__file__).parent / 'bin'}{os.pathsep}{os.environ['PATH']}"
     command = ["make", "-C", str(ROOT / "hls"), "ops", "VARIANT=O3", f"PYTHON={sys.executable}"]
     made = subprocess.run(command, capture_output=True, text=True, check=False)

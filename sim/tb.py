@@ -22,7 +22,7 @@ from cocotb.triggers import RisingEdge, SimTimeoutError, with_timeout
 from cocotb.utils import get_sim_time
 from cocotbext.axi import AxiStreamBus, AxiStreamFrame, AxiStreamSink, AxiStreamSource
 
-from hls_ops import Operators
+from edge_moe.testing.hls_ops import Operators
 from hls_verilog import Kernel, chosen_kernels
 
 warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"cocotbext\.axi")

@@ -14,6 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from edge_moe.accelerator import AcceleratorConfig, load_accelerator
+from edge_moe.testing.bundles import compile_network, small_config
+from edge_moe.testing.networks import random_network
 from edge_moe_host.contract.bundle import Bundle, load_bundle
 from edge_moe_host.contract.encoding import encode
 from edge_moe_host.contract.layout import OUTPUT_ALIGNMENT
@@ -25,10 +27,6 @@ SEED = 0
 
 def small_bundle(accelerator: AcceleratorConfig, folder: Path) -> Bundle:
     """A bundle of one task with every kind of instruction."""
-    sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
-    from bundles import compile_network, small_config
-    from networks import random_network
-
     network = random_network(small_config(), SEED)
     return compile_network(network, folder, ["semseg"], accelerator)[0]
 

@@ -1,13 +1,63 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tests of driver and simulated board; they run where pynq is installed, and elsewhere there are none."""
+"""The board's tests run where pynq is installed: bundles with golden results, and simulated boards.
 
-import signal
+After every test each board that it used must have all its buffers back, and nothing noted against the driver.
+"""
+
+from collections.abc import Iterator
 from importlib.util import find_spec
+from pathlib import Path
 
-# as in tests/conftest.py: what runs in the background ignores it otherwise
-signal.signal(signal.SIGINT, signal.default_int_handler)
+import pytest
+
+from edge_moe.testing.samples import TIMEOUT, Sample
+from edge_moe_host.runtime.accelerator import Accelerator
 
 if find_spec("pynq") is None:
     collect_ignore_glob = ["test_*.py"]
 else:
-    from board_fixtures import *  # noqa: F403
+    from simulated import SimulatedDevice, simulated_board
+
+
+@pytest.fixture(scope="session")
+def small() -> Sample:
+    return Sample("small")
+
+
+@pytest.fixture(scope="session")
+def mini() -> Sample:
+    return Sample("mini")
+
+
+@pytest.fixture(scope="session")
+def other() -> Sample:
+    """For another accelerator."""
+    return Sample("other")
+
+
+@pytest.fixture
+def locks(tmp_path: Path) -> Path:
+    folder = tmp_path / "locks"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def board(small: Sample) -> Iterator["SimulatedDevice"]:
+    """A simulated board with the accelerator of ``small``; looked over when the test is done."""
+    with simulated_board(small.bundle) as device:
+        yield device
+        assert device.default_memory.buffers == 0
+        assert device.default_memory.bytes == 0
+    assert device.violations == []
+
+
+@pytest.fixture(params=["poll", "interrupt"])
+def accelerator(
+    request: pytest.FixtureRequest, board: "SimulatedDevice", small: Sample, locks: Path
+) -> Iterator[Accelerator]:
+    """``small`` on the board, waiting both ways."""
+    with Accelerator.open(
+        "pynq", small.bundle, device=board, wait=request.param, timeout=TIMEOUT, locks=locks
+    ) as opened:
+        yield opened

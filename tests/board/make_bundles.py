@@ -10,29 +10,24 @@ writes into build/board_bundles/ for each network a bundle and ``golden.npz``: `
 import dataclasses
 import json
 import shutil
-import sys
-from pathlib import Path
 
 import numpy as np
 
-ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "tests"))
+from edge_moe.accelerator import load_accelerator, load_board
+from edge_moe.config import load_preset
+from edge_moe.quant.network import run_network
+from edge_moe.testing.bundles import compile_network, small_config
+from edge_moe.testing.networks import random_images, random_network
+from edge_moe.testing.samples import BUNDLES
+from edge_moe.vendor.interface import accelerator_interface
+from edge_moe_host.files import write_text
 
-from bundles import compile_network, small_config  # noqa: E402
-from edge_moe.accelerator import load_accelerator, load_board  # noqa: E402
-from edge_moe.config import load_preset  # noqa: E402
-from edge_moe.quant.network import run_network  # noqa: E402
-from edge_moe.vendor.interface import accelerator_interface  # noqa: E402
-from edge_moe_host.files import write_text  # noqa: E402
-from networks import random_images, random_network  # noqa: E402
-
-OUT = ROOT / "build" / "board_bundles"
 IMAGES = 4
 
 
 def main() -> None:
     """Make everything that is not there yet, or is older than what it is made of."""
-    OUT.mkdir(parents=True, exist_ok=True)
+    BUNDLES.mkdir(parents=True, exist_ok=True)
     accelerator = load_accelerator("zcu104")
     other = dataclasses.replace(accelerator, max_tokens=280)
     write_bundle("small", small_config(), accelerator)
@@ -47,13 +42,13 @@ def main() -> None:
         "control_bytes": board.control_bytes,
         "masters": [master.bundle for master in shown.masters],
     }
-    write_text(OUT / "interface.json", json.dumps(plain, indent=1) + "\n")
-    print(OUT)
+    write_text(BUNDLES / "interface.json", json.dumps(plain, indent=1) + "\n")
+    print(BUNDLES)
 
 
 def write_bundle(name, config, accelerator) -> None:
     """A random network's bundle, pictures, and what golden makes of them."""
-    folder = OUT / name
+    folder = BUNDLES / name
     shutil.rmtree(folder, ignore_errors=True)
     network = random_network(config, seed=6)
     compile_network(network, folder, accelerator=accelerator)

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from board_fixtures import ROOT, TIMEOUT, Sample
 from simulated import SimulatedDevice, simulated_board
 from simulated_server import serve
 
+from edge_moe.testing.checkout import ROOT
+from edge_moe.testing.samples import TIMEOUT, Sample
 from edge_moe_host.backends.board.driver import EdgeMoEDriver
 from edge_moe_host.errors import BackendError, ClosedError, DeviceError, TaskError
 from edge_moe_host.runtime.accelerator import Accelerator

@@ -18,13 +18,14 @@ import numpy as np
 import pynq
 import pynq.pl_server.global_state as global_state
 import pytest
-from board_fixtures import ROOT, Sample
 from demo_figures import SIMULATED, Stretch, table
 from PIL import Image
 from simulated import Fault, SimulatedDevice
 from simulated_design import write_design
 from simulated_server import serve
 
+from edge_moe.testing.checkout import ROOT
+from edge_moe.testing.samples import Sample
 from edge_moe_host.backends.board.power import Energy
 from edge_moe_host.backends.pynq import PynqAccelerator
 from edge_moe_host.runtime import images

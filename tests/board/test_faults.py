@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from board_fixtures import SHORT, TIMEOUT, Sample
 from simulated import Fault, SimulatedDevice
 
+from edge_moe.testing.samples import SHORT, TIMEOUT, Sample
 from edge_moe_host.contract.registers import Error, Status
 from edge_moe_host.errors import (
     AllocationError,

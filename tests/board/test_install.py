@@ -13,8 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from board_fixtures import ROOT
 from make_wheel import make_wheel, project
+
+from edge_moe.testing.checkout import ROOT
 
 FOLDER = ROOT / "board" / "zcu104"
 SECONDS = 100

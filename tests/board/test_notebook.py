@@ -12,9 +12,10 @@ import nbclient
 import nbformat
 import numpy as np
 import pytest
-from board_fixtures import ROOT, Sample
 from PIL import Image
 
+from edge_moe.testing.checkout import ROOT
+from edge_moe.testing.samples import Sample
 from edge_moe_host.runtime.accelerator import Accelerator
 
 FOLDER = ROOT / "board" / "zcu104"

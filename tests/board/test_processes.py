@@ -12,17 +12,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from board_fixtures import ROOT, Sample
 from simulated import Fault, SimulatedDevice, simulated_board
 
+from edge_moe.testing.checkout import BOARD
+from edge_moe.testing.samples import Sample
 from edge_moe_host.backends.board.lock import DeviceLock
 from edge_moe_host.errors import DeviceBusyError, DeviceError
 from edge_moe_host.runtime.accelerator import Accelerator
 
 CHILD_SECONDS = 60
 PROGRAM = """
-import sys, time
-sys.path.insert(0, {board!r})
+import time
 from simulated import simulated_board
 from edge_moe_host.runtime.accelerator import Accelerator
 import numpy as np
@@ -33,6 +33,9 @@ with simulated_board({bundle!r}, tag="shared") as board:
         {body}
 print("closed", flush=True)
 """
+ENVIRONMENT = os.environ | {
+    "PYTHONPATH": os.pathsep.join(filter(None, [str(BOARD), os.environ.get("PYTHONPATH")]))
+}
 FOREVER = "[accelerator.run(image) for _ in range(10**9) for image in golden['images']]"
 
 
@@ -48,7 +51,6 @@ class Child:
 
     def __init__(self, sample: Sample, locks: Path) -> None:
         self.values = {
-            "board": str(ROOT / "board" / "zcu104"),
             "bundle": str(sample.path),
             "locks": str(locks),
             "golden": str(sample.path.parent / "golden.npz"),
@@ -58,7 +60,7 @@ class Child:
     def start(self, body: str, wait_for: str = "open") -> None:
         self.process = subprocess.Popen(
             [sys.executable, "-c", PROGRAM.format(body=body, **self.values)],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT,
         )  # fmt: skip
         assert self.process.stdout is not None
         line = self.process.stdout.readline().strip()

@@ -4,7 +4,8 @@
 import re
 
 import demo
-from board_fixtures import ROOT
+
+from edge_moe.testing.checkout import ROOT
 
 FOLDER = ROOT / "board" / "zcu104"
 TEXT = (FOLDER / "README.md").read_text(encoding="utf-8")

@@ -10,12 +10,12 @@ import grpc
 import pynq
 import pynq.pl_server.global_state as global_state
 import pytest
-from board_fixtures import SHORT, TIMEOUT, Sample
 from pynq.pl_server.remote_device import RemoteDevice
 from simulated import Fault, SimulatedDevice
 from simulated_design import write_design
 from simulated_server import serve
 
+from edge_moe.testing.samples import SHORT, TIMEOUT, Sample
 from edge_moe_host.errors import (
     AllocationError,
     BackendError,

@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 import pynq
 import pytest
-from board_fixtures import BUNDLES, Sample
 from simulated import SimulatedDevice, simulated_board
 from simulated_design import CELL, board_facts, write_design
 from simulated_kernel import Fault
 from simulated_memory import FRESH, GUARD, STALE, BusFaultError
 
+from edge_moe.testing.samples import BUNDLES, Sample
 from edge_moe_host.backends.board.driver import VLNV, EdgeMoEDriver, check_registers
 from edge_moe_host.contract.isa import ISA_VERSION
 from edge_moe_host.contract.registers import AP_DONE, AP_IDLE, AP_READY, AP_START, MASTERS, REGISTERS

@@ -6,9 +6,10 @@ import sys
 
 import numpy as np
 import pytest
-from board_fixtures import ROOT, Sample
 from soak import BLOCK, Soak, SoakError, soak
 
+from edge_moe.testing.checkout import ROOT
+from edge_moe.testing.samples import Sample
 from edge_moe_host.runtime.result import Raw
 
 

@@ -21,11 +21,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from board_fixtures import ROOT, Sample
 from demo_figures import Stretch
 from demo_web import DemoServer, Live, encode, legend
 from PIL import Image
 
+from edge_moe.testing.checkout import ROOT
+from edge_moe.testing.samples import Sample
 from edge_moe_host.backends.board.power import Energy
 from edge_moe_host.runtime.accelerator import Accelerator
 from edge_moe_host.runtime.drawing import depth_colours, depth_limit

@@ -5,7 +5,7 @@ import json
 import re
 import tomllib
 
-from markdown_files import DOCUMENTS, ROOT
+from edge_moe.testing.markdown_files import DOCUMENTS, ROOT
 
 RESULTS = sorted((ROOT / "docs" / "results").glob("*.md"))
 

@@ -2,7 +2,7 @@
 """The C++ accelerator's loops: iterations and depths of every instruction, in order. SPEC.md, section 12.
 
 What ``tap::add`` counts in hls/include/edge_moe/executor, function by function, under the names that
-things have there. C simulation counts the same cycles: ``tests/test_estimate_loops.py``.
+things have there. C simulation counts the same cycles: ``tests/estimate/test_loops.py``.
 """
 
 from collections.abc import Iterable, Iterator, Sequence

