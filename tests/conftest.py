@@ -27,7 +27,6 @@ EXPECTED_SKIPS = [
 if find_spec("torch") is None:
     collect_ignore = [
         "golden/test_torch.py",
-        "golden/test_limits.py",
         "contract/test_blocks.py",
         "contract/test_fuzz.py",
     ]

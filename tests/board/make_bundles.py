@@ -32,6 +32,7 @@ def main() -> None:
     other = dataclasses.replace(accelerator, max_tokens=280)
     write_bundle("small", small_config(), accelerator)
     write_bundle("other", small_config(), other)
+    write_bundle("contract", small_config(patch_size=4, image_size=(8, 16)), accelerator)
     write_bundle("mini", load_preset("mini").model, accelerator)
     board = load_board("zcu104")
     shown = accelerator_interface(accelerator, board)

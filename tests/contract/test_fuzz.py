@@ -11,22 +11,13 @@ import numpy as np
 import pytest
 
 from edge_moe.estimate.cycles import estimate_task
-from edge_moe.testing.bundles import compile_network, small_config
 from edge_moe.testing.damage import VALUES, leaves, random_instruction, relist, reseal
-from edge_moe.testing.networks import random_network
 from edge_moe_host.contract import encoding, manifest
 from edge_moe_host.contract.bundle import load_bundle
 from edge_moe_host.contract.isa import Instruction
 from edge_moe_host.contract.opcodes import SECTION_KINDS
 from edge_moe_host.errors import BundleError, EdgeMoEError
 from edge_moe_host.golden.interpreter import run_program
-
-
-@pytest.fixture(scope="module")
-def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("bundle")
-    compile_network(random_network(small_config(patch_size=4, image_size=(8, 16))), folder)
-    return folder / "bundle"
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_moe import EdgeMoEError
+from edge_moe_host.errors import EdgeMoEError
 from edge_moe_host.files import replacing, write_text
 
 

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 from edge_moe.testing import scripted
-from edge_moe.testing.bundles import small_bundle
 from edge_moe.testing.scripted import Scripted
 from edge_moe_host.contract.bundle import Bundle
 from edge_moe_host.errors import (
@@ -27,11 +26,6 @@ from edge_moe_host.runtime import accelerator as accelerator_module
 from edge_moe_host.runtime.accelerator import Accelerator
 from edge_moe_host.runtime.result import Result
 from edge_moe_host.runtime.stream import Channel
-
-
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    return small_bundle(tmp_path_factory.mktemp("stream"))
 
 
 @pytest.fixture(params=[1, 2, 3], ids=["1 slot", "2 slots", "3 slots"])

@@ -10,6 +10,7 @@ import pytest
 from edge_moe.quant import network
 from edge_moe.testing import spec
 from edge_moe.testing.checkout import ROOT
+from edge_moe_host.contract import layout
 from edge_moe_host.golden import arithmetic, operators
 
 SPEC = (ROOT / "docs" / "SPEC.md").read_text(encoding="utf-8")
@@ -58,12 +59,12 @@ def test_first_largest_and_last_values_of_the_tables(name):
 
 
 def test_limits_are_those_that_the_check_and_the_operators_use():
-    assert stated(r"w int16 in ±(\d+) =") == [network.GATE_WEIGHT_LIMIT]
-    assert stated(r"multiplier m in \[0, (\d+)\]") == [network.MULTIPLIER_LIMIT]
+    assert stated(r"w int16 in ±(\d+) =") == [layout.GATE_WEIGHT_LIMIT]
+    assert stated(r"multiplier m in \[0, (\d+)\]") == [layout.MULTIPLIER_LIMIT]
     assert stated(r"below 2\^(\d+), so D") == [network.SPREAD_LIMIT.bit_length() - 1]
-    assert stated(r"; N <= (\d+)\.") == [network.TOKEN_LIMIT]
-    assert stated(r"k <= (\d+) products") == [network.TOP_K_LIMIT]
-    assert stated(r"refuses what exceeds 2\^(\d+) - 1") == [network.ACCUMULATOR_LIMIT.bit_length()]
+    assert stated(r"; N <= (\d+)\.") == [layout.TOKEN_LIMIT]
+    assert stated(r"k <= (\d+) products") == [layout.MAX_TOP_K]
+    assert stated(r"refuses what exceeds 2\^(\d+) - 1") == [layout.ACCUMULATOR_LIMIT.bit_length()]
     assert stated(r"Keys are taken in blocks of (\d+)") == [operators.KEY_BLOCK]
 
 
