@@ -94,6 +94,6 @@ trap 'rm -rf "$work"' EXIT
 wheel=$("$PYTHON" "$here/make_wheel.py" "$host" "$work")
 PIP_DISABLE_PIP_VERSION_CHECK=1 "$PYTHON" -m pip install --quiet --no-index --no-deps --force-reinstall "$wheel" ||
     fail "pip could not install '$wheel' into '$site'."
-installed=$(cd / && "$PYTHON" -c 'import edge_moe_host.runtime.accelerator as a; print(a.__file__)')
+installed=$(cd / && "$PYTHON" -c 'import edge_moe_host, edge_moe_host.runtime.accelerator; print(edge_moe_host.__file__)')
 echo "installed edge_moe_host $(version_of edge-moe-host): $(dirname "$installed")"
 echo "next: $PYTHON $here/demo.py BUNDLE $here/street.png"

@@ -21,6 +21,11 @@ FOLDER = ROOT / "board" / "zcu104"
 SECONDS = 100
 
 
+@pytest.fixture(autouse=True)
+def _no_packages_lent_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+
+
 def install(*arguments: str, script: Path = FOLDER / "install.sh", **variables: str) -> tuple[int, str, str]:
     """Status, output and errors."""
     done = subprocess.run(

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The commands, and the comparison of bundles with onnxruntime that stops a wrong compilation."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -144,3 +146,11 @@ def test_pictures_are_brought_to_the_size_that_is_asked_for(pictures: Path) -> N
     assert read_pictures([pictures], (16, 32)).shape == (3, 16, 32, 3)
     with pytest.raises(EdgeMoEError, match="there are no pictures"):
         read_pictures([], (16, 32))
+
+
+def test_the_compiler_needs_no_torch() -> None:
+    code = (
+        "import sys, edge_moe.commands.run, edge_moe.compiler.verify, edge_moe.estimate.roofline\n"
+        "assert 'torch' not in sys.modules and 'matplotlib' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from edge_moe.testing.checkout import ROOT
+
 SCRIPT = ROOT / "docs" / "tools" / "comparison.py"
 DATA = tomllib.loads((ROOT / "docs" / "comparison.toml").read_text(encoding="utf-8"))
 SYSTEMS: list[dict[str, Any]] = DATA["system"]

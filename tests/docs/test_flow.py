@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from edge_moe.testing.checkout import ROOT
+
 SCRIPT = ROOT / "docs" / "tools" / "flow.py"
 SVG = "{http://www.w3.org/2000/svg}"
 MARGIN = 4  # pixels between a text and the edge of its box

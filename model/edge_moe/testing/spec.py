@@ -51,7 +51,8 @@ def _normal_tail(a: Decimal) -> Decimal:
 
 def exact_tables() -> dict[str, list[Decimal]]:
     """Every entry before rounding."""
-    with localcontext(prec=50):
+    with localcontext() as context:
+        context.prec = 50
         middle = [Decimal(2 * i + 1) / 512 for i in range(1024)]
         return {
             "EXP2": [Decimal(2) ** (15 - Decimal(i) / 256) for i in range(256)],

@@ -1,0 +1,27 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# The host package's own tests on Python 3.10 and NumPy 1, as boards have them, where that Python is installed.
+#   host310.sh VENV JOBS      run in the checkout; build/host310.txt says in one line what became of it
+set -eu
+venv=$1 jobs=$2
+mkdir -p build
+say() { echo "Host tests on Python 3.10: $*" > build/host310.txt; cat build/host310.txt; }
+
+if [ ! -e "$venv/.ready" ] || [ requirements-host.txt -nt "$venv/.ready" ]; then
+  python=
+  for candidate in python3.10 "${PYENV_ROOT:-$HOME/.pyenv}"/versions/3.10.*/bin/python3.10; do
+    if "$candidate" -c 'import venv' 2> /dev/null; then python=$candidate; break; fi
+  done
+  if [ -z "$python" ]; then say "not run, as there is no python3.10."; exit 0; fi
+  if ! { "$python" -m venv "$venv" && "$venv/bin/pip" install --quiet --requirement requirements-host.txt; }; then
+    say "not run, as $venv could not be set up (see above)."; exit 0
+  fi
+  touch "$venv/.ready"
+fi
+if "$venv/bin/pytest" -n "$jobs" --dist loadscope tests/contract tests/golden tests/host; then
+  say "passed."
+else
+  status=$?
+  say "failed."
+  exit $status
+fi
