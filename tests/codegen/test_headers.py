@@ -17,6 +17,7 @@ from edge_moe.codegen import config_header, generate, isa_header, tables_header
 from edge_moe.codegen.config_header import require_buildable
 from edge_moe.estimate.inventory import inventory
 from edge_moe.quant import network
+from edge_moe.testing.checkout import ROOT
 from edge_moe_host.config import to_dict
 from edge_moe_host.contract import encoding, isa, layout
 from edge_moe_host.contract.opcodes import operands
@@ -161,6 +162,24 @@ def test_expert_entries_are_decoded_as_the_host_does(tmp_path):
     assert np.array_equal(rows[:, :-2], [dataclasses.astuple(record) for record in records])
     assert rows.size == 42 * 11
     assert rows[:, -2:].all()
+
+
+def test_opcodes_and_epilogues_are_those_of_the_specification(tmp_path):
+    """SPEC.md, section 9, against what a compiler makes of the generated names."""
+    text = (ROOT / "docs" / "SPEC.md").read_text(encoding="utf-8")
+    opcodes = re.findall(r"^\| (\d+) ([A-Z][A-Z0-9]+) \|", text, re.MULTILINE)
+    sentence = re.search(r"^LINEAR's epilogues: (.*?)\. ", text, re.MULTILINE | re.DOTALL)[1]
+    epilogues = re.findall(r"(?:^|,\s)(\d) (\w+)", sentence)
+    assert (len(opcodes), len(epilogues)) == (len(isa.Opcode), len(isa.Epilogue)) == (11, 4)
+    stated = [("Opcode", *row) for row in opcodes] + [("Epilogue", *row) for row in epilogues]
+    prints = "".join(
+        f'std::printf("%d\\n", static_cast<int>(edge_moe::isa::{kind}::{name.upper()}));'
+        for kind, _, name in stated
+    )
+    generate("zcu104", tmp_path)
+    printed = run_cpp(tmp_path, '#include <cstdio>\n#include "edge_moe_isa.hpp"\nint main() {' + prints + "}")
+    assert printed == [value for _, value, _ in stated]
+    assert [getattr(isa, kind)[name.upper()] for kind, _, name in stated] == [int(n) for _, n, _ in stated]
 
 
 def test_constants_are_those_of_layout_and_golden():
