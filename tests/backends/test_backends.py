@@ -18,6 +18,7 @@ from edge_moe_host.errors import (
     ClosedError,
     DeviceError,
     DeviceStoppedError,
+    EdgeMoEError,
     ImageError,
     TaskError,
 )
@@ -272,11 +273,11 @@ def test_options(forms: Forms, tmp_path: Path) -> None:
         Accelerator.open("onnx", forms.bundle, graphs=forms.graphs, provider="tpu")
     with pytest.raises(BackendError, match="needs checkpoint="):
         Accelerator.open("torch", forms.bundle)
-    with pytest.raises(BackendError, match=r"checkpoint 'none\.pt' does not exist"):
+    with pytest.raises(EdgeMoEError, match=r"checkpoint 'none\.pt' does not exist"):
         Accelerator.open("torch", forms.bundle, checkpoint="none.pt")
     with pytest.raises(BackendError, match="is of another model than bundle"):
         Accelerator.open("torch", forms.bundle, checkpoint="pretrained")
-    with pytest.raises(BackendError, match="device 'tpu'"):
+    with pytest.raises(EdgeMoEError, match="device 'tpu'"):
         Accelerator.open("torch", forms.bundle, checkpoint=forms.checkpoint, device="tpu")
     with pytest.raises(BundleError, match=r"none\.so' is missing: build the C simulation"):
         Accelerator.open("csim", forms.bundle, library="none.so")

@@ -183,7 +183,7 @@ def test_a_packaged_model_that_cannot_be_made_leaves_nothing(flow, tmp_path, mon
         ("estimate bundle --task normals", "normals"),
         ("estimate bundle --plot plot.txt", "plot.txt"),
         ("run bundle nowhere.png", "nowhere.png"),
-        ("run bundle", "name pictures behind the bundle"),
+        ("run bundle", "name pictures after the bundle"),
         ("run nowhere model.pt", "bundle 'nowhere' is not a folder"),
         ("run bundle model.pt --task normals", "task 'normals' is not in 'bundle'"),
         ("run bundle model.pt --backend fpga", "known here are csim, golden"),

@@ -259,10 +259,9 @@ def test_head_grid_refuses_a_patch_that_upsampling_overshoots(patch, convs, need
         head_grid(cfg, convs)
 
 
-@pytest.mark.parametrize("module", ["edge_moe.golden", "edge_moe.config", "edge_moe.tasks", "edge_moe.info"])
+@pytest.mark.parametrize(
+    "module", ["edge_moe.config", "edge_moe.tasks", "edge_moe.info", "edge_moe.quant.network"]
+)
 def test_no_torch_is_imported(module):
-    """A board has none."""
-    code = f"import sys, {module}; print('torch' in sys.modules, 'numpy' in sys.modules)"
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert result.stdout.split()[0] == "False"
-    assert result.stdout.split()[1] == str(module == "edge_moe.golden")
+    code = f"import sys, {module}; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
