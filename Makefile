@@ -54,8 +54,9 @@ test: lint test-unit test-host310 test-board test-rtl
 test-fast: lint
 	$(BIN)/pytest $(SPREAD) tests/contract tests/golden
 
-# One of them runs the simulated board in its own environment.
+# One of them runs the simulated board in its own environment. What many of them use is built once before.
 test-unit: $(READY) $(BOARD_READY)
+	@$(MAKE) --no-print-directory -C hls ops csim
 	$(BIN)/pytest -m "not slow" $(SPREAD)
 
 test-host310: board-bundles
