@@ -86,6 +86,7 @@ lint: $(READY)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo --cache-dir build/import_linter
 
 clean:
 	rm -rf build demo .pytest_cache .mypy_cache .ruff_cache

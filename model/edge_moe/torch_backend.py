@@ -24,8 +24,8 @@ class TorchAccelerator(Accelerator):
         if checkpoint is None:
             raise BackendError("backend 'torch' needs checkpoint=: a file, or 'pretrained'.")
         path = pretrained_checkpoint() if checkpoint == PRETRAINED else Path(checkpoint)
-        from edge_moe.train.checkpoint import load_model
-        from edge_moe.train.distributed import start
+        from edge_moe.checkpoint import load_model
+        from edge_moe.distributed import start
 
         model, preset, _ = load_model(path)
         self._device = start(device)

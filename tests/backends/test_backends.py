@@ -128,7 +128,7 @@ def test_float_results_are_near_the_integers(forms: Forms) -> None:
 def test_the_float_backend_is_the_model(forms: Forms) -> None:
     import torch
 
-    from edge_moe.train.checkpoint import load_model
+    from edge_moe.checkpoint import load_model
 
     image = pictures(1, seed=3)[0]
     model, _, _ = load_model(forms.checkpoint)

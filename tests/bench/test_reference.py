@@ -8,11 +8,11 @@ import pytest
 from edge_moe import EdgeMoEError
 from edge_moe.bench import reference
 from edge_moe.bench.reference import benchmark_reference, reference_table
+from edge_moe.checkpoint import save_checkpoint
 from edge_moe.config import load_preset
 from edge_moe.nn import build_model
 from edge_moe.testing.graphs import CONFIGS, config
 from edge_moe.testing.networks import random_images, random_network
-from edge_moe.train.checkpoint import save_checkpoint
 from edge_moe_host.config import to_dict
 
 CFG = CONFIGS["three experts"]

@@ -11,10 +11,10 @@ import torch
 from PIL import Image
 
 from edge_moe import packaged
+from edge_moe.checkpoint import save_checkpoint
 from edge_moe.cli import main
 from edge_moe.config import Preset, load_preset
 from edge_moe.nn import build_model
-from edge_moe.train.checkpoint import save_checkpoint
 from edge_moe_host.config import to_dict
 
 PRESET: Preset = load_preset(

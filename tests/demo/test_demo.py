@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from edge_moe.checkpoint import save_checkpoint
 from edge_moe.cli import main
 from edge_moe.config import load_preset
 from edge_moe.demo import flow as demo_flow
@@ -23,7 +24,6 @@ from edge_moe.demo.run import BOARD_PYTHON, DemoOptions, run_demo
 from edge_moe.demo.steps import Steps
 from edge_moe.nn import build_model
 from edge_moe.tasks import TASKS
-from edge_moe.train.checkpoint import save_checkpoint
 from edge_moe.train.engine import TrainingInterrupted
 from edge_moe_host.config import to_dict
 from edge_moe_host.errors import EdgeMoEError

@@ -10,10 +10,10 @@ import pytest
 import torch
 from PIL import Image
 
+from edge_moe.checkpoint import load_model, save_checkpoint
 from edge_moe.cli import main
 from edge_moe.config import load_preset
 from edge_moe.nn import build_model
-from edge_moe.train.checkpoint import load_model, save_checkpoint
 from edge_moe_host.config import to_dict
 
 SMALL = [

@@ -10,10 +10,10 @@ import torch
 from scipy.special import erf
 
 from edge_moe import EdgeMoEError
+from edge_moe.checkpoint import load_model
 from edge_moe.config import ModelConfig, Preset, load_preset
 from edge_moe.importers import import_checkpoint, import_edge_moe_bin
 from edge_moe.nn import build_model
-from edge_moe.train.checkpoint import load_model
 
 TOLERANCE = 1e-5  # of float32 tokens, relative to the largest value of the float64 reference
 SMALL = Preset(

@@ -11,11 +11,11 @@ import torch
 import torch.nn.functional as F
 
 from edge_moe import EdgeMoEError
+from edge_moe.checkpoint import load_model
 from edge_moe.config import ModelConfig, Preset
 from edge_moe.importers import import_checkpoint, import_m3vit
 from edge_moe.importers.position import infer_grid, interpolate_positions
 from edge_moe.nn import build_model
-from edge_moe.train.checkpoint import load_model
 
 TOLERANCE = 1e-5  # of float32 predictions, relative to the largest value of the float64 reference
 D, DEPTH, EXPERTS, RATIO, TOP_K, PATCH, CHANNELS, WIDTH = 24, 4, 5, 2, 2, 16, 6, 7

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from edge_moe import EdgeMoEError
+from edge_moe.checkpoint import save_checkpoint
 from edge_moe.config import ModelConfig, Preset, TrainConfig
 from edge_moe.data.transforms import evaluation_resize
 from edge_moe.nn import M3ViT
@@ -29,7 +30,6 @@ from edge_moe.quant.scales import check_scales
 from edge_moe.quant.storage import load_network, save_network
 from edge_moe.testing.networks import random_network
 from edge_moe.testing.quant_models import CONFIG, changed, random_model
-from edge_moe.train.checkpoint import save_checkpoint
 from edge_moe_host.config import to_dict
 
 SCENES = changed(tasks={"semseg": 7, "depth": 1})

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from edge_moe import EdgeMoEError
+from edge_moe.checkpoint import load_checkpoint, slim
 from edge_moe.config import Preset, load_preset
 from edge_moe.quant.options import QuantOptions
 from edge_moe.quant.quantise import obtain_network, quantise_checkpoint
 from edge_moe.quant.storage import load_network
-from edge_moe.train.checkpoint import load_checkpoint, slim
 from edge_moe.train.engine import LAST, run_training
 
 PRESET = (

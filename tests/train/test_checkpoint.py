@@ -12,9 +12,7 @@ import pytest
 import torch
 
 from edge_moe import EdgeMoEError
-from edge_moe.config import Preset, load_preset
-from edge_moe.nn import build_model
-from edge_moe.train.checkpoint import (
+from edge_moe.checkpoint import (
     check_resumable,
     first_difference,
     initialise_from,
@@ -24,6 +22,8 @@ from edge_moe.train.checkpoint import (
     save_checkpoint,
     slim,
 )
+from edge_moe.config import Preset, load_preset
+from edge_moe.nn import build_model
 from edge_moe_host.config import to_dict
 
 TINY = ("model.image_size=[32,32]", "model.embed_dim=16", "model.depth=2", "model.head_channels=8")

@@ -12,12 +12,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from edge_moe import EdgeMoEError
+from edge_moe import EdgeMoEError, distributed
+from edge_moe.checkpoint import load_checkpoint
 from edge_moe.config import Preset, load_preset
 from edge_moe.nn import M3ViT, build_model
 from edge_moe.testing.training import open_toy
-from edge_moe.train import distributed, engine
-from edge_moe.train.checkpoint import load_checkpoint
+from edge_moe.train import engine
 from edge_moe.train.engine import LAST, Trainer
 from edge_moe.train.gradients import pcgrad_gradients, summed_gradients
 from edge_moe.train.losses import task_loss

@@ -19,12 +19,12 @@ import torch
 from torch import Tensor, nn
 
 from edge_moe import EdgeMoEError
+from edge_moe.checkpoint import load_checkpoint, load_model
 from edge_moe.config import Preset, load_preset
 from edge_moe.data.loader import epoch_batches, epoch_order, steps_per_epoch
 from edge_moe.data.transforms import Augmentation
 from edge_moe.testing.training import SIZE, Toy, open_toy
 from edge_moe.train import engine
-from edge_moe.train.checkpoint import load_checkpoint, load_model
 from edge_moe.train.engine import BEST, LAST, Trainer, TrainingInterrupted, improvement, run_training
 
 TINY = (

@@ -101,11 +101,11 @@ def benchmark_csim_models(pretrained: Path) -> list[CsimTime]:
     """``mini`` with weights that were drawn, and a checkpoint's model; both quantised now, on scenes."""
     import torch
 
+    from edge_moe.checkpoint import load_model
     from edge_moe.export.source import validation_images
     from edge_moe.nn import M3ViT
     from edge_moe.quant.options import QuantOptions
     from edge_moe.quant.quantise import quantise_model
-    from edge_moe.train.checkpoint import load_model
 
     torch.manual_seed(0)
     preset = load_preset("mini")

@@ -56,10 +56,10 @@ def benchmark_checkpoint(
 
     Raises EdgeMoEError for a file that is no checkpoint and an unknown task.
     """
+    from edge_moe.checkpoint import load_model
     from edge_moe.export.source import validation_images
     from edge_moe.quant.options import QuantOptions
     from edge_moe.quant.quantise import obtain_network
-    from edge_moe.train.checkpoint import load_model
 
     model, preset, _ = load_model(checkpoint)
     options = QuantOptions(images=CALIBRATION, rounding="nearest")  # accuracy is not the subject

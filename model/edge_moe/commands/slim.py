@@ -17,7 +17,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Run the command and print its result."""
-    from edge_moe.train.checkpoint import slim
+    from edge_moe.checkpoint import slim
 
     slim(args.checkpoint, args.out, half=not args.full)
     print(f"{args.out}: {args.out.stat().st_size / 1e6:.1f} MB")

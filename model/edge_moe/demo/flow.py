@@ -13,6 +13,7 @@ import numpy as np
 import edge_moe
 import edge_moe_host
 from edge_moe.bench.csim import build_csim
+from edge_moe.checkpoint import load_model
 from edge_moe.compiler.verify import compile_verified
 from edge_moe.config import Preset, load_preset
 from edge_moe.data import TaskDataset
@@ -31,7 +32,6 @@ from edge_moe.quant.prune import weight_bits
 from edge_moe.quant.quantise import quantise_checkpoint
 from edge_moe.quant.storage import load_network
 from edge_moe.train import TrainingInterrupted, run_training
-from edge_moe.train.checkpoint import load_model
 from edge_moe_host.contract.bundle import load_bundle
 from edge_moe_host.errors import EdgeMoEError
 from edge_moe_host.files import replacing

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import torch
 
+from edge_moe.checkpoint import load_model
 from edge_moe.config import Preset
 from edge_moe.data import TaskDataset, open_dataset
+from edge_moe.distributed import start
 from edge_moe.eval.evaluate import evaluate
 from edge_moe.eval.metrics import delta_m
 from edge_moe.eval.report import metric_table, read_json, write_json
 from edge_moe.eval.visualize import usage_heatmap
 from edge_moe.nn import M3ViT
-from edge_moe.train.checkpoint import load_model
-from edge_moe.train.distributed import start
 from edge_moe_host.errors import EdgeMoEError
 
 

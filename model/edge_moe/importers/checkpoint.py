@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from edge_moe.checkpoint import save_checkpoint
 from edge_moe.config import load_preset
 from edge_moe.importers.assembly import Imported
 from edge_moe.importers.edge_moe_bin import DEFAULT_PRESET, import_edge_moe_bin
 from edge_moe.importers.m3vit import import_m3vit
 from edge_moe.tasks import TASKS
-from edge_moe.train.checkpoint import save_checkpoint
 from edge_moe_host.config import to_dict
 from edge_moe_host.errors import EdgeMoEError
 

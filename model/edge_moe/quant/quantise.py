@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from edge_moe.checkpoint import load_model
 from edge_moe.config import Preset
 from edge_moe.data import TaskDataset, open_dataset
 from edge_moe.data.sample import IMAGE
@@ -28,7 +29,6 @@ from edge_moe.quant.report import layer_report, snr_table
 from edge_moe.quant.storage import SUFFIX, is_network, load_network, save_network
 from edge_moe.quant.widths import ExpertBits, choose_bits, mean_bits
 from edge_moe.tasks import TASKS
-from edge_moe.train.checkpoint import load_model
 from edge_moe_host.errors import EdgeMoEError
 
 Extra = dict[str, Any]

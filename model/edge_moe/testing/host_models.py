@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from edge_moe.checkpoint import save_checkpoint
 from edge_moe.compiler.bundle import compile_bundle
 from edge_moe.config import Preset, load_preset
 from edge_moe.export.path import build_path_model
@@ -14,7 +15,6 @@ from edge_moe.quant.network import IntegerNetwork
 from edge_moe.quant.options import QuantOptions
 from edge_moe.quant.quantise import quantise_model
 from edge_moe.testing.bundles import small_accelerator
-from edge_moe.train.checkpoint import save_checkpoint
 from edge_moe_host.config import to_dict
 
 PRESET: Preset = load_preset(

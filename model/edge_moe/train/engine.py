@@ -24,16 +24,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from edge_moe.config import Preset
-from edge_moe.data import TaskDataset, open_dataset
-from edge_moe.data.loader import epoch_batches, steps_per_epoch
-from edge_moe.data.transforms import Augmentation
-from edge_moe.eval.evaluate import evaluate
-from edge_moe.nn import M3ViT, build_model
-from edge_moe.quant.fake import FakeQuantiser, load_grids
-from edge_moe.tasks import TASKS
-from edge_moe.train import distributed
-from edge_moe.train.checkpoint import (
+from edge_moe import distributed
+from edge_moe.checkpoint import (
     Checkpoint,
     Metrics,
     check_resumable,
@@ -42,6 +34,14 @@ from edge_moe.train.checkpoint import (
     load_weights,
     save_checkpoint,
 )
+from edge_moe.config import Preset
+from edge_moe.data import TaskDataset, open_dataset
+from edge_moe.data.loader import epoch_batches, steps_per_epoch
+from edge_moe.data.transforms import Augmentation
+from edge_moe.eval.evaluate import evaluate
+from edge_moe.nn import M3ViT, build_model
+from edge_moe.quant.fake import FakeQuantiser, load_grids
+from edge_moe.tasks import TASKS
 from edge_moe.train.gradients import pcgrad_gradients, summed_gradients, task_order
 from edge_moe.train.losses import task_loss
 from edge_moe.train.monitor import Monitor, StepReport
@@ -75,7 +75,7 @@ class Trainer:
         init: checkpoint of the same model or of its dense twin to start from.
         quantised: network made by ``edge-moe quantise`` whose grids every forward pass goes through
             (quantisation-aware fine-tuning).
-        device: of this rank, see :func:`edge_moe.train.distributed.start`.
+        device: of this rank, see :func:`edge_moe.distributed.start`.
         max_steps: stop (with a checkpoint) after this many steps in all; the schedule still spans
             ``train.epochs``.
         val_every: validate every so many epochs, and after the last.

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from edge_moe.train.distributed import average_gradients, average_tensors
+from edge_moe.distributed import average_gradients, average_tensors
 
 
 def task_order(tasks: Sequence[str], step: int) -> list[str]:

@@ -18,8 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from edge_moe.distributed import sum_over_ranks, world_size
 from edge_moe.tasks import IGNORE_LABEL, TASKS
-from edge_moe.train.distributed import sum_over_ranks, world_size
 from edge_moe_host.errors import EdgeMoEError
 
 EDGE_POSITIVE_WEIGHT = 0.95
