@@ -7,7 +7,7 @@
 
 using namespace edge_moe;
 
-constexpr int UNIT_STEPS = 1024;   // pairs of rows of one call
+constexpr int UNIT_STEPS = 1024;    // pairs of rows of one call
 constexpr int UNIT_SUMS = 1 << 16;  // cascades of one call
 
 namespace {

@@ -29,9 +29,9 @@ inline Job job_of_gate_logits(const isa::Instruction& i, Sequence& at) {
 
 // One token on its way through the gate.
 struct RouteLane {
-  StoredSlice32 sums;       // of the tile of experts at hand
-  RouteState state;     // of the token whose logits are offered
-  RouteState chosen;    // of the one before
+  StoredSlice32 sums;  // of the tile of experts at hand
+  RouteState state;    // of the token whose logits are offered
+  RouteState chosen;   // of the one before
   int32_t numerators;  // sum over the experts so far, of the one before
 };
 

@@ -44,7 +44,7 @@ struct Move {
   uint8_t bytes;
   uint8_t line;        // of the patch
   uint8_t in_segment;  // first byte
-  uint8_t in_slice;     // first byte
+  uint8_t in_slice;    // first byte
   uint8_t tile;        // slice of the row
   bool completes;      // the slice
 };

@@ -10,9 +10,9 @@ namespace edge_moe {
 
 #ifdef EDGE_MOE_EXACT_WIDTHS
 
-typedef ap_uint<8 * LANES> Half;       // a Slice8
-typedef ap_uint<16 * LANES> StoredSlice16;  // a Slice16
-typedef ap_uint<32 * LANES> StoredSlice32;  // a Slice32
+typedef ap_uint<8 * LANES> Half;               // a Slice8
+typedef ap_uint<16 * LANES> StoredSlice16;     // a Slice16
+typedef ap_uint<32 * LANES> StoredSlice32;     // a Slice32
 typedef ap_uint<8 * PLANE_BYTES> StoredPlane;  // a Plane
 
 inline Half pack(const Slice8& slice) {

@@ -15,16 +15,16 @@ struct Cursor {
   Trip trip;  // of the pass
   bool idle;  // before the first pass: tiles are loaded, nothing is computed
   // linears
-  int in;         // tile of inputs
-  bool in_last;   // of this tile of outputs
-  int out;        // tile of outputs, from first_out on
-  bool out_last;  // of the job
-  bool out_odd;   // its number among all of the layer is odd
+  int in;          // tile of inputs
+  bool in_last;    // of this tile of outputs
+  int out;         // tile of outputs, from first_out on
+  bool out_last;   // of the job
+  bool out_odd;    // its number among all of the layer is odd
   int tap_row;     // MAP: dy
   int tap_column;  // MAP: dx
-  int channel;    // MAP: tile of the tap's channels
-  int line;       // MAP: of the pair's first pixel
-  int column;     // MAP
+  int channel;     // MAP: tile of the tap's channels
+  int line;        // MAP: of the pair's first pixel
+  int column;      // MAP
   // ATTENTION
   bool average;  // the tile is one of V, not of K
   int tile;      // of the head's

@@ -111,11 +111,11 @@ enum class Pass : uint8_t { LINEAR, KEYS, VALUES };
 
 // One row of the pair on its way.
 struct Side {
-  Slice32 sum;        // so far; what SUMS keeps
+  Slice32 sum;       // so far; what SUMS keeps
   QueryState state;  // of a query
-  Slice16 value;      // the finished sum, requantised; what INT16 keeps
-  Slice8 numerator;   // KEYS: for the passes of V
-  Slice8 out;         // what goes to the scratch memory
+  Slice16 value;     // the finished sum, requantised; what INT16 keeps
+  Slice8 numerator;  // KEYS: for the passes of V
+  Slice8 out;        // what goes to the scratch memory
 };
 
 // The sum with this pass's products.

@@ -19,7 +19,7 @@ struct Fetch {
   int8_t blank;  // takes the place of a row that is none
 };
 
-// Plane of a pair's tile; two multipliers that nothing waits for.
+// Beat of a pair's tile; two multipliers that nothing waits for.
 inline int pair_beat(const Job& job, int pair, int tile) {
   HLS_INLINE
   return within_scratch(job.rows_at + pair * job.row_tiles + tile);

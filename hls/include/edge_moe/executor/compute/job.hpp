@@ -36,12 +36,12 @@ struct Job {
   Source source;
   Result result;
   int pairs;
-  int rows_at;     // first source beat
-  int row_tiles;   // of a source row
-  int to;          // first destination beat
-  int to_tiles;    // of a destination row
-  int shift;       // of the first requantisation
-  int shift2;      // of the second
+  int rows_at;      // first source beat
+  int row_tiles;    // of a source row
+  int to;           // first destination beat
+  int to_tiles;     // of a destination row
+  int shift;        // of the first requantisation
+  int shift2;       // of the second
   int multiplier2;  // after GELU
   int zero_point;   // after GELU
   // linears: tiles of outputs first_out to first_out + out_tiles - 1, in_tiles of inputs for each

@@ -30,7 +30,7 @@ GATE_BIAS:
   return result;
 }
 
-// Parameters and planes of the next pass's tile.
+// Planes of parameters and of weights of the next pass's tile.
 inline void load_linear(const Job& job, const Cursor& at, WeightChannel& weights, WeightTile& next_tile,
                         Slice32& next_bias, Plane& next_multipliers) {
   HLS_INLINE
