@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Depths of the channels: what runs ahead never waits for what is behind it."""
 
-import shutil
 import subprocess
 
 import numpy as np
 import pytest
 
+from edge_moe.accelerator import load_accelerator
 from edge_moe.codegen import generate
+from edge_moe.codegen.design import Design
 from edge_moe.compiler import weights
 from edge_moe.testing.cases import int8, int16, random_ffn, random_linear
 from edge_moe.testing.checkout import HLS
@@ -66,16 +67,16 @@ def test_masks_of_the_routing_find_room():
 
 def test_with_less_room_nobody_could_go_on(tmp_path):
     """The same program on an accelerator with a smaller channel: the depth is needed, its lack reported."""
-    shutil.copytree(HLS / "include", tmp_path / "include")
-    header = tmp_path / "include" / "edge_moe" / "shell" / "accelerator.hpp"
-    text, depth = header.read_text(), "ROUTED_AHEAD = ENTRIES_AHEAD + 2;"
+    generate("zcu104", tmp_path)
+    header = tmp_path / "edge_moe_design.hpp"
+    text, depth = header.read_text(), f"ROUTED_AHEAD = {Design(load_accelerator('zcu104')).routed_ahead};"
     assert text.count(depth) == 1
     header.write_text(text.replace(depth, f"ROUTED_AHEAD = {MIXTURES - 2};"))
-    generate("zcu104", tmp_path)
     build()  # says what is missing where nothing can be compiled
     sources = "".join(f'#include "{HLS / "src" / name}"\n' for name in ("edge_moe.cpp", "csim.cpp"))
     (tmp_path / "all.cpp").write_text(sources)
-    command = ["g++", "-std=c++14", "-O2", "-fPIC", "-shared", "-Iinclude", "-I.", "all.cpp", "-o", "all.so"]
+    command = ["g++", "-std=c++14", "-O2", "-fPIC", "-shared", f"-I{HLS / 'include'}", "-I."]
+    command += ["all.cpp", "-o", "all.so"]
     subprocess.run(command, cwd=tmp_path, check=True, timeout=200)
     with pytest.raises(CsimError, match="deadlock: ") as caught:
         run(Csim(tmp_path / "all.so"))
