@@ -109,22 +109,22 @@ class TB:
 
     def _pauses(self, name: str, port: Any, share: float) -> Iterator[bool]:
         generator = random.Random(int(self.rng.integers(1 << 32)))
-        valid, ready = (getattr(port, s, None) or getattr(port.bus, f"t{s}") for s in ("valid", "ready"))
+        valid, ready = (
+            getattr(port, s) if hasattr(port, s) else getattr(port.bus, f"t{s}") for s in ("valid", "ready")
+        )
         sends = hasattr(port, "send")
         paused = False
         if share:
             self._paused.setdefault(name, False)
         while True:
             if paused and not self._paused[name]:
-                offers, takes = bool(valid.value), bool(ready.value)
-                self._paused[name] = (
-                    takes and not offers and not port.idle() if sends else offers and not takes
-                )
+                held_back = not valid.value and not port.idle() if sends else valid.value and not ready.value
+                self._paused[name] = bool(held_back)
             paused = generator.random() < share
             yield paused
 
     def cover_stalls(self) -> None:
-        """Each driver with pauses kept the module waiting for a beat, or for one to be taken."""
+        """Each driver with pauses held back what it had to send, or did not take what was there."""
         cover("any stalls", bool(self._paused))
         for name, held in self._paused.items():
             cover(f"a stall of {name}", held)
