@@ -262,12 +262,13 @@ async def at_once(dut):
         await port.tb.bounded(Combine(*tasks), 50_000)
         equal("reads beside writes", np.array([task.result() for task in tasks[::2]]), np.array(due))
         await port.compare("writes beside reads")
-    cover("reads beside writes", overlap(port.reads, port.writes))
+    cover("reads within writes", within(port.reads, port.writes))
+    cover("writes within reads", within(port.writes, port.reads))
 
 
-def overlap(reads, writes):
-    """Whether a read began within a write."""
-    return any(first < began < last for began, _ in reads for first, last in writes)
+def within(answered, others):
+    """Whether one of these was answered while one of the others was under way."""
+    return any(first < answer < last for _, answer in answered for first, last in others)
 
 
 @cocotb.test()
