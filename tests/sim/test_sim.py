@@ -7,7 +7,9 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from edge_moe.accelerator import load_accelerator
@@ -19,7 +21,7 @@ from edge_moe_host.contract.registers import REGISTERS
 from edge_moe_host.errors import EdgeMoEError
 from edge_moe_host.golden import arithmetic
 from rtl import prove, synth, yosys
-from sim import compile_once, declaration, hls_verilog, run
+from sim import compile_once, declaration, hls_verilog, run, tb
 from sim.declaration import Operator
 
 SIM, RTL = ROOT / "sim", ROOT / "rtl"
@@ -154,6 +156,49 @@ def test_report_says_what_failed(tmp_path, monkeypatch, capsys):
     assert printed[-2:] == ["y [LANES=3]: test b: see log", "3 passed, 1 failed"]
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert [entry["failed"] for entry in summary] == [[], ["test b: see log"]]
+
+
+# ------------------------------------------------------------------ cases that must have occurred
+
+
+def test_case_that_did_not_occur_fails():
+    tb.cover("ties", True)
+    with pytest.raises(AssertionError, match="not covered: ties"):
+        tb.cover("ties", False)
+
+
+class Channel:
+    """A driver of cocotbext.axi as a pause sees it; one that sends has something to send, or nothing."""
+
+    def __init__(self, valid, ready, pending=None):
+        self.valid, self.ready = SimpleNamespace(value=valid), SimpleNamespace(value=ready)
+        if pending is not None:
+            self.send, self.idle = None, lambda: not pending
+
+
+@pytest.mark.parametrize(
+    ("channel", "held_back"),
+    [
+        (Channel(valid=0, ready=1, pending=True), True),
+        (Channel(valid=0, ready=1, pending=False), False),
+        (Channel(valid=1, ready=1, pending=True), False),
+        (Channel(valid=1, ready=0), True),
+        (Channel(valid=0, ready=0), False),
+        (Channel(valid=1, ready=1), False),
+    ],
+)
+def test_pauses_count_when_they_hold_something_back(channel, held_back):
+    bench = tb.TB.__new__(tb.TB)
+    bench.rng, bench._paused = np.random.default_rng(0), {}
+    with pytest.raises(AssertionError, match="not covered: any stalls"):
+        bench.cover_stalls()
+    pauses = bench._pauses("x", channel, 0.5)
+    assert {next(pauses) for _ in range(50)} == {False, True}
+    if held_back:
+        bench.cover_stalls()
+    else:
+        with pytest.raises(AssertionError, match="not covered: a stall of x"):
+            bench.cover_stalls()
 
 
 # ------------------------------------------------------------------ objects that are kept
