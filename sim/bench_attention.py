@@ -237,7 +237,7 @@ async def corners(dut):
 
 def saw_logits(tb, work):
     logits = work.logits()
-    tb.saw("saturation", (logits > 32767).astype(int) - (logits < -32768))
+    tb.saw_saturation(logits, -32768, 32767)
     logits = np.clip(logits, -32768, 32767)
     last = np.sort(logits, axis=-1)
     tb.saw("all equal", last[..., 0] == last[..., -1])

@@ -58,8 +58,7 @@ async def layer(tb, a, m, shift, low, high, zero):
 async def check(tb, a, m, shift, low, high, zero):
     got = await tb.receive("y", "<i2", a.shape)
     expected = requantise(a, m, shift, low, high, zero)
-    unlimited = requantise(a, m, shift, -(2**62), 2**62, zero)
-    tb.saw("saturation", (unlimited > high).astype(int) - (unlimited < low))
+    tb.saw_saturation(requantise(a, m, shift, -(2**62), 2**62, zero), low, high)
     tb.saw("shift", shift), tb.saw("multiplier", m)
     # the kernel has one multiplier for each channel: values stand in columns
     hls = (await tb.kernel(

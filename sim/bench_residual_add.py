@@ -37,8 +37,7 @@ async def check(tb, residual, update):
     flat = [np.pad(x.reshape(-1), (0, pad)) for x in (residual, update)]
     hls = (await tb.kernel("residual_add", *flat))[: update.size].reshape(update.shape)
     equal("residual_add", got, operators.residual_add(residual, update), hls)
-    total = residual.astype(int) + update
-    tb.saw("saturation", (total > 32767).astype(int) - (total < -32768))
+    tb.saw_saturation(residual.astype(int) + update, -32768, 32767)
     tb.saw("lead of residual", tb.offered["update"] - tb.offered["residual"])
 
 

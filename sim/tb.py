@@ -153,6 +153,10 @@ class TB:
         """Remember that these values, one or an array, were driven or compared: ``seen[what]`` has them."""
         self.seen[what].update(np.unique(values).tolist())
 
+    def saw_saturation(self, exact: np.ndarray, low: int, high: int) -> None:
+        """Remember as "saturation" results beyond an end: -1 below ``low``, 1 above ``high``, else 0."""
+        self.saw("saturation", (exact > high).astype(int) - (exact < low))
+
     async def send(self, name: str, frame: np.ndarray) -> None:
         """Queue a frame; returns at once. Once it is taken, ``offered[name]`` is its first beat's cycle."""
 
