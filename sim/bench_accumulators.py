@@ -4,7 +4,15 @@
 import cocotb
 import numpy as np
 
-from tb import STALLS, TB, covered, equal, measured
+from sim.declaration import Operator
+from sim.tb import STALLS, TB, cover, equal, measured
+
+OPERATOR = Operator(
+    "accumulators",
+    variants=({}, {"TILE_OUT": 3, "ROWS": 80}),
+    least=60_000,
+    illegal=(({"ROWS": 7}, "ROWS = 7 must be a multiple of TOKENS = 2"),),
+)
 
 LATENCY = 3  # as accumulators.sv states
 
@@ -40,6 +48,9 @@ async def check(tb, what, bias, sums):
     got = await tb.receive("a", "<i4", sums.shape[1:])
     with np.errstate(over="ignore"):
         equal(what, got, sums.sum(axis=0, dtype=np.int32) + np.tile(bias, 2))
+    tb.saw("passes", len(sums)), tb.saw("pairs", sums.shape[1])
+    exact = sums.sum(axis=0, dtype=np.int64) + np.tile(bias, 2)
+    tb.saw("wraps", exact != got)
 
 
 async def start(dut):
@@ -63,7 +74,9 @@ async def lengths(dut):
             await check(tb, f"{len(sums)} passes of {sums.shape[1]}", bias, sums)
         await tb.bounded(sending)
         await tb.silent("a")
-    covered("idle", "back-pressure", "rows that come again at once", "one tile of inputs")
+    tb.cover_stalls()
+    cover("rows that come again within 1 to 5 beats", tb.seen["pairs"] >= {1, 2, 3, 4, 5})
+    cover("one pass and several", tb.seen["passes"] >= {1, 2, 7})
 
 
 async def send_all(tb, tiles):
@@ -80,7 +93,8 @@ async def all_rows(dut):
     sending = cocotb.start_soon(send_tile(tb, *tile))
     await check(tb, "all rows", *tile)
     await tb.bounded(sending)
-    covered("every word")
+    cover("every word", tb.seen["pairs"] == {pairs})
+    cover("sums that wrap and that do not", tb.seen["wraps"] == {False, True})
 
 
 @cocotb.test()
@@ -92,13 +106,13 @@ async def waits_for_biases(dut):
     await tb.send("y", first[1])
     await tb.send("y", second[1])
     await tb.silent("a")
+    cover("sums that wait for biases", dut.s_axis_y_tvalid.value == 1 and dut.s_axis_y_tready.value == 0)
     await tb.send("bias", first[0])
     await tb.cycles(50)
     await tb.send("bias", second[0])
     await check(tb, "first", *first)
     await check(tb, "second", *second)
     await tb.silent("a")
-    covered("biases come late")
 
 
 @cocotb.test()
@@ -120,9 +134,9 @@ async def passes_without_results(dut):
     dut.finish_i.value = 1
     await tb.send("y", sums[-1])
     await tb.cycles(50)
+    cover("a result that waits", dut.m_axis_a_tvalid.value == 1 and dut.m_axis_a_tready.value == 0)
     tb.stall()
     await check(tb, "after a long wait", bias, sums)
-    covered("results wait, passes do not")
 
 
 @cocotb.test()

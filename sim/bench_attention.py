@@ -10,9 +10,19 @@ from cocotb.triggers import RisingEdge
 
 from edge_moe_host.contract.isa import Opcode
 from edge_moe_host.golden import operators
-from edge_moe_host.golden.operators import KEY_BLOCK, Attention, Linear
-from estimated import cycles as cycles_of
-from tb import STALLS, TB, covered, equal, measured
+from edge_moe_host.golden.arithmetic import EXP2_BITS, requantise
+from edge_moe_host.golden.operators import EXPONENT_LIMIT, KEY_BLOCK, Attention, Linear
+from sim.declaration import Operator
+from sim.estimated import cycles as cycles_of
+from sim.tb import STALLS, TB, cover, equal, measured
+
+OPERATOR = Operator(
+    "attention",
+    kernels=("attention",),
+    variants=({}, {"MAX_HEADS": 2, "MAX_HEAD_DIM": 96, "MAX_TOKENS": 70}),
+    least=180_000,
+    illegal=(({"MAX_HEAD_DIM": 40}, "MAX_HEAD_DIM = 40 must be a multiple of 32"),),
+)
 
 TILE = KEY_BLOCK
 HLS_HEAD_DIM = 64
@@ -71,6 +81,16 @@ class Job:
         logit = np.broadcast_to(self.attn.logit_multiplier[:, None, None], (*out.shape[:2], 1))
         return np.concatenate([out, logit], axis=2).astype("<i2")
 
+    def logits(self):
+        """Before they saturate, int64 [heads, rows, keys]."""
+        q, k = (
+            part.reshape(len(part), self.attn.heads, self.dim).astype(np.int64)
+            for part in np.split(self.qkv, 3, axis=1)[:2]
+        )
+        dot = np.einsum("rhd,khd->hrk", q[: self.rows], k)
+        multiplier = self.attn.logit_multiplier[:, None, None]
+        return requantise(dot, multiplier, self.attn.logit_shift, -(2**62), 2**62)
+
     @property
     def cycles(self):
         """A pass takes as long as its pairs, or as its tile's 16 beats; V waits for the first numerators."""
@@ -99,6 +119,7 @@ async def start(tb, work):
         getattr(dut, name).value = value
     dut.start_i.value = 1
     await tb.bounded(accepted(dut))
+    tb.starts.append(tb.cycle)
     dut.start_i.value = 0
     for name in scalars:
         getattr(dut, name).value = int(tb.rng.integers(1, 3))
@@ -128,11 +149,16 @@ async def check(tb, work):
         here = slice(head * work.dim, (head + 1) * work.dim)
         what = f"{len(work.qkv)} tokens, head {head} of {work.attn.heads}, {work.dim} channels"
         equal(what, y, expected[: work.rows, here], None if hls is None else hls[: work.rows, here])
+    tb.ends.append(tb.last_arrival)
+    tb.saw("tokens", len(work.qkv)), tb.saw("rows", work.rows), tb.saw("pairs", work.pairs)
+    tb.saw("heads", work.attn.heads), tb.saw("dim", work.dim)
+    tb.saw("fewer queries than keys", work.rows < len(work.qkv))
     return expected
 
 
 async def begin(dut):
     tb = TB(dut)
+    tb.starts, tb.ends = [], []  # cycles of every job's start and last result
     for name in ("m", "kv", "q"):
         tb.source(name)
     tb.sink("y")
@@ -162,7 +188,10 @@ async def sizes(dut):
                 for spread in (100.0, 5000.0):
                     await run(tb, job(tb.rng, tokens, 1, dim, spread))
     await tb.silent("y")
-    covered("one token", "odd tokens", "part of a block", "one tile", "largest head")
+    cover(
+        "one token, odd tokens, parts of a block and whole ones", tb.seen["tokens"] >= {1, 2, 3, 31, 32, 33}
+    )
+    cover("one tile, largest head", tb.seen["dim"] >= {TILE, most_dim})
 
 
 @cocotb.test()
@@ -173,12 +202,14 @@ async def largest(dut):
     await run(tb, job(tb.rng, most_tokens, 1, most_dim))
     await run(tb, job(tb.rng, 5, most_heads, most_dim))
     await run(tb, job(tb.rng, 70, 2, most_dim, rows=7))
-    covered("most tokens", "most heads", "fewer queries than keys")
+    cover("most tokens", most_tokens in tb.seen["tokens"])
+    cover("most heads", most_heads in tb.seen["heads"])
+    cover("fewer queries than keys", True in tb.seen["fewer queries than keys"])
 
 
 @cocotb.test()
 async def corners(dut):
-    """Logits and results at both ends; keys all alike; one hot key; every block raises M by more than 31."""
+    """Logits and results at both ends; keys all alike; one hot key; blocks raise M by more than 31."""
     tb = await begin(dut)
     tokens, dim = min(96, limits(dut)[2]), TILE
     flat, ramp = np.ones((tokens, 1), np.int8), np.linspace(-127, 127, tokens).astype(np.int8)[:, None]
@@ -187,17 +218,36 @@ async def corners(dut):
         work.attn = replace(work.attn, logit_multiplier=np.array([32767], np.int16), logit_shift=shift)
         work.qkv[:, :dim] = 127
         work.qkv[:, dim : 2 * dim] = keys
+        saw_logits(tb, work)
         await run(tb, work)
     work = job(tb.rng, tokens, 1, dim, spread=30000.0)
     work.qkv[:, dim : 2 * dim] = 0
     work.qkv[40, dim : 2 * dim] = 127
+    work.attn = replace(work.attn, logit_shift=18)
+    saw_logits(tb, work)
     await run(tb, work)
     work = job(tb.rng, tokens, 1, dim, spread=0.0)
     work.qkv[:, 2 * dim :: 2], work.qkv[:, 2 * dim + 1 :: 2] = 127, -127
     work.attn = replace(work.attn, logit_shift=1, out_multiplier=np.full(dim, 32767, np.int16), out_shift=14)
     result = await run(tb, work)
-    assert {result.min(), result.max()} == {-127, 127}
-    covered("logits saturate", "all equal", "rising M", "falling logits", "one hot key", "results saturate")
+    cover("results at both ends", {result.min(), result.max()} == {-127, 127})
+    for case in ("all equal", "M rises by more than a shift", "falling blocks", "one hot key"):
+        cover(case, True in tb.seen[case])
+    cover("logits saturate at both ends", tb.seen["saturation"] >= {-1, 1})
+
+
+def saw_logits(tb, work):
+    logits = work.logits()
+    tb.saw_saturation(logits, -32768, 32767)
+    logits = np.clip(logits, -32768, 32767)
+    last = np.sort(logits, axis=-1)
+    tb.saw("all equal", last[..., 0] == last[..., -1])
+    tb.saw("one hot key", last[..., -1] - last[..., -2] >= 9 << EXP2_BITS)  # other numerators are 0
+    starts = np.arange(0, logits.shape[-1], KEY_BLOCK)
+    tops = np.maximum.reduceat(logits, starts, axis=-1) >> EXP2_BITS
+    rises = np.diff(tops, axis=-1)
+    tb.saw("M rises by more than a shift", rises > EXPONENT_LIMIT)
+    tb.saw("falling blocks", (rises < 0).all(axis=-1))
 
 
 @cocotb.test()
@@ -221,7 +271,8 @@ async def stalled(dut):
             await check(tb, work)
         await handing
         await tb.silent("y")
-    covered("idle", "back-pressure", "jobs back to back")
+    tb.cover_stalls()
+    cover("jobs back to back", any(np.array(tb.starts[1:]) < tb.ends[:-1]))
 
 
 @cocotb.test()
@@ -233,7 +284,7 @@ async def few_pairs(dut):
     for tokens in (1, 2, 3, 4, 6, 8, 10) * 10:
         await run(tb, job(tb.rng, tokens, 1, most_dim))
     await tb.silent("y")
-    covered("few pairs")
+    cover("few pairs", tb.seen["pairs"] == {1, 2, 3, 4, 5})
 
 
 def bursts(rng):
@@ -254,7 +305,7 @@ async def late_parameters(dut):
     await tb.silent("y", 300)
     await tb.send("m", work.parameters())
     await check(tb, work)
-    covered("late parameters")
+    cover("late parameters", tb.offered["m"] >= tb.offered["q"] + 300)
 
 
 async def start_all(tb, works):

@@ -10,7 +10,14 @@ from cocotbext.axi import AxiLiteBus, AxiLiteMaster
 
 from edge_moe_host.contract.isa import ISA_VERSION
 from edge_moe_host.contract.registers import AP_DONE, AP_IDLE, AP_READY, AP_START, CONTROL, REGISTERS
-from tb import STALLS, TB, covered, equal
+from sim.declaration import Operator
+from sim.tb import STALLS, TB, cover, equal
+
+OPERATOR = Operator(
+    "axi_lite_registers",
+    least=1000,
+    illegal=(({"ADDRESS_WIDTH": 7}, "ADDRESS_WIDTH = 7 must reach all 236 bytes"),),
+)
 
 RESTART, INTERRUPT = 1 << 7, 1 << 9
 ARGUMENTS = [r for r in REGISTERS.values() if r.access == "rw" and r not in CONTROL]
@@ -26,11 +33,12 @@ class Port:
         self.tb, self.dut = TB(dut), dut
         self.master = AxiLiteMaster(AxiLiteBus.from_prefix(dut, "s_axi"), dut.clk, dut.rst)
         writes, reads = self.master.write_if, self.master.read_if
-        self.channels = (writes.aw_channel, writes.w_channel, writes.b_channel)
-        self.channels += (reads.ar_channel, reads.r_channel)
+        self.channels = {"aw": writes.aw_channel, "w": writes.w_channel, "b": writes.b_channel}
+        self.channels |= {"ar": reads.ar_channel, "r": reads.r_channel}
         for log in (writes.log, reads.log):
             log.setLevel(logging.WARNING)
         self.values = {r.name: 0 for r in ARGUMENTS}
+        self.reads, self.writes = [], []  # first and last cycle of each
 
     async def reset(self):
         zero = {f"{name}_i": 0 for name in ("ap_done", "ap_ready", "results_valid", *RESULTS)}
@@ -38,17 +46,24 @@ class Port:
 
     def stall(self, idle, back):
         """Shares of cycles: in which the master has nothing on a channel, and takes nothing from one."""
-        for channel, share in zip(self.channels, (idle, back, back, back, idle), strict=True):
-            channel.set_pause_generator(self.tb._pauses(share))
+        shares = (idle, back, back, back, idle)
+        for (name, channel), share in zip(self.channels.items(), shares, strict=True):
+            self.tb.pause(name, channel, share)
 
     async def read(self, offset, size=4):
+        began = self.tb.cycle
         answer = await self.tb.bounded(self.master.read(offset, size), 2000)
         assert answer.resp == 0
+        self.tb.saw("read", offset)
+        self.reads.append((began, self.tb.cycle))
         return int.from_bytes(answer.data, "little")
 
     async def write(self, offset, value, size=4):
+        began = self.tb.cycle
         answer = await self.tb.bounded(self.master.write(offset, value.to_bytes(size, "little")), 2000)
         assert answer.resp == 0
+        self.tb.saw("written", offset), self.tb.saw("bytes written", size)
+        self.writes.append((began, self.tb.cycle))
 
     async def get(self, name):
         return await self.read(REGISTERS[name].offset, REGISTERS[name].bits // 8)
@@ -105,7 +120,13 @@ async def arguments(dut):
     await port.compare("beside the others")
     assert await port.get("config_id") == identity == int(dut.CONFIG_ID.value)
     assert await port.get("version") == ISA_VERSION
-    covered("idle", "back-pressure", "bytes", "addresses that hold nothing", "read-only registers")
+    port.tb.cover_stalls()
+    cover("parts of a word", port.tb.seen["bytes written"] >= {1, 2, 3, 4})
+    cover(
+        "addresses that hold nothing",
+        set(nothing) and port.tb.seen["written"] & port.tb.seen["read"] >= set(nothing),
+    )
+    cover("read-only registers", set(read_only) and port.tb.seen["written"] >= set(read_only))
 
 
 @cocotb.test()
@@ -140,7 +161,7 @@ async def run(dut):
         await port.write(1, 0, 3)  # not the byte that has this bit
         assert await port.get("ap_ctrl") == AP_IDLE | RESTART
         await port.put("ap_ctrl", 0)
-    covered("restart")
+    port.tb.cover_stalls()
 
 
 @cocotb.test()
@@ -162,6 +183,7 @@ async def interrupts(dut):
                     )
                     held = await port.get("isr")
                     pin = int(bool(held and gie))
+                    port.tb.seen["events"].add((gie, ier, events))
                     equal(
                         "isr and pin",
                         np.array([held, int(dut.interrupt_o.value)]),
@@ -173,7 +195,7 @@ async def interrupts(dut):
                     await port.put("isr", 2)
                     assert await port.get("isr") == 0
                     assert int(dut.interrupt_o.value) == 0
-    covered("every interrupt")
+    cover("every interrupt", len(port.tb.seen["events"]) == 2 * 4 * 4)
 
 
 @cocotb.test()
@@ -194,7 +216,7 @@ async def results(dut):
         flags = [await port.get(name) for name in (*order, *order)]
         equal("flags", np.array(flags), np.array([1] * len(FLAGS) + [0] * len(FLAGS)))
         equal("results stay", np.array([await port.get(name) for name in RESULTS]), due)
-    covered("every flag")
+    cover("every flag", port.tb.seen["read"] >= {r.offset for r in FLAGS})
 
 
 @cocotb.test()
@@ -214,8 +236,7 @@ async def coincidences(dut):
             first = await port.tb.bounded(reading, 100)
             seen.append((bool(first & bit), bool(await port.get(name) & bit)))
         assert all(first != second for first, second in seen), f"{event}: {seen}"
-        assert {first for first, _ in seen} == {False, True}
-    covered("event while it is read")
+        cover(f"{event} before and after it is read", {first for first, _ in seen} == {False, True})
 
 
 @cocotb.test()
@@ -241,7 +262,13 @@ async def at_once(dut):
         await port.tb.bounded(Combine(*tasks), 50_000)
         equal("reads beside writes", np.array([task.result() for task in tasks[::2]]), np.array(due))
         await port.compare("writes beside reads")
-    covered("reads beside writes")
+    cover("reads within writes", within(port.reads, port.writes))
+    cover("writes within reads", within(port.writes, port.reads))
+
+
+def within(answered, others):
+    """Whether one of these was answered while one of the others was under way."""
+    return any(first < answer < last for _, answer in answered for first, last in others)
 
 
 @cocotb.test()

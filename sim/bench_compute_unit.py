@@ -4,7 +4,19 @@
 import cocotb
 import numpy as np
 
-from tb import STALLS, TB, covered, equal, measured
+from sim.declaration import Operator
+from sim.tb import STALLS, TB, cover, equal, measured
+
+OPERATOR = Operator(
+    "compute_unit",
+    kernels=("compute_unit",),
+    variants=({}, {"TILE_IN": 16, "TILE_OUT": 18}),
+    least=100_000,
+    illegal=(
+        ({"TOKENS": 1}, "TOKENS = 1 must be 2"),
+        ({"TILE_IN": 20}, "TILE_IN = 20 a multiple of 8"),
+    ),
+)
 
 PLANES, ROWS, COLUMNS = range(3)
 LATENCY = 16  # of a beat, as compute_unit.sv states
@@ -44,6 +56,7 @@ async def load_tiles(tb, tiles):
         tb.dut.load_i.value, tb.dut.bits_i.value = load, bits
         await tb.send("w", tile_beats(weight, load, bits, tb.rng))
         await tb.accepted("w")
+        tb.seen["form"].add((load, bits))
 
 
 async def check(tb, what, weight, x):
@@ -53,6 +66,7 @@ async def check(tb, what, weight, x):
     expected = x.astype(np.int64) @ weight.astype(np.int64).T
     packed = await tb.kernel("compute_unit", weight, x, 1) if fan_in == out == 32 else None
     equal(what, got, expected, packed)
+    tb.saw("beats", len(x) // 2), tb.saw("sums", got)
 
 
 async def start(dut):
@@ -79,7 +93,9 @@ async def forms_and_lengths(dut):
             await check(tb, f"form {load}, {bits} bits, {len(x)} rows", weight, x)
         await tb.bounded(loading)
         await tb.silent("y")
-    covered("idle", "back-pressure", "planes of 2 to 8 bits", "rows", "columns", "pass of one beat")
+    tb.cover_stalls()
+    cover("planes of 2 to 8 bits, rows, columns", tb.seen["form"] == set(forms))
+    cover("passes of one beat, and shorter and longer than the shortest", tb.seen["beats"] >= {1, 7, 9})
 
 
 @cocotb.test()
@@ -95,7 +111,8 @@ async def corners(dut):
         await tb.send("x", x)
         await load_tiles(tb, [(weight, ROWS, 8)])
         await check(tb, f"corners {sign}", weight, x)
-    covered("largest and smallest sums")
+    top = fan_in * 127 * 128
+    cover("largest and smallest sums", tb.seen["sums"] >= {-top, top})
 
 
 @cocotb.test()
@@ -106,18 +123,19 @@ async def waits_for_tiles(dut):
     passes = [random_pass(tb, 5) for _ in tiles]
     await tb.send("x", passes[0])
     await tb.silent("y")
+    cover("a pass without a tile", dut.s_axis_x_tvalid.value == 1)
     assert not dut.s_axis_x_tready.value
     await load_tiles(tb, tiles[:1])
     await check(tb, "first", tiles[0][0], passes[0])
     loading = cocotb.start_soon(load_tiles(tb, tiles[1:]))
     await tb.cycles(100)
+    cover("a third tile", dut.s_axis_w_tvalid.value == 1)
     assert not dut.s_axis_w_tready.value, "a third tile was taken"
     for (weight, _, _), x in zip(tiles[1:], passes[1:], strict=True):
         await tb.send("x", x)
         await check(tb, "later", weight, x)
     await tb.bounded(loading)
     await tb.silent("y")
-    covered("pass without a tile")
 
 
 async def back_to_back(tb, beats, load, bits, count=12):
@@ -149,7 +167,6 @@ async def throughput(dut):
         measured(f"12 passes of {beats}, form {load}, {bits} bits", cycles, 12 * beats, 0)
     cycles = await back_to_back(tb, 3, PLANES, 8)
     measured("12 passes of 3", cycles, 11 * SHORTEST + 3, 0)
-    covered("no bubble between tiles")
 
 
 @cocotb.test()

@@ -10,8 +10,17 @@ from cocotb.triggers import RisingEdge
 from edge_moe.codegen.design import Design
 from edge_moe_host.golden.arithmetic import requantise
 from edge_moe_host.golden.operators import Linear, conv3x3
-from estimated import passes
-from tb import STALLS, TB, covered, equal, measured
+from sim.declaration import Operator
+from sim.estimated import passes
+from sim.tb import STALLS, TB, cover, equal, measured
+
+OPERATOR = Operator(
+    "conv3x3",
+    kernels=("conv3x3",),
+    variants=({}, {"TILE_IN": 8, "MAX_PIXELS": 100}),
+    least=150_000,
+    illegal=(({"HALF": 8}, "HALF = 8 must be whole bytes"),),
+)
 
 TAPS = Design.tap_side**2
 SHAPES = ((1, 1), (1, 2), (1, 7), (7, 1), (6, 1), (2, 2), (3, 3), (3, 4), (4, 3), (5, 6), (4, 8))
@@ -23,7 +32,7 @@ class Scratch:
     def __init__(self, tb):
         self.tb, self.latency = tb, 1
         self.lanes = len(tb.dut.m_axis_x_tdata) // 16
-        self.words = {}
+        self.words, self.read = {}, set()
         tb.sink("address"), tb.source("pixels")
         cocotb.start_soon(self._serve())
 
@@ -51,6 +60,8 @@ class Scratch:
                     field = int.from_bytes(frame.tdata[h * half : (h + 1) * half], "little")
                     there, at = field >> 8 * half - 1, field & (1 << 8 * half - 1) - 1
                     assert not there or (h, at) in self.words, f"word {at} of half {h} is not of the map"
+                    if there:
+                        self.read.add(at)
                     word.append(self.words[h, at] if there else nothing)
                 late.append((self.tb.cycle + self.latency, np.concatenate(word)))
             while late and late[0][0] <= self.tb.cycle:
@@ -81,6 +92,7 @@ async def start(tb, base, shape, lines, tiles, out_tiles, pad):
         await RisingEdge(tb.dut.clk)
     else:
         raise AssertionError("the job was not taken")
+    tb.starts.append(tb.cycle)
     tb.dut.start_valid_i.value = 0
     for name in job:
         getattr(tb.dut, f"{name}_i").value = 0
@@ -115,10 +127,15 @@ async def check(tb, x, layer, shape, lines, pad):
     expected = conv3x3(x[None], layer, height, width, pad)[0][first:last]
     hls = (await tb.kernel("conv3x3", x, layer, height, width, pad))[first:last]
     equal(f"map of {height} x {width}, lines {lines}", result, expected, hls)
+    tb.ends.append(tb.last_arrival)
+    tb.seen["shape"].add(shape), tb.seen["lines"].add(lines)
+    tb.saw("pad", pad), tb.saw("tiles", tiles), tb.saw("tiles out", out_tiles)
+    tb.saw("first pixel", first % 2)
 
 
 async def begin(dut):
     tb = TB(dut)
+    tb.starts, tb.ends = [], []  # cycles of every job's start and last pixel
     scratch = Scratch(tb)
     tb.sink("x")
     await tb.reset(start_valid_i=0)
@@ -146,16 +163,10 @@ async def shapes(dut):
         await start(tb, base, shape, (0, shape[0]), tiles, -(-out // lanes), pad)
         await check(tb, x, layer, shape, (0, shape[0]), pad)
         await tb.silent("x")
-    covered(
-        "idle",
-        "back-pressure",
-        "one pixel",
-        "one line",
-        "one column",
-        "odd sides",
-        "several tiles",
-        "both pads",
-    )
+    tb.cover_stalls()
+    cover("one pixel, one line, one column, odd sides", tb.seen["shape"] == set(SHAPES))
+    cover("one tile and several, in and out", tb.seen["tiles"] == tb.seen["tiles out"] == {1, 2})
+    cover("both pads", tb.seen["pad"] == {0, -128})
 
 
 @cocotb.test()
@@ -177,7 +188,14 @@ async def lines(dut):
     for part in parts:
         await check(tb, x, layer, shape, part, -128 * (part[0] % 2))
     await tb.silent("x")
-    covered("some lines", "jobs one behind the other", "last word")
+    cover(
+        "some lines, from even and odd pixels",
+        len(tb.seen["lines"]) == 6 and tb.seen["first pixel"] == {0, 1},
+    )
+    cover(
+        "a job that is taken before the one before it is done", any(np.array(tb.starts[1:]) <= tb.ends[:-1])
+    )
+    cover("last word", (1 << len(dut.base_i)) - 1 in scratch.read)
 
 
 @cocotb.test()

@@ -7,7 +7,16 @@ import cocotb
 import numpy as np
 from cocotb.triggers import RisingEdge
 
-from tb import TB, covered, equal
+from sim.declaration import Operator
+from sim.tb import TB, cover, equal
+
+OPERATOR = Operator(
+    "dual_dot",
+    kernels=("dual_dot",),
+    variants=({}, {"COUNT": 3}),
+    least=20_000,
+    illegal=(({"COUNT": 9}, "COUNT = 9 must be 1 to 8"),),
+)
 
 EIGHT = 8  # weights of the kernel's cascade
 WEIGHTS = np.arange(-127, 128)
@@ -66,6 +75,8 @@ async def check(tb, what, w, x0, x1, swap=None, used=None):
     hls = await tb.kernel("dual_dot", *(np.pad(array, padding).astype(np.int8) for array in (used, x0, x1)))
     for lane, x, rtl, kernel in (("low", x0, got[0], hls[0]), ("high", x1, got[1], hls[1])):
         equal(f"{what}, {lane}", rtl, (used * x).sum(axis=1), kernel)
+        tb.saw(f"operands, {lane}", used * 256 + x)
+        tb.saw(f"sums, {lane}", rtl)
 
 
 def to_rows(array, size):
@@ -81,11 +92,11 @@ async def every_pair(dut):
     x0 = np.stack([tb.rng.permutation(INPUTS) for _ in WEIGHTS])
     x1 = np.stack([tb.rng.permutation(INPUTS) for _ in WEIGHTS])
     order = tb.rng.permutation(w.size)  # different weights in one cascade
-    for x in (x0, x1):
-        assert len(np.unique(w * 256 + x)) == 255 * 256
     w, x0, x1 = (to_rows(array.reshape(-1)[order], count(dut)) for array in (w, x0, x1))
     await check(tb, "every pair", w, x0, x1)
-    covered("every pair of operands in both lanes")
+    every = set((WEIGHTS[:, None] * 256 + INPUTS).reshape(-1).tolist())
+    for lane in ("low", "high"):
+        cover(f"every pair of operands in the {lane} lane", tb.seen[f"operands, {lane}"] == every)
 
 
 @cocotb.test()
@@ -99,9 +110,10 @@ async def corner_sums(dut):
     alike = np.repeat(corners[:, :, None], size, axis=2)
     mixed = corners[tb.rng.integers(len(corners), size=(2000, size))].swapaxes(1, 2)
     w, x0, x1 = np.concatenate([alike, mixed]).swapaxes(0, 1)
-    assert (w * x0).sum(axis=1).max() == size * 127 * 128 == -(w * x0).sum(axis=1).min()
     await check(tb, "corners", w, x0, x1)
-    covered("largest and smallest sums")
+    top = size * 127 * 128
+    for lane in ("low", "high"):
+        cover(f"largest and smallest sum of the {lane} lane", tb.seen[f"sums, {lane}"] >= {-top, top})
 
 
 @cocotb.test()
@@ -113,4 +125,5 @@ async def standing_weights(dut):
     swap[0] = True
     used = w[np.maximum.accumulate(np.where(swap, np.arange(len(w)), 0))]
     await check(tb, "standing weights", w, x0, x1, swap, used)
-    covered("standing weights")
+    lengths = set(np.diff(np.flatnonzero(swap)).tolist())
+    cover("weights that change at once, and that stand", lengths >= {1, 2, 5})

@@ -6,8 +6,19 @@ import numpy as np
 
 from edge_moe.estimate.loops import cycles_of, queue_loop
 from edge_moe_host.contract.isa import Instruction, Opcode
-from estimated import ZCU104
-from tb import STALLS, TB, covered, equal, measured
+from sim.declaration import Operator
+from sim.estimated import ZCU104
+from sim.tb import STALLS, TB, cover, equal, measured
+
+OPERATOR = Operator(
+    "expert_queues",
+    variants=({}, {"MAX_EXPERTS": 5, "MAX_TOKENS": 9, "MAX_TOP_K": 5}),
+    least=10_000,
+    illegal=(
+        ({"MAX_TOP_K": 9}, "MAX_TOP_K = 9 must be from 1 to SLOTS = 8"),
+        ({"MAX_EXPERTS": 1}, "at least 2"),
+    ),
+)
 
 SLOTS = 8  # of a routing row
 LATENCY = 5  # cycles from the last route to the first head
@@ -57,7 +68,11 @@ async def check(tb, expert, score, experts):
             seen = tb.dut.routed_o.value.to_unsigned() if tb.dut.routed_valid_o.value else None
         equal(f"expert {e}", got, expected)
         mask |= bool(len(rows)) << e
+        tb.saw("tokens of an expert", len(rows))
         spans += [tb.first_arrival, tb.last_arrival]
+    tb.saw("tokens", len(expert)), tb.saw("experts", experts), tb.saw("top-k", expert.shape[1])
+    tb.saw("missing expert", expert >= experts)
+    tb.saw("repeated expert", np.diff(np.sort(expert, axis=1), axis=1) == 0)
     assert seen in (None, mask), f"routed_o is {seen:b}, {mask:b} is due"
     return spans[0], spans[-1]
 
@@ -79,13 +94,16 @@ async def sizes(dut):
     """One token to the most, every top-k, few experts and many."""
     tb = await start(dut)
     most = limits(dut)
-    for experts in (2, 3, 8, 16, 32):
+    numbers = {2, 3, 8, 16, 32, most[1]}
+    for experts in sorted(numbers):
         for tokens in (1, 2, 3, 8, 33, 129, most[0]):
             for top_k in range(1, min(most[2], experts) + 1):
                 if tokens <= most[0] and experts <= most[1]:
                     await run(tb, *random_routes(tb.rng, tokens, experts, top_k), experts)
     await tb.silent("queue")
-    covered("one token", "odd rows", "most tokens", "top-1 to the most", "2, 8, 16, 32 experts")
+    cover("one token, odd rows, most tokens", tb.seen["tokens"] >= {1, 3, most[0]})
+    cover("2 to 32 experts", tb.seen["experts"] == {n for n in numbers if n <= most[1]})
+    cover("top-1 to the most", tb.seen["top-k"] == set(range(1, most[2] + 1)))
 
 
 @cocotb.test()
@@ -99,7 +117,7 @@ async def distributions(dut):
     turns = np.stack([np.arange(tokens) % 2, 2 + np.arange(tokens) % 2], axis=1)
     await run(tb, turns, score, experts)
     await run(tb, np.full((tokens, 2), [experts - 1, 0]), score, experts)
-    covered("all tokens on one expert", "empty experts")
+    cover("all tokens on one expert, the others empty", tb.seen["tokens of an expert"] >= {0, tokens})
 
 
 @cocotb.test()
@@ -131,7 +149,7 @@ async def damaged_rows(dut):
         expert[:, 1] = np.where(tb.rng.random(tokens) < 0.3, expert[:, 0], expert[:, 1])
         await run(tb, expert, score, experts - 1)
         await run(tb, *random_routes(tb.rng, 3, experts, top_k), experts)
-    covered("routes that are left out")
+    cover("routes that are left out", True in tb.seen["missing expert"] & tb.seen["repeated expert"])
 
 
 @cocotb.test()
@@ -145,7 +163,7 @@ async def stalls(dut):
             size = int(tb.rng.integers(1, tokens // 4 + 2)), int(tb.rng.integers(top_k, experts + 1))
             await run(tb, *random_routes(tb.rng, *size, int(tb.rng.integers(1, top_k + 1))), size[1])
         await tb.silent("queue")
-    covered("idle", "back-pressure")
+    tb.cover_stalls()
 
 
 @cocotb.test()

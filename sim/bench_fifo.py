@@ -7,7 +7,18 @@ import cocotb
 import numpy as np
 from cocotb.triggers import RisingEdge
 
-from tb import STALLS, TB, covered, equal, measured
+from sim.declaration import Operator
+from sim.tb import STALLS, TB, cover, equal, measured
+
+OPERATOR = Operator(
+    "fifo",
+    variants=({}, {"WIDTH": 16, "DEPTH": 5}, {"WIDTH": 24, "DEPTH": 65}, {"WIDTH": 8, "DEPTH": 64}),
+    least=3_000_000,
+    illegal=(
+        ({"DEPTH": 1}, "DEPTH = 1 must be at least 2"),
+        ({"STAGES": 4}, "STAGES = 4 must be 1, 2 or 3"),
+    ),
+)
 
 
 class Pair:
@@ -20,7 +31,7 @@ class Pair:
         self.stages = len(tb.dut.valid_q)
         self.held, self.given, self.due = deque(), [], []
         self.offer = self.take = False
-        self.fullest = 0
+        self.states = set()  # (beats held, valid in, ready in, valid out, ready out)
 
     async def reset(self):
         await self.tb.reset(s_axis_data_tvalid=0, m_axis_data_tready=0)
@@ -31,6 +42,7 @@ class Pair:
         await RisingEdge(dut.clk)
         ready, valid = int(dut.s_axis_data_tready.value), int(dut.m_axis_data_tvalid.value)
         assert int(dut.count_o.value) == len(self.held)
+        self.states.add((len(self.held), self.offer, ready, valid, self.take))
         assert ready or len(self.held) >= self.depth, f"no room beside {len(self.held)} beats"
         assert not valid or self.held, "a beat came from an empty FIFO"
         if valid and self.take:
@@ -39,7 +51,6 @@ class Pair:
         accepted = self.offer and ready
         if accepted:
             self.held.append(self.word)
-        self.fullest = max(self.fullest, len(self.held))
         if accepted or not self.offer:
             self.offer = bool(offer)
             self.word = int.from_bytes(self.tb.rng.bytes(self.width // 8), "little")
@@ -48,6 +59,15 @@ class Pair:
         self.take = bool(take)
         dut.m_axis_data_tready.value = self.take
         return accepted
+
+    def cover(self, case, held, **signals):
+        """A cycle with so many beats, or any number for None, and with these signals."""
+        names = ("offer", "ready", "valid", "take")
+        found = any(
+            held in (None, state[0]) and all(state[1 + names.index(n)] == v for n, v in signals.items())
+            for state in self.states
+        )
+        cover(case, found)
 
     def compare(self, what):
         """All that has come since the last time."""
@@ -80,7 +100,8 @@ async def stalls(dut):
             await pair.cycle(draws[0] >= idle, draws[1] >= back)
         await pair.drain(pair.depth + 50)
         pair.compare(f"idle {idle}, back-pressure {back}")
-    covered("idle", "back-pressure")
+    pair.cover("idle", None, offer=False, ready=1)
+    pair.cover("back-pressure", None, valid=1, take=False)
 
 
 @cocotb.test()
@@ -92,12 +113,13 @@ async def full(dut):
     for turn in range(3):
         for step in range(capacity + 80):  # slowly at first: each beat finds its register
             await pair.cycle(step > 60 or step % 8 == 0, False)
-        assert len(pair.held) == pair.fullest == capacity
+        assert len(pair.held) == capacity
         for _ in range(3 + 5 * turn):  # a beat in for each that leaves
             await pair.cycle(True, True)
         await pair.drain(capacity + 50)
         pair.compare(f"full {turn}")
-    covered("full", "empty")
+    pair.cover("full", capacity, offer=True, ready=0)
+    pair.cover("empty", 0, valid=0, take=True)
 
 
 @cocotb.test()

@@ -9,8 +9,17 @@ import numpy as np
 
 from edge_moe.estimate.loops import GATE_BITS
 from edge_moe_host.golden.operators import Gate, gate_logits
-from estimated import passes
-from tb import STALLS, TB, covered, equal, measured
+from sim.declaration import Operator
+from sim.estimated import passes
+from sim.tb import STALLS, TB, cover, equal, measured
+
+OPERATOR = Operator(
+    "gate_logits",
+    kernels=("gate_logits",),
+    variants=({}, {"EXPERTS": 3}),
+    least=40_000,
+    illegal=(({"EXPERTS": 0}, "EXPERTS = 0 must be at least 1"),),
+)
 
 TOKENS = 2
 LATENCY = 3
@@ -56,6 +65,8 @@ async def run(tb, x, gate):
     got = np.ascontiguousarray(np.concatenate(tiles, axis=1)[:, :experts])
     hls = await tb.kernel("gate_logits", x, gate)
     equal(f"{len(x)} tokens, {experts} experts of {x.shape[1]}", got, gate_logits(x[None], gate)[0], hls)
+    tb.saw("tokens", len(x)), tb.saw("experts", experts), tb.saw("weight", gate.weight)
+    tb.saw("ends", [got.min(), got.max()])
 
 
 async def start(dut):
@@ -80,7 +91,8 @@ async def sizes(dut):
         x = tb.rng.integers(-128, 128, (tokens, width)).astype(np.int8)
         await run(tb, x, random_gate(tb.rng, experts, width))
     await tb.silent("logit")
-    covered("one token", "odd rows", "2, 8, 16, 32 experts", "experts that fill no tile")
+    cover("one token, odd rows", tb.seen["tokens"] >= {1, 3})
+    cover("2, 8, 16, 32 experts, and numbers that fill no tile", tb.seen["experts"] >= {2, 8, 16, 32, 5, 17})
 
 
 @cocotb.test()
@@ -93,7 +105,7 @@ async def every_split(dut):
     x = np.concatenate([eye, -128 * eye]).astype(np.int8)
     for weight in weights:
         await run(tb, x, Gate(weight.astype(np.int16), np.zeros(32, np.int32), 1, 1, 1))
-    covered("every weight")
+    cover("every weight", tb.seen["weight"] == set(range(-16319, 16320)))
 
 
 @cocotb.test()
@@ -105,7 +117,8 @@ async def ends_of_int32(dut):
     top = 128 * 16319 * 256
     for bias in ([2**31 - 1 - top, top - 2**31], [0, 0], [-5, 5]):
         await run(tb, x, Gate(weight, np.array(bias, np.int32), 1, 1, 1))
-    covered("both ends of int32")
+    ends = tb.seen["ends"]
+    cover("near both ends of int32", min(ends) < -(2**31) + 2**23 and max(ends) >= 2**31 - 2**23)
 
 
 @cocotb.test()
@@ -119,7 +132,7 @@ async def stalls(dut):
             x = tb.rng.integers(-128, 128, (int(tb.rng.integers(1, 30)), width)).astype(np.int8)
             await run(tb, x, random_gate(tb.rng, int(tb.rng.integers(1, 33)), width))
         await tb.silent("logit")
-    covered("idle", "back-pressure")
+    tb.cover_stalls()
 
 
 @cocotb.test()

@@ -5,7 +5,16 @@ import cocotb
 import numpy as np
 
 from edge_moe_host.golden import operators
-from tb import STALLS, TB, covered, equal, measured
+from sim.declaration import Operator
+from sim.tb import TB, cover, equal, measured
+
+OPERATOR = Operator(
+    "gelu",
+    kernels=("gelu",),
+    variants=({}, {"LANES": 3}),
+    least=131_072,
+    illegal=(({"LANES": 0}, "LANES = 0 must be at least 1"),),
+)
 
 LATENCY = 5
 
@@ -14,10 +23,15 @@ def lanes(dut):
     return len(dut.m_axis_y_tdata) // 16
 
 
+async def send(tb, x):
+    await tb.send("x", x)
+
+
 async def check(tb, x):
     got = await tb.receive("y", "<i2", x.shape)
     hls = (await tb.kernel("gelu", x.reshape(-1))).reshape(-1)[: x.size].reshape(x.shape)
     equal("gelu", got, operators.gelu(x), hls)
+    tb.saw("x", x)
 
 
 @cocotb.test()
@@ -32,7 +46,7 @@ async def every_value(dut):
         await tb.send("x", frame)
         await check(tb, frame)
         measured(f"{len(frame)} beats", tb.last_arrival - tb.first_arrival + 1, len(frame), 0)
-    covered("every int16")
+    cover("every int16", tb.seen["x"] == set(values.tolist()))
 
 
 @cocotb.test()
@@ -41,17 +55,12 @@ async def stalled(dut):
     tb = TB(dut)
     tb.source("x"), tb.sink("y")
     await tb.reset()
-    for idle, back in STALLS:
-        tb.stall(idle, back)
-        frames = []
-        for _ in range(10):
-            shape = (int(tb.rng.integers(1, 21)), lanes(dut))
-            frames.append(tb.rng.integers(-5000, 5000, shape).astype(np.int16))
-            await tb.send("x", frames[-1])
-        for frame in frames:
-            await check(tb, frame)
-        await tb.silent("y")
-    covered("idle", "back-pressure")
+
+    def frame():
+        shape = (int(tb.rng.integers(1, 21)), lanes(dut))
+        return (tb.rng.integers(-5000, 5000, shape).astype(np.int16),)
+
+    await tb.under_stalls("y", 10, frame, send, check)
 
 
 @cocotb.test()

@@ -9,8 +9,17 @@ from edge_moe.compiler.weights import linear_block
 from edge_moe.testing.hls_ops import PADDING, pad_rows
 from edge_moe_host.contract.isa import Epilogue, Opcode
 from edge_moe_host.golden.operators import FFN, Linear, linear, linear_gelu, linear_int16
-from estimated import steps
-from tb import STALLS, TB, covered, equal, measured, record
+from sim.declaration import Operator
+from sim.estimated import steps
+from sim.tb import STALLS, TB, cover, equal, measured, record
+
+OPERATOR = Operator(
+    "linear",
+    kernels=("linear",),
+    variants=({}, {"READ_LATENCY": 5, "ROWS": 64}),
+    least=100_000,
+    illegal=(({"READ_LATENCY": 13}, "READ_LATENCY = 13 must be 1 to 12"),),
+)
 
 GOLDEN = {Epilogue.REQUANTISE: linear, Epilogue.INT16: linear_int16, Epilogue.GELU: linear_gelu}
 LIMITS = {Epilogue.REQUANTISE: (-127, 127), Epilogue.INT16: (-32768, 32767), Epilogue.GELU: (-128, 127)}
@@ -102,6 +111,9 @@ async def check(tb, memory, rows, fan_in, out, bits=8, epilogue=Epilogue.REQUANT
     got, cycles = await run(tb, memory, x, layer, epilogue, ffn)
     hls = await tb.kernel("linear", x, layer, epilogue, None, ffn)
     equal(f"{rows} x {fan_in} x {out}, {bits} bits, {epilogue.name}", got, golden, hls)
+    tb.saw("rows", rows), tb.saw("bits", bits)
+    tb.saw("rest of a tile in", fan_in % 32), tb.saw("rest of a tile out", out % 32)
+    tb.seen["epilogue"].add(epilogue)
     return cycles
 
 
@@ -127,9 +139,14 @@ async def sizes(dut):
     for _ in range(6):
         rows, fan_in, out = (int(tb.rng.integers(1, most)) for most in (60, 130, 130))
         await check(tb, memory, rows, fan_in, out, int(tb.rng.integers(2, 9)))
-    covered(
-        "idle", "back-pressure", "one row", "odd rows", "parts of tiles", "weights of 2 to 8 bits", "GELU"
+    tb.cover_stalls()
+    cover("one row, odd rows, even rows", tb.seen["rows"] >= {1, 2, 3, 7})
+    cover(
+        "whole tiles and parts",
+        min(map(len, (tb.seen["rest of a tile in"], tb.seen["rest of a tile out"]))) > 2,
     )
+    cover("weights of 2 to 8 bits", tb.seen["bits"] == set(range(2, 9)))
+    cover("every epilogue", tb.seen["epilogue"] == set(GOLDEN))
 
 
 @cocotb.test()
@@ -146,7 +163,6 @@ async def utilisation(dut):
         {"what": f"utilisation {share:.2%}", "cycles": cycles, "model": model, "latency": LATENCY},
     )
     assert share >= 0.95, f"utilisation {share:.2%}"
-    covered(f"{rows} x 192 x 768")
 
 
 @cocotb.test()

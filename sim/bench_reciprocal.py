@@ -4,8 +4,22 @@
 import cocotb
 import numpy as np
 
-from edge_moe_host.golden.arithmetic import MANTISSA_BITS, RECIPROCAL, reciprocal
-from tb import STALLS, TB, covered, equal, measured
+from edge_moe_host.golden.arithmetic import MANTISSA_BITS, RECIPROCAL, floor_log2, reciprocal
+from sim.declaration import Operator
+from sim.inverse import inverses
+from sim.tb import TB, cover, equal, measured
+
+OPERATOR = Operator(
+    "reciprocal",
+    kernels=("reciprocal",),
+    variants=({}, {"LANES": 1, "WIDTH": 27}),
+    least=80_000,
+    illegal=(
+        ({"LANES": 3}, "LANES = 3 must be 1 or 2"),
+        ({"WIDTH": 10}, "WIDTH = 10 must lie in [12, 32]"),
+        ({"WIDTH": 33}, "WIDTH = 33 must lie in [12, 32]"),
+    ),
+)
 
 LATENCY = 5
 
@@ -19,13 +33,16 @@ def width(dut):
 
 
 async def check(tb, v):
-    count = v.shape[1]
-    got = await tb.receive("r", "u1", (len(v), 3 * count))
-    value = np.ascontiguousarray(got[:, : 2 * count]).view("<i2")
-    expected, k = reciprocal(v.astype(np.int64))
-    hls, hls_k = await tb.kernel("inverse", "reciprocal", np.ascontiguousarray(v.reshape(-1)))
-    equal("R", value, expected, hls.reshape(v.shape))
-    equal("k", got[:, 2 * count :], k, hls_k.reshape(v.shape))
+    v = v.astype(np.int64)
+    for what, *three in zip("Rk", *await inverses(tb, v, reciprocal, "u4", 32), strict=True):
+        equal(what, *three)
+    k = floor_log2(v)
+    tb.saw("argument", v)
+    tb.saw("entry and k", ((v << 32 - k >> 32 - MANTISSA_BITS) - len(RECIPROCAL)) << 8 | k)
+
+
+async def send(tb, v):
+    await tb.send("v", v)
 
 
 def rows(dut, values):
@@ -51,7 +68,10 @@ async def every_entry(dut):
         v = rows(dut, tb.rng.permutation(v))
         await tb.send("v", v)
         await check(tb, v)
-    covered("every entry", "smallest and largest argument")
+    every = {entry << 8 | k for entry in range(len(RECIPROCAL)) for k in range(MANTISSA_BITS, width(dut))}
+    cover("every entry at every exponent", tb.seen["entry and k"] >= every)
+    cover("every argument below a mantissa", tb.seen["argument"] >= set(range(1, len(RECIPROCAL))))
+    cover("largest argument", 2 ** width(dut) - 1 in tb.seen["argument"])
 
 
 @cocotb.test()
@@ -60,17 +80,12 @@ async def stalled(dut):
     tb = TB(dut)
     tb.source("v"), tb.sink("r")
     await tb.reset()
-    for idle, back in STALLS:
-        tb.stall(idle, back)
-        frames = []
-        for _ in range(10):
-            v = 2.0 ** tb.rng.uniform(0, width(dut), int(tb.rng.integers(1, 21)) * lanes(dut))
-            frames.append(rows(dut, np.minimum(np.floor(v), 2 ** width(dut) - 1)))
-            await tb.send("v", frames[-1])
-        for frame in frames:
-            await check(tb, frame)
-        await tb.silent("r")
-    covered("idle", "back-pressure")
+
+    def frame():
+        v = 2.0 ** tb.rng.uniform(0, width(dut), int(tb.rng.integers(1, 21)) * lanes(dut))
+        return (rows(dut, np.minimum(np.floor(v), 2 ** width(dut) - 1)),)
+
+    await tb.under_stalls("r", 10, frame, send, check)
 
 
 @cocotb.test()

@@ -4,12 +4,21 @@
 import cocotb
 import numpy as np
 
-from edge_moe_host.golden.arithmetic import reciprocal_sqrt
-from tb import STALLS, TB, covered, equal, measured
+from edge_moe_host.golden.arithmetic import floor_log2, reciprocal_sqrt
+from sim.declaration import Operator
+from sim.inverse import inverses
+from sim.tb import TB, cover, equal, measured
+
+OPERATOR = Operator(
+    "reciprocal_sqrt",
+    kernels=("reciprocal_sqrt",),
+    variants=({}, {"WIDTH": 48}),
+    least=100_000,
+    illegal=(({"WIDTH": 52}, "WIDTH = 52 must be whole bytes and more than 11 bits"),),
+)
 
 MANTISSAS = np.arange(512, 2048)
 HLS_BITS = 52  # of the kernel's argument
-CALL = 4096  # values of one call of the kernel
 
 
 def width(dut):
@@ -21,23 +30,22 @@ def beats(dut, values):
     return np.ascontiguousarray(values.astype("<u8").view(np.uint8).reshape(-1, 8)[:, : width(dut) // 8])
 
 
-async def hls_inverse(tb, values):
-    if values.max() >= 1 << HLS_BITS:
-        return None
-    calls = [values[i : i + CALL].astype(np.uint64) for i in range(0, len(values), CALL)]
-    return np.concatenate([packed(*await tb.kernel("inverse", "reciprocal_sqrt", call)) for call in calls])
-
-
-def packed(value, exponent):
+def packed(inverse):
     """R and k as the module gives them."""
+    value, exponent = inverse
     return value.astype(np.int64) | exponent.astype(np.int64) << 16
 
 
+async def send(tb, values):
+    await tb.send("v", beats(tb.dut, values))
+
+
 async def check(tb, values):
-    got = (await tb.receive("r", "u1", (len(values), 3))).astype(np.int64)
-    got = got[:, 0] | got[:, 1] << 8 | got[:, 2] << 16
-    hls = await hls_inverse(tb, values)
-    equal(f"{len(values)} values from {values[0]}", got, packed(*reciprocal_sqrt(values)), hls)
+    found = await inverses(tb, values[:, None], reciprocal_sqrt, "u8", HLS_BITS)
+    three = [None if inverse is None else packed(inverse) for inverse in found]
+    equal(f"{len(values)} values from {values[0]}", *three)
+    k = floor_log2(values) // 2
+    tb.saw("mantissa and k", values >> np.maximum(2 * k - 9, 0) << 8 | k)
 
 
 @cocotb.test()
@@ -51,9 +59,10 @@ async def every_mantissa(dut):
         offsets = tb.rng.integers(0, 2 ** max(below, 0), len(MANTISSAS))
         for fill in (0, 2 ** max(below, 0) - 1, offsets):
             values = (MANTISSAS << below) + fill if below > 0 else MANTISSAS
-            await tb.send("v", beats(dut, values))
+            await send(tb, values)
             await check(tb, values)
-    covered("every mantissa", "every exponent")
+    every = {m << 8 | k for m in MANTISSAS.tolist() for k in range(5, width(dut) // 2)}
+    cover("every mantissa at every exponent", tb.seen["mantissa and k"] >= every)
 
 
 @cocotb.test()
@@ -63,9 +72,10 @@ async def small_values(dut):
     tb.sink("r")
     await tb.reset()
     values = np.arange(1, 5000)
-    await tb.send("v", beats(dut, values))
+    await send(tb, values)
     await check(tb, values)
-    covered("shorter than a mantissa")
+    short = {m << 8 | (m.bit_length() - 1) // 2 for m in range(1, MANTISSAS[0])}
+    cover("all that are shorter than a mantissa", tb.seen["mantissa and k"] >= short)
 
 
 @cocotb.test()
@@ -74,16 +84,12 @@ async def stalls(dut):
     tb = TB(dut)
     tb.source("v"), tb.sink("r")
     await tb.reset()
-    for idle, back in STALLS:
-        tb.stall(idle, back)
-        frames = [2 ** tb.rng.integers(0, width(dut), 200) + tb.rng.integers(0, 1000, 200) for _ in range(3)]
-        frames = [np.minimum(frame, 2 ** width(dut) - 1) for frame in frames]
-        for frame in frames:
-            await tb.send("v", beats(dut, frame))
-        for frame in frames:
-            await check(tb, frame)
-        await tb.silent("r")
-    covered("idle", "back-pressure")
+
+    def frame():
+        values = 2 ** tb.rng.integers(0, width(dut), 200) + tb.rng.integers(0, 1000, 200)
+        return (np.minimum(values, 2 ** width(dut) - 1),)
+
+    await tb.under_stalls("r", 3, frame, send, check)
 
 
 @cocotb.test()
@@ -93,6 +99,6 @@ async def throughput(dut):
     tb.sink("r")
     await tb.reset()
     values = tb.rng.integers(1, 2 ** (width(dut) - 1), 1000)
-    await tb.send("v", beats(dut, values))
+    await send(tb, values)
     await check(tb, values)
     measured("1000 values", tb.last_arrival - tb.first_arrival + 1, 1000, 0)

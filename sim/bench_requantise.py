@@ -7,7 +7,19 @@ import cocotb
 import numpy as np
 
 from edge_moe_host.golden.arithmetic import requantise
-from tb import STALLS, TB, covered, equal, measured
+from sim.declaration import Operator
+from sim.tb import TB, cover, equal, measured
+
+OPERATOR = Operator(
+    "requantise",
+    kernels=("requantise",),
+    variants=({}, {"LANES": 3}, {"LANES": 8, "WIDTH": 27}),
+    least=20_000,
+    illegal=(
+        ({"LANES": 0}, "LANES = 0 must be at least 1"),
+        ({"WIDTH": 33}, "WIDTH = 33 from 16 to 32"),
+    ),
+)
 
 LIMITS = ((-128, 127), (-127, 127), (-32768, 32767))
 SHIFTS = (1, 2, 7, 15, 16, 23, 31, 32, 46, 47)
@@ -46,6 +58,8 @@ async def layer(tb, a, m, shift, low, high, zero):
 async def check(tb, a, m, shift, low, high, zero):
     got = await tb.receive("y", "<i2", a.shape)
     expected = requantise(a, m, shift, low, high, zero)
+    tb.saw_saturation(requantise(a, m, shift, -(2**62), 2**62, zero), low, high)
+    tb.saw("shift", shift), tb.saw("multiplier", m)
     # the kernel has one multiplier for each channel: values stand in columns
     hls = (await tb.kernel(
         "requantise", np.ascontiguousarray(a.reshape(1, -1).astype(np.int32)),
@@ -68,7 +82,9 @@ async def corners(dut):
     for shift, (low, high), zero in itertools.product(SHIFTS, LIMITS, (-128, -1, 0, 127)):
         await layer(tb, a, m, shift, low, high, zero)
         await check(tb, a, m, shift, low, high, zero)
-    covered("saturation low", "saturation high", "largest and smallest shift", "multiplier 0")
+    cover("both saturations and none", tb.seen["saturation"] == {-1, 0, 1})
+    cover("largest and smallest shift", tb.seen["shift"] >= {1, 47})
+    cover("largest and smallest multiplier", tb.seen["multiplier"] >= {0, 32767})
 
 
 @cocotb.test()
@@ -77,21 +93,16 @@ async def layers_back_to_back(dut):
     tb = TB(dut)
     tb.source("a"), tb.sink("y")
     await tb.reset(shift_i=1, low_i=0, high_i=0, zero_point_i=0)
-    for idle, back in STALLS:
-        tb.stall(idle, back)
-        frames = []
-        for _ in range(8):
-            shape = (int(tb.rng.integers(1, 9)), lanes(dut))
-            end = 2 ** (width(dut) - 1)
-            a = tb.rng.integers(-end, end, shape) >> tb.rng.integers(0, width(dut) - 1, shape)
-            m = tb.rng.integers(0, 32768, shape)
-            low, high = LIMITS[tb.rng.integers(3)]
-            frames.append((a, m, int(tb.rng.integers(1, 48)), low, high, int(tb.rng.integers(-128, 128))))
-            await layer(tb, *frames[-1])
-        for frame in frames:
-            await check(tb, *frame)
-        await tb.silent("y")
-    covered("idle", "back-pressure")
+
+    def frame():
+        shape = (int(tb.rng.integers(1, 9)), lanes(dut))
+        end = 2 ** (width(dut) - 1)
+        a = tb.rng.integers(-end, end, shape) >> tb.rng.integers(0, width(dut) - 1, shape)
+        m = tb.rng.integers(0, 32768, shape)
+        low, high = LIMITS[tb.rng.integers(3)]
+        return a, m, int(tb.rng.integers(1, 48)), low, high, int(tb.rng.integers(-128, 128))
+
+    await tb.under_stalls("y", 8, frame, layer, check)
 
 
 @cocotb.test()

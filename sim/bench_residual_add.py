@@ -7,7 +7,16 @@ import cocotb
 import numpy as np
 
 from edge_moe_host.golden import operators
-from tb import STALLS, TB, covered, equal, measured
+from sim.declaration import Operator
+from sim.tb import TB, cover, equal, measured
+
+OPERATOR = Operator(
+    "residual_add",
+    kernels=("residual_add",),
+    variants=({}, {"LANES": 3}),
+    least=40_000,
+    illegal=(({"LANES": 0}, "LANES = 0 must be at least 1"),),
+)
 
 LATENCY = 3
 CORNERS = np.array([-32768, -32767, -16385, -16384, -1, 0, 1, 16383, 16384, 32766, 32767], np.int16)
@@ -28,6 +37,8 @@ async def check(tb, residual, update):
     flat = [np.pad(x.reshape(-1), (0, pad)) for x in (residual, update)]
     hls = (await tb.kernel("residual_add", *flat))[: update.size].reshape(update.shape)
     equal("residual_add", got, operators.residual_add(residual, update), hls)
+    tb.saw_saturation(residual.astype(int) + update, -32768, 32767)
+    tb.saw("lead of residual", tb.offered["update"] - tb.offered["residual"])
 
 
 @cocotb.test()
@@ -41,7 +52,7 @@ async def corners(dut):
     residual, update = (np.ascontiguousarray(pairs[:, i]).reshape(-1, lanes(dut)) for i in (0, 1))
     await send(tb, residual, update)
     await check(tb, residual, update)
-    covered("saturation low", "saturation high")
+    cover("both saturations and none", tb.seen["saturation"] == {-1, 0, 1})
 
 
 @cocotb.test()
@@ -50,17 +61,12 @@ async def stalled(dut):
     tb = TB(dut)
     tb.source("residual"), tb.source("update"), tb.sink("y")
     await tb.reset()
-    for idle, back in STALLS:
-        tb.stall(idle, back)
-        frames = []
-        for _ in range(10):
-            shape = (2, int(tb.rng.integers(1, 21)), lanes(dut))
-            frames.append(tb.rng.integers(-32768, 32768, shape).astype(np.int16))
-            await send(tb, *frames[-1])
-        for frame in frames:
-            await check(tb, *frame)
-        await tb.silent("y")
-    covered("idle", "back-pressure")
+
+    def frame():
+        shape = (2, int(tb.rng.integers(1, 21)), lanes(dut))
+        return tuple(tb.rng.integers(-32768, 32768, shape).astype(np.int16))
+
+    await tb.under_stalls("y", 10, frame, send, check)
 
 
 @cocotb.test()
@@ -75,7 +81,8 @@ async def late_partner(dut):
         await tb.silent("y", 20)
         await tb.send(second, frame[second])
         await check(tb, frame["residual"], frame["update"])
-    covered("late residual", "late update")
+    lead = tb.seen["lead of residual"]
+    cover("late residual, late update", min(lead) <= -20 and max(lead) >= 20)
 
 
 @cocotb.test()

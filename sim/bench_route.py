@@ -7,8 +7,21 @@ import numpy as np
 from edge_moe.codegen.design import Design
 from edge_moe_host.contract.isa import Opcode
 from edge_moe_host.golden.operators import Gate, route
-from estimated import ZCU104, loops
-from tb import STALLS, TB, covered, equal, measured
+from sim.declaration import Operator
+from sim.estimated import ZCU104, loops
+from sim.tb import STALLS, TB, cover, equal, measured
+
+OPERATOR = Operator(
+    "route",
+    kernels=("route",),
+    variants=({}, {"LOGITS": 8, "PAIRS": 2, "MAX_EXPERTS": 20, "MAX_TOP_K": 8}),
+    least=15_000,
+    illegal=(
+        ({"MAX_TOP_K": 9}, "MAX_TOP_K = 9 must be from 1 to SLOTS = 8"),
+        ({"PAIRS": 3}, "PAIRS = 3 must be 2, 4, 8 or 16"),
+        ({"MAX_EXPERTS": 65}, "MAX_EXPERTS = 65 must be from 2 to 64"),
+    ),
+)
 
 SLOTS = 8  # of a routing row
 HLS_TOP_K = ZCU104.max_top_k  # what the kernel is built for
@@ -63,6 +76,14 @@ async def check(tb, logits, gate):
     hls = None if kernel is None else np.stack(kernel, axis=-1)
     equal(what, got[:tokens, : gate.top_k], expected, hls)
     equal(f"{what}: behind them", got[:, gate.top_k :], np.zeros_like(got[:, gate.top_k :]))
+    tb.saw("tokens", tokens), tb.saw("experts", logits.shape[1]), tb.saw("top-k", gate.top_k)
+    (
+        tb.saw("shift", gate.shift),
+        tb.saw("score", expected[..., 1]),
+        tb.saw("ends", [logits.min(), logits.max()]),
+    )
+    tb.saw("equal logits", [len(set(row)) - len(row) for row in logits.tolist()])
+    tb.saw("all equal", logits.min(axis=1) == logits.max(axis=1))
     return expected
 
 
@@ -98,7 +119,10 @@ async def sizes(dut):
     for tokens in range(1, 20):
         await run(tb, random_logits(tb.rng, tokens, 4), a_gate(4, 2, 20000, 30))
     await tb.silent("route")
-    covered("one token", "odd rows", "top-1 to the most", "2, 8, 16, 32 experts", "experts that fill no tile")
+    cover("one token, odd rows", tb.seen["tokens"] >= {1, 3, 7})
+    cover("top-1 to the most", tb.seen["top-k"] == set(range(1, most_choices + 1)))
+    numbers = {experts for experts in (1, 2, 3, 5, 8, 15, 16, 17, 20, 31, 32) if experts <= most_experts}
+    cover("experts that fill a tile and that do not", tb.seen["experts"] >= numbers)
 
 
 @cocotb.test()
@@ -113,7 +137,9 @@ async def ties(dut):
         same = np.repeat(np.array([[0], [2**31 - 1], [-(2**31)], [-7]], np.int32), experts, axis=1)
         expected = await run(tb, np.concatenate([same, few, ends]), a_gate(experts, top_k))
         assert expected[:4, :, 0].tolist() == [list(range(top_k))] * 4
-    covered("ties", "all equal", "both ends of int32")
+    cover("ties", min(tb.seen["equal logits"]) < 0)
+    cover("all equal, and not all", tb.seen["all equal"] == {False, True})
+    cover("both ends of int32", tb.seen["ends"] >= {-(2**31), 2**31 - 1})
 
 
 @cocotb.test()
@@ -122,8 +148,8 @@ async def scores(dut):
     tb = await start(dut)
     logits = np.full((3, 4), -60000, np.int32)
     logits[0, 0], logits[1, 0], logits[2] = 20000, 511, 0
-    expected = await run(tb, logits, a_gate(4, 2, 1, 1))
-    assert expected[..., 1].max() > 32700
+    await run(tb, logits, a_gate(4, 2, 1, 1))
+    cover("largest score", max(tb.seen["score"]) > 32700)
     for shift in range(1, 48):
         gate = a_gate(8, 3, int(tb.rng.choice([1, 16384, 32767])), shift)
         await run(tb, random_logits(tb.rng, 5, 8), gate)
@@ -132,7 +158,7 @@ async def scores(dut):
     logits = np.stack([np.zeros_like(distances), -distances - 1, -distances, -3 * distances], axis=1)
     for first in range(0, len(logits), 128):
         await run(tb, logits[first : first + 128].astype(np.int32), a_gate(4, 4, 2, 1))
-    covered("largest score", "every shift")
+    cover("every shift", tb.seen["shift"] == set(range(1, 48)))
 
 
 @cocotb.test()
@@ -153,7 +179,7 @@ async def stalls(dut):
             for frame in frames:
                 await check(tb, *frame)
         await tb.silent("route")
-    covered("idle", "back-pressure")
+    tb.cover_stalls()
 
 
 @cocotb.test()

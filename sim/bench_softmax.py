@@ -1,34 +1,31 @@
 # SPDX-License-Identifier: Apache-2.0
-"""softmax.sv against golden and the HLS kernel: numerators, rescales, M and S of every row.
-
-Golden's ``attention`` keeps these to itself; they are formed here of golden's own parts.
-"""
+"""softmax.sv against golden and the HLS kernel: numerators, rescales, M and S of every row."""
 
 import cocotb
 import numpy as np
 
-from edge_moe_host.golden.arithmetic import INT8_MAX, rounding_shift
-from edge_moe_host.golden.operators import EXPONENT_LIMIT, KEY_BLOCK, SUM_FRACTION, _numerators
-from tb import STALLS, TB, covered, equal, measured
+from edge_moe_host.golden.arithmetic import EXP2_BITS
+from edge_moe_host.golden.operators import EXPONENT_LIMIT, KEY_BLOCK, Softmax, softmax_block
+from sim.declaration import Operator
+from sim.tb import TB, cover, equal, measured
+
+OPERATOR = Operator(
+    "softmax",
+    kernels=("softmax",),
+    variants=({}, {"TOKENS": 1}),
+    least=150_000,
+    illegal=(({"KEYS": 24}, "KEYS = 24 must be 16, 32, 48 or 64"), ({"TOKENS": 0}, "TOKENS = 0")),
+)
 
 LATENCY = 12
-SCALE = 8  # EXP2 is in Q15, a numerator in Q7
 
 
 def golden(logits):
     """int64 [rows, keys] to numerators [rows, keys], rescales, M and S [rows, blocks] after each block."""
-    exponent = np.full((len(logits), 1), -128, np.int64)
-    total = np.zeros_like(exponent)
-    found = []
+    state, found = Softmax.start((len(logits), 1)), []
     for start in range(0, logits.shape[1], KEY_BLOCK):
-        block = logits[:, start : start + KEY_BLOCK].astype(np.int64)
-        raised = np.maximum(exponent, (block.max(1, keepdims=True) >> 8) + 1)
-        rescale = np.minimum(raised - exponent, EXPONENT_LIMIT)
-        entry, shift = _numerators(block, raised)
-        p = np.minimum(rounding_shift(entry, shift + SCALE), INT8_MAX)
-        total = rounding_shift(total, rescale) + (p.sum(1, keepdims=True) << SUM_FRACTION)
-        exponent = raised
-        found.append((p, rescale, exponent, total))
+        state, numerators, rescale = softmax_block(logits[:, start : start + KEY_BLOCK], state)
+        found.append((numerators, rescale, state.exponent, state.total))
     return [np.concatenate(part, axis=1) for part in zip(*found, strict=True)]
 
 
@@ -83,7 +80,19 @@ async def check(tb, logits):
     equal("S", fields[3], s)
     equal("last M", fields[2][:, -1], m[:, -1], hls_m)
     equal("last S", fields[3][:, -1], s[:, -1], hls_s)
-    return p
+    saw(tb, logits, p, m)
+
+
+def saw(tb, logits, p, m):
+    """What the covered cases are about."""
+    (rows, keys), top = logits.shape, logits.max(axis=1)
+    tb.saw("rows", rows), tb.saw("keys", keys)
+    tb.saw("numerator", p), tb.saw("M", m)
+    tb.saw("rise", np.diff(m, axis=1))
+    tb.saw("distance to M", (np.repeat(m, KEY_BLOCK, axis=1)[:, :keys] << EXP2_BITS) - logits)
+    tb.saw("all equal", (logits.min(axis=1) == top) & (keys > 1))
+    below = np.sort(logits, axis=1)[:, -2] if keys > 1 else top
+    tb.saw("one hot key", top - below >= 32768)
 
 
 @cocotb.test()
@@ -97,13 +106,12 @@ async def every_distance(dut):
     values = np.pad(values, (0, -len(values) % (KEY_BLOCK - 1)), mode="edge").reshape(-1, KEY_BLOCK - 1)
     logits = np.concatenate([np.full((len(values), 1), 32767), values], axis=1)
     logits = tb.rng.permuted(logits, axis=1)
-    seen = set()
     for start in range(0, len(logits), tokens * most):
         part = logits[start : start + tokens * most]
         await send(tb, part)
-        seen |= set((await check(tb, part)).reshape(-1).tolist())
-    assert seen == set(range(128))
-    covered("every distance to M", "every numerator")
+        await check(tb, part)
+    cover("every distance to M", tb.seen["distance to M"] == set(range(1, 65537)))
+    cover("every numerator", tb.seen["numerator"] == set(range(128)))
 
 
 @cocotb.test()
@@ -118,7 +126,7 @@ async def tops(dut):
     for start in range(0, len(logits), tokens * most):
         await send(tb, logits[start : start + tokens * most])
         await check(tb, logits[start : start + tokens * most])
-    covered("every M")
+    cover("every M", tb.seen["M"] == set(range(-127, 129)))
 
 
 def corner_rows(keys, rng):
@@ -145,7 +153,11 @@ async def sizes(dut):
             logits = corner_rows(keys, tb.rng)[tb.rng.permutation(12)[:rows]]
             await send(tb, logits)
             await check(tb, logits)
-    covered("one key", "one row", "odd rows", "part of a block", "rise beyond 31", "all equal", "one hot key")
+    cover("one row, an odd number of rows", tb.seen["rows"] >= {1, 3})
+    cover("one key, parts of a block, whole blocks", tb.seen["keys"] >= {1, 31, 33, 64})
+    cover("a rise of M beyond the largest rescale", max(tb.seen["rise"]) > EXPONENT_LIMIT)
+    cover("all equal", True in tb.seen["all equal"])
+    cover("one hot key", True in tb.seen["one hot key"])
 
 
 @cocotb.test()
@@ -154,17 +166,12 @@ async def stalled(dut):
     tb = TB(dut)
     tb.source("x"), tb.sink("p")
     await tb.reset(pairs_i=1, keys_i=1)
-    for idle, back in STALLS:
-        tb.stall(idle, back)
-        heads = []
-        for _ in range(8):
-            keys, rows = int(tb.rng.integers(1, 130)), int(tb.rng.integers(1, 13))
-            heads.append(corner_rows(keys, tb.rng)[tb.rng.permutation(12)[:rows]])
-            await send(tb, heads[-1])
-        for head in heads:
-            await check(tb, head)
-        await tb.silent("p")
-    covered("idle", "back-pressure")
+
+    def head():
+        keys, rows = int(tb.rng.integers(1, 130)), int(tb.rng.integers(1, 13))
+        return (corner_rows(keys, tb.rng)[tb.rng.permutation(12)[:rows]],)
+
+    await tb.under_stalls("p", 8, head, send, check)
 
 
 @cocotb.test()
@@ -187,6 +194,8 @@ async def throughput(dut):
             got = await tb.receive("p", "u1", (len(frame), tokens * (KEY_BLOCK + 7)))
             expected = golden(logits)[0].reshape(-1, KEY_BLOCK)
             equal("numerators of the most keys", got[:, :KEY_BLOCK], expected)
+            tb.saw("keys", keys)
         measured(f"{len(frame)} pairs", tb.last_arrival - tb.first_arrival + 1, len(frame), 0)
         measured("last pair", tb.last_arrival - start, LATENCY, 0)
-    covered("most keys", "most rows")
+    cover("most keys", 1 << len(dut.keys_i) - 1 in tb.seen["keys"])
+    cover("most rows", tokens * most in tb.seen["rows"])

@@ -7,8 +7,20 @@ from cocotb.triggers import RisingEdge
 
 from edge_moe_host.contract.isa import Opcode
 from edge_moe_host.golden.operators import upsample2x
-from estimated import steps
-from tb import STALLS, TB, covered, equal, measured
+from sim.declaration import Operator
+from sim.estimated import steps
+from sim.tb import STALLS, TB, cover, equal, measured
+
+OPERATOR = Operator(
+    "upsample2x",
+    kernels=("upsample2x",),
+    variants=({}, {"LANES": 3, "MAX_PIXELS": 64}),
+    least=400_000,
+    illegal=(
+        ({"LANES": 0}, "LANES = 0 must be at least 1"),
+        ({"MAX_PIXELS": 2}, "MAX_PIXELS = 2 must be at least 4"),
+    ),
+)
 
 SHAPES = (
     (1, 1), (1, 2), (2, 1), (1, 9), (9, 1), (1, 8), (8, 1), (2, 2), (3, 3), (3, 4), (4, 3), (5, 6), (6, 5),
@@ -23,6 +35,7 @@ class Enlarger:
         self.lanes = len(dut.m_axis_y_tdata) // 16
         self.pixels = 2 * len(dut.even)
         self.jobs = []
+        self.starts, self.ends = [], []  # cycles of every map's start and last pixel
         self.tb.source("x"), self.tb.sink("y")
 
     async def reset(self):
@@ -38,6 +51,7 @@ class Enlarger:
             await RisingEdge(self.dut.clk)
             if self.jobs and int(self.dut.start_valid_i.value) and int(self.dut.start_ready_o.value):
                 self.jobs.pop(0)
+                self.starts.append(self.tb.cycle)
 
     async def send(self, x, shape):
         """A map: rows of the lanes' channels; the partner of an odd last pixel holds anything."""
@@ -51,6 +65,12 @@ class Enlarger:
         got = await self.tb.receive("y", "<i1", (4 * len(x), self.lanes))
         hls = await self.tb.kernel("upsample2x", x, *shape)
         equal(f"map of {shape[0]} x {shape[1]}", got, upsample2x(x[None], *shape)[0], hls)
+        self.ends.append(self.tb.last_arrival)
+        self.tb.seen["shape"].add(shape)
+        (
+            self.tb.saw("step", abs(np.diff(x.astype(int), axis=0))),
+            self.tb.saw("same everywhere", x.min() == x.max()),
+        )
 
     def random(self, shape):
         return self.tb.rng.integers(-128, 128, (shape[0] * shape[1], self.lanes)).astype(np.int8)
@@ -69,9 +89,9 @@ async def shapes(dut):
         for x, shape in maps:
             await up.check(x, shape)
         await up.tb.silent("y")
-    covered(
-        "idle", "back-pressure", "one pixel", "one line", "one column", "odd sides", "maps behind each other"
-    )
+    up.tb.cover_stalls()
+    cover("one pixel, one line, one column, odd sides", up.tb.seen["shape"] == set(SHAPES))
+    cover("a map that begins before the one before it is done", any(np.array(up.starts[1:]) < up.ends[:-1]))
 
 
 @cocotb.test()
@@ -86,7 +106,7 @@ async def starved(dut):
             await up.send(x, shape)
             await up.check(x, shape)
     await up.tb.silent("y")
-    covered("late pixels")
+    up.tb.cover_stalls()
 
 
 @cocotb.test()
@@ -101,7 +121,8 @@ async def extremes(dut):
         )
         await up.send(x, shape)
         await up.check(x, shape)
-    covered("extremes")
+    cover("no step and the largest", up.tb.seen["step"] >= {0, 255})
+    cover("a map of one value", True in up.tb.seen["same everywhere"])
 
 
 @cocotb.test()
@@ -116,7 +137,7 @@ async def largest(dut):
     for x, shape in maps:
         await up.check(x, shape)
     await up.tb.silent("y")
-    covered("largest map")
+    cover("largest maps", up.tb.seen["shape"] == set(shapes))
 
 
 @cocotb.test()

@@ -9,7 +9,24 @@ import numpy as np
 from cocotb.triggers import RisingEdge
 from cocotbext.axi import AxiReadBus, AxiResp, AxiSlaveRead
 
-from tb import STALLS, TB, covered, equal, measured
+from sim.declaration import Operator
+from sim.tb import STALLS, TB, cover, equal, measured
+
+OPERATOR = Operator(
+    "weight_reader",
+    variants=(
+        {},
+        {"DATA_WIDTH": 32, "MAX_BURST": 4, "OUTSTANDING": 3, "DEPTH": 9},
+        {"MAX_BURST": 256, "DEPTH": 1024},
+    ),
+    least=50_000,
+    illegal=(
+        ({"MAX_BURST": 48}, "MAX_BURST = 48 must be a power of 2"),
+        ({"DATA_WIDTH": 256, "MAX_BURST": 256}, "8192 bytes, more than 4096"),
+        ({"OUTSTANDING": 1}, "OUTSTANDING = 1 must be at least 2"),
+        ({"DEPTH": 32}, "DEPTH = 32 must hold a burst"),
+    ),
+)
 
 PAGE = 4096
 LATENCY = 200  # cycles that memory takes at most
@@ -32,8 +49,8 @@ class Memory(AxiSlaveRead):
 
     def stall(self, asking, giving):
         """Random pauses: share of cycles without arready, and without rvalid."""
-        self.ar_channel.set_pause_generator(self.tb._pauses(asking))
-        self.r_channel.set_pause_generator(self.tb._pauses(giving))
+        self.tb.pause("ar", self.ar_channel, asking)
+        self.tb.pause("r", self.r_channel, giving)
 
     async def _process_read(self):
         cocotb.start_soon(self._accept())
@@ -59,7 +76,9 @@ class Memory(AxiSlaveRead):
             assert (int(ar.arburst), 1 << int(ar.arsize)) == (1, self.byte_lanes)
             assert address % self.byte_lanes == 0
             assert address // PAGE == (address + beats * self.byte_lanes - 1) // PAGE, "a burst crosses 4 KiB"
-            self.waiting.append((self.tb.cycle + self.latency(), len(self.asked), address, beats))
+            latency = self.latency()
+            self.tb.saw("latency", latency)
+            self.waiting.append((self.tb.cycle + latency, len(self.asked), address, beats))
             self.asked.append((address, beats))
 
     async def _watch(self):
@@ -99,6 +118,8 @@ class Reader:
             self.memory.contents[address + i * self.bytes] = row.tobytes()
         head = np.frombuffer(address.to_bytes(8, "little") + beats.to_bytes(4, "little"), np.uint8)
         await self.tb.send("block", head)
+        self.tb.saw("beats", beats), self.tb.saw("address bits", address.bit_length())
+        self.tb.saw("pages", (address + max(beats, 1) * self.bytes - 1) // PAGE - address // PAGE + 1)
         if beats:
             self.due.append((address, data))
 
@@ -143,7 +164,15 @@ async def blocks(dut):
     await reader.block((1 << 64) - 2 * PAGE + reader.bytes, 3)
     await reader.check()
     assert not int(dut.error_o.value)
-    covered("idle", "back-pressure", "random latency", "4 KiB", "empty block", "address of 64 bits")
+    seen = reader.tb.seen
+    reader.tb.cover_stalls()
+    cover("short and long latencies", min(seen["latency"]) < 20 and max(seen["latency"]) > LATENCY - 20)
+    cover("a block in one page and in more", seen["pages"] >= {1, 2})
+    cover(
+        "empty block, a burst and its neighbours",
+        seen["beats"] >= {0, *(reader.burst + i for i in (-1, 0, 1))},
+    )
+    cover("address of 64 bits", 64 in seen["address bits"])
 
 
 @cocotb.test()
@@ -165,6 +194,7 @@ async def errors(dut):
         await reader.check()
         got = [int(s.value) for s in (dut.error_o, dut.error_response_o, dut.error_address_o)]
         equal("error", np.array(got, np.uint64), np.array([1, int(response), asked[first][0]], np.uint64))
+        reader.tb.saw("response", got[1])
         dut.clear_i.value = 1
         await reader.tb.cycles(2)
         dut.clear_i.value = 0
@@ -174,7 +204,7 @@ async def errors(dut):
     await reader.block(random_address(reader), reader.burst)
     await reader.check()
     assert not int(dut.error_o.value)
-    covered("SLVERR", "DECERR")
+    cover("SLVERR and DECERR", reader.tb.seen["response"] == {AxiResp.SLVERR, AxiResp.DECERR})
 
 
 @cocotb.test()
@@ -194,7 +224,6 @@ async def full(dut):
     assert not int(dut.m_axi_arvalid.value)
     reader.tb.stall(0.0, 0.0)
     await reader.check()
-    covered("full")
 
 
 @cocotb.test()

@@ -5,9 +5,18 @@ import cocotb
 import numpy as np
 from cocotb.triggers import RisingEdge
 
-from bench_compute_unit import COLUMNS, PLANES, ROWS, load_tiles, tile_beats
 from edge_moe.compiler.weights import to_planes
-from tb import STALLS, TB, covered, equal, measured
+from sim.bench_compute_unit import COLUMNS, PLANES, ROWS, load_tiles, tile_beats
+from sim.declaration import Operator
+from sim.tb import STALLS, TB, cover, equal, measured
+
+OPERATOR = Operator(
+    "weight_tile",
+    kernels=("weight_tile",),
+    variants=({}, {"TILE_IN": 16, "TILE_OUT": 18}),
+    least=30_000,
+    illegal=(({"TILE_IN": 8}, "TILE_IN = 8 and TILE_OUT = 32 must be even and at least 16"),),
+)
 
 TILE_DELAY = 2
 
@@ -64,7 +73,9 @@ async def forms(dut):
                 hls = (await tb.kernel("weight_tile", planes[None]))[0]
             equal(f"form {load}, {bits} bits", got, weight, hls)
         await tb.bounded(loading)
-    covered("planes of 2 to 8 bits", "rows", "columns", "idle")
+    tb.cover_stalls()
+    forms = {(PLANES, bits) for bits in range(2, 9)} | {(ROWS, 8), (COLUMNS, 8)}
+    cover("planes of 2 to 8 bits, rows, columns", tb.seen["form"] == forms)
 
 
 @cocotb.test()
@@ -75,12 +86,12 @@ async def one_tile_waits(dut):
     first, second = random_tile(tb, 8), random_tile(tb, 8)
     await tb.send("w", np.concatenate([tile_beats(tile, PLANES, 8, tb.rng) for tile in (first, second)]))
     await tb.cycles(100)
+    cover("a beat that waits", dut.s_axis_w_tvalid.value == 1)
     assert not dut.s_axis_w_tready.value
     equal("first", await take_tile(tb, 0), first)
     equal("second", await take_tile(tb, 30), second)
     await tb.cycles(50)
     assert not dut.tile_valid_o.value
-    covered("a tile waits")
 
 
 @cocotb.test()

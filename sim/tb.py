@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What every bench shares: clock, reset, streams with idle and back-pressure, bounded waits, comparisons.
 
-A stream is AXI4-Stream; a *frame* is an array whose bytes are its beats one behind the other, tlast on the
-last. What is compared or measured is recorded for the summary of ``sim/run.py``.
+A stream is AXI4-Stream; a *frame* is an array whose bytes are its beats one after the other, tlast on the
+last. What is compared or measured is recorded for the summary of ``sim.run``. A case that a test is there
+for must have occurred: ``cover`` is given a condition on what was driven or compared.
 """
 
 import json
@@ -10,7 +11,8 @@ import logging
 import os
 import random
 import warnings
-from collections.abc import Awaitable, Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,7 +25,7 @@ from cocotb.utils import get_sim_time
 from cocotbext.axi import AxiStreamBus, AxiStreamFrame, AxiStreamSink, AxiStreamSource
 
 from edge_moe.testing.hls_ops import Operators
-from hls_verilog import Kernel, chosen_kernels
+from sim.hls_verilog import Kernel, chosen_kernels
 
 warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"cocotbext\.axi")
 
@@ -44,6 +46,8 @@ class TB:
         self._sources: dict[str, AxiStreamSource] = {}
         self._sinks: dict[str, AxiStreamSink] = {}
         self.offered: dict[str, int] = {}  # cycles, by stream
+        self.seen: defaultdict[str, set[Any]] = defaultdict(set)  # by what it is, see ``saw``
+        self._paused: dict[str, bool] = {}  # by stream: whether a pause kept something from being taken
         cocotb.start_soon(Clock(dut.clk, CLOCK_NS, "ns").start())
 
     async def reset(self, **inputs: int) -> None:
@@ -94,15 +98,64 @@ class TB:
 
     def stall(self, idle: float = 0.0, back: float = 0.0) -> None:
         """Random pauses on every stream opened so far: share of cycles without valid, and without ready."""
-        for port in self._sources.values():
-            port.set_pause_generator(self._pauses(idle))
-        for port in self._sinks.values():
-            port.set_pause_generator(self._pauses(back))
+        for name, source in self._sources.items():
+            self.pause(name, source, idle)
+        for name, sink in self._sinks.items():
+            self.pause(name, sink, back)
 
-    def _pauses(self, share: float) -> Iterator[bool]:
+    def pause(self, name: str, port: Any, share: float) -> None:
+        """Random pauses of one of cocotbext.axi's drivers in this share of cycles."""
+        port.set_pause_generator(self._pauses(name, port, share))
+
+    def _pauses(self, name: str, port: Any, share: float) -> Iterator[bool]:
         generator = random.Random(int(self.rng.integers(1 << 32)))
+        valid, ready = (
+            getattr(port, s) if hasattr(port, s) else getattr(port.bus, f"t{s}") for s in ("valid", "ready")
+        )
+        sends = hasattr(port, "send")
+        paused = False
+        if share:
+            self._paused.setdefault(name, False)
         while True:
-            yield generator.random() < share
+            if paused and not self._paused[name]:
+                held_back = not valid.value and not port.idle() if sends else valid.value and not ready.value
+                self._paused[name] = bool(held_back)
+            paused = generator.random() < share
+            yield paused
+
+    def cover_stalls(self) -> None:
+        """Each driver with pauses held back what it had to send, or did not take what was there."""
+        cover("any stalls", bool(self._paused))
+        for name, held in self._paused.items():
+            cover(f"a stall of {name}", held)
+
+    async def under_stalls(
+        self,
+        out: str,
+        count: int,
+        make: Callable[[], tuple[Any, ...]],
+        send: Callable[..., Awaitable[object]],
+        check: Callable[..., Awaitable[object]],
+    ) -> None:
+        """Under every mix of stalls ``count`` frames one after the other, no more on the stream ``out``."""
+        for idle, back in STALLS:
+            self.stall(idle, back)
+            frames = []
+            for _ in range(count):
+                frames.append(make())
+                await send(self, *frames[-1])
+            for frame in frames:
+                await check(self, *frame)
+            await self.silent(out)
+        self.cover_stalls()
+
+    def saw(self, what: str, values: Any) -> None:
+        """Remember that these values, one or an array, were driven or compared: ``seen[what]`` has them."""
+        self.seen[what].update(np.unique(values).tolist())
+
+    def saw_saturation(self, exact: np.ndarray, low: int, high: int) -> None:
+        """Remember as "saturation" results beyond an end: -1 below ``low``, 1 above ``high``, else 0."""
+        self.saw("saturation", (exact > high).astype(int) - (exact < low))
 
     async def send(self, name: str, frame: np.ndarray) -> None:
         """Queue a frame; returns at once. Once it is taken, ``offered[name]`` is its first beat's cycle."""
@@ -172,10 +225,9 @@ def measured(what: str, cycles: int, model: int, latency: int) -> None:
     )
 
 
-def covered(*cases: str) -> None:
-    """Say that the running test has exercised these cases."""
-    for case in cases:
-        record("covered", case)
+def cover(case: str, occurred: bool) -> None:
+    """AssertionError unless a case occurred that the running test is there for."""
+    assert occurred, f"not covered: {case}"
 
 
 def record(key: str, value: object) -> None:

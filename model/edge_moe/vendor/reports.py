@@ -19,7 +19,7 @@ from typing import Any
 from edge_moe.accelerator import RESOURCES, Board, load_accelerator, load_board
 from edge_moe.estimate.inventory import inventory
 from edge_moe.vendor.interface import accelerator_interface
-from edge_moe_host.errors import EdgeMoEError
+from edge_moe_host.errors import EdgeMoEError, one_line_errors
 from edge_moe_host.files import write_text
 
 # Vivado's row -> the resource, and how many of it one is. Half a block RAM is 18 Kbit.
@@ -223,6 +223,7 @@ def _cell(figures: Mapping[str, float | None], column: str) -> str:
     return f"{value:,g}" if column == "available" else f"{value:,g} ({100 * value / available:.1f} %)"
 
 
+@one_line_errors
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write the table and the JSON file; 0, or 2 after one sentence on bad input."""
     parser = argparse.ArgumentParser(prog="python -m edge_moe.vendor.reports", description="Vendor reports.")
@@ -234,33 +235,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--out", type=Path, required=True, help="folder for report.md and report.json")
     args = parser.parse_args(arguments)
-    try:
-        config = load_accelerator(args.accelerator)
-        board = load_board(args.accelerator)
-        top = accelerator_interface(config, board)
-        csynth = read_csynth(args.csynth)
-        if csynth.part.replace("-", "") != board.part.replace("-", ""):
-            raise EdgeMoEError(f"'{args.csynth}' is for the part {csynth.part}, not for {board.part}.")
-        if abs(csynth.target_ns - top.clock_ns) > 0.01:
-            raise EdgeMoEError(
-                f"'{args.csynth}' is for a clock of {csynth.target_ns} ns, accelerator '{args.accelerator}' "
-                f"has {top.clock_ns}: synthesise again."
-            )
-        if args.estimate:
-            estimate: Mapping[str, float] = read_estimate(args.estimate)
-        else:  # an operator by itself has none
-            estimate = inventory(config).totals() if csynth.top == top.top else {}
-        data = summary(
-            csynth,
-            estimate,
-            board,
-            read_implementation(args.implementation) if args.implementation else None,
+    config = load_accelerator(args.accelerator)
+    board = load_board(args.accelerator)
+    top = accelerator_interface(config, board)
+    csynth = read_csynth(args.csynth)
+    if csynth.part.replace("-", "") != board.part.replace("-", ""):
+        raise EdgeMoEError(f"'{args.csynth}' is for the part {csynth.part}, not for {board.part}.")
+    if abs(csynth.target_ns - top.clock_ns) > 0.01:
+        raise EdgeMoEError(
+            f"'{args.csynth}' is for a clock of {csynth.target_ns} ns, accelerator '{args.accelerator}' "
+            f"has {top.clock_ns}: synthesise again."
         )
-        write_text(args.out / "report.json", json.dumps(data, indent=1) + "\n")
-        write_text(args.out / "report.md", table(data))
-    except EdgeMoEError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    if args.estimate:
+        estimate: Mapping[str, float] = read_estimate(args.estimate)
+    else:  # an operator by itself has none
+        estimate = inventory(config).totals() if csynth.top == top.top else {}
+    data = summary(
+        csynth,
+        estimate,
+        board,
+        read_implementation(args.implementation) if args.implementation else None,
+    )
+    write_text(args.out / "report.json", json.dumps(data, indent=1) + "\n")
+    write_text(args.out / "report.md", table(data))
     print(table(data), end="")
     return 0
 

@@ -24,7 +24,7 @@ from edge_moe.estimate.inventory import inventory
 from edge_moe.estimate.resources import require_fit, weight_fifo
 from edge_moe.vendor import interface as shown
 from edge_moe.vendor.interface import Interface, accelerator_interface
-from edge_moe_host.errors import EdgeMoEError
+from edge_moe_host.errors import EdgeMoEError, one_line_errors
 from edge_moe_host.files import write_text
 
 _TOP = re.compile(r'^extern\s+"C"\s+\w+\s+(\w+)\s*\(', re.MULTILINE)
@@ -192,6 +192,7 @@ def generate(made: Design, out: Path) -> list[Path]:
     return [out / name for name in texts]
 
 
+@one_line_errors
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write the files, or only check the design; 0, or 2 after one sentence on bad input."""
     parser = argparse.ArgumentParser(prog="python -m edge_moe.vendor.tcl", description="Vendor files.")
@@ -202,13 +203,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--recording", type=Path, help="folder that the test bench of cosimulation reads")
     parser.add_argument("--out", type=Path, help="folder in which the tool will run (default: only check)")
     args = parser.parse_args(arguments)
-    try:
-        made = design(args.accelerator, args.top, args.hls, args.generated, args.recording)
-        if args.out:
-            generate(made, args.out)
-    except EdgeMoEError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    made = design(args.accelerator, args.top, args.hls, args.generated, args.recording)
+    if args.out:
+        generate(made, args.out)
     return 0
 
 

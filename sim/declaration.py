@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a bench declares of its operator: ``OPERATOR = Operator(...)`` in ``sim/bench_NAME.py``."""
+
+import importlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from edge_moe_host.errors import EdgeMoEError
+
+RTL = Path(__file__).parents[1] / "rtl"
+
+
+@dataclass(frozen=True)
+class Operator:
+    """The module ``rtl/NAME.sv`` and how it is simulated.
+
+    ``kernels``: kernels of hls/ops that the bench calls. ``variants``: parameter sets to build and run.
+    ``least``: values that the bench compares at the default parameters, at least.
+    ``illegal``: parameters that elaboration must refuse, and what it must say.
+    """
+
+    name: str
+    kernels: tuple[str, ...] = ()
+    variants: tuple[dict[str, int], ...] = ({},)
+    least: int = 1
+    illegal: tuple[tuple[dict[str, int], str], ...] = ()
+
+    @property
+    def source(self) -> Path:
+        """The module's file; those of the modules in it are beside it."""
+        return RTL / f"{self.name}.sv"
+
+
+def known() -> list[str]:
+    """Names of all operators that have a bench."""
+    return sorted(path.stem.removeprefix("bench_") for path in Path(__file__).parent.glob("bench_*.py"))
+
+
+def choose(names: Sequence[str]) -> list[Operator]:
+    """Operators by name, all of them for no name. EdgeMoEError for an unknown one."""
+    unknown = [name for name in names if name not in known()]
+    if unknown:
+        raise EdgeMoEError(f"there is no operator '{unknown[0]}': known are {', '.join(known())}.")
+    return [importlib.import_module(f"sim.bench_{name}").OPERATOR for name in names or known()]
