@@ -168,8 +168,8 @@ def test_opcodes_and_epilogues_are_those_of_the_specification(tmp_path):
     """SPEC.md, section 9, against what a compiler makes of the generated names."""
     text = (ROOT / "docs" / "SPEC.md").read_text(encoding="utf-8")
     opcodes = re.findall(r"^\| (\d+) ([A-Z][A-Z0-9]+) \|", text, re.MULTILINE)
-    sentence = re.search(r"^LINEAR's epilogues: (.*?)\. ", text, re.MULTILINE | re.DOTALL)[1]
-    epilogues = re.findall(r"(?:^|,\s)(\d) (\w+)", sentence)
+    sentence = re.search(r"^The epilogues of LINEAR: (.*?)\.\s", text, re.MULTILINE | re.DOTALL)[1]
+    epilogues = re.findall(r"(?:^|;\s)(\d) (\w+)", sentence)
     assert (len(opcodes), len(epilogues)) == (len(isa.Opcode), len(isa.Epilogue)) == (11, 4)
     stated = [("Opcode", *row) for row in opcodes] + [("Epilogue", *row) for row in epilogues]
     prints = "".join(

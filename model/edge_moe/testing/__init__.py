@@ -7,13 +7,15 @@ These need NumPy and the host package alone, and so also run where no model pack
 - ``cases``: layers and values that reach the ends of their ranges
 - ``spec``: SPEC.md in plain Python integers, independent of golden
 - ``samples``: bundles that are on disk with golden's results
+- ``damage``: other values in bundles, with checksums that are right again
+- ``scripted``: an accelerator that fails as told
 
 The others need the model package:
 
 - ``networks``: integer networks with random constants
-- ``bundles``: such networks compiled, compared with golden, damaged
+- ``bundles``: such networks compiled, and compared with golden
 - ``quant_models``: float models that are hard to quantise
-- ``host_models``: one model in every form that a backend takes, and accelerators that misbehave
+- ``host_models``: one model in every form that a backend takes
 - ``graphs``: configurations of networks that are exported, and damage to their graphs
 - ``training``: a data set of two colours
 - ``trees``: folders of data sets as users have them
@@ -23,5 +25,5 @@ The others need the model package:
 - ``instructions``: single instructions compared with golden
 - ``hls_source``, ``hls_probe``: what the C++ says of its own arrays, streams and multipliers
 - ``vendor_tools``: stand-ins for the programs of the chip's vendor
-- ``markdown_files``: the project's Markdown
+- ``markdown_files``, ``source_messages``: the project's Markdown, and the messages of its sources
 """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A small model in every form that a backend of the host runtime takes, and accelerators that misbehave."""
+"""A small model in every form that a backend of the host runtime takes."""
 
 from dataclasses import dataclass
 from pathlib import Path
