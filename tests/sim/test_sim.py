@@ -335,7 +335,7 @@ def test_synthesis_says_why_not(monkeypatch, tmp_path):
     monkeypatch.setattr(synth, "OUT", ROOT / "build" / "test_synth")
     (ROOT / "build" / "test_synth").mkdir(parents=True, exist_ok=True)
     with pytest.raises(EdgeMoEError, match=r"yosys did not map 'no_such_module': .*no_such_module"):
-        synth.synthesise(Operator("no_such_module"), RTL / "rounding_shift.sv")
+        synth.synthesise(Operator("no_such_module"), RTL / "adder_tree.sv")
     shutil.rmtree(ROOT / "build" / "test_synth")
 
 
