@@ -334,8 +334,9 @@ def test_unknown_cell_is_an_error():
 def test_synthesis_says_why_not(monkeypatch, tmp_path):
     monkeypatch.setattr(synth, "OUT", ROOT / "build" / "test_synth")
     (ROOT / "build" / "test_synth").mkdir(parents=True, exist_ok=True)
+    package = generate_package("zcu104", ROOT / "build" / "test_synth")[0]
     with pytest.raises(EdgeMoEError, match=r"yosys did not map 'no_such_module': .*no_such_module"):
-        synth.synthesise(Operator("no_such_module"), RTL / "adder_tree.sv")
+        synth.synthesise(Operator("no_such_module"), package)
     shutil.rmtree(ROOT / "build" / "test_synth")
 
 
