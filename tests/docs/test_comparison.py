@@ -3,6 +3,7 @@
 
 import importlib.util
 import json
+import re
 import subprocess
 import sys
 import tomllib
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from edge_moe.demo.published import PUBLISHED
 from edge_moe.testing.checkout import ROOT
 
 SCRIPT = ROOT / "docs" / "tools" / "comparison.py"
@@ -83,6 +85,16 @@ def test_the_papers_on_m3vit_compute_197_tokens(script: ModuleType) -> None:
         if row["name"] in stated:
             assert round(script.gmac_per_second(row)) == pytest.approx(stated.pop(row["name"]), abs=1)
     assert not stated
+
+
+def test_the_demo_s_report_has_the_same_figures() -> None:
+    fields = ("name", "device", "bits", "tokens", "mhz", "ms", "watts", "dsp")
+    wanted = [row for row in SYSTEMS if "ms" in row and re.search("M3ViT|experts", row["model"])]
+    assert [
+        (p.system, p.device, p.precision, p.tokens, p.clock_mhz, p.milliseconds, p.watts, p.dsp)
+        for p in PUBLISHED
+    ] == [tuple(map(row.get, fields)) for row in wanted]
+    assert all(row["source"] in p.source for p, row in zip(PUBLISHED, wanted, strict=True))
 
 
 def test_resources_are_those_of_the_estimate(tmp_path: Path) -> None:

@@ -151,7 +151,7 @@ def test_quoted_targets_exist(name: str, command: str) -> None:
 # Reference
 
 HOST = ("contract", "golden", "runtime", "backends")
-NOT_SHOWN = {"scenes", "testing"}  # data sets show it; for tests alone
+NOT_SHOWN = {"scenes", "testing"}  # used through edge_moe.data; for tests alone
 SINGLE = {
     "config": ("config", "accelerator", "tasks", "info", "packaged", "cache", "checkpoint", "distributed"),
     "backends": ("torch_backend",),

@@ -211,9 +211,9 @@ class _Demo:
             ),
             "published": self._step(
                 "published",
-                "cycles of the model of published accelerators",
+                "cycles of the packaged model",
                 lambda: compare_published(options.pictures, options.compared),
-                f"{options.compared}",
+                f"{options.compared}, tokens",
             ),
         }
 
