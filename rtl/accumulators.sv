@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 // a = sum w x + b over a tile of outputs: the sums of each pass over a tile of inputs are added to those of the
-// passes before. int32, one entry of memory for each pair of rows. SPEC.md, section 4.
+// passes before. int32, one memory entry per pair of rows. SPEC.md, section 4.
 //
-// s_axis_y: sums of the compute unit, a pass ends with tlast, its elements are the pairs of rows from 0 up to
-//   ROWS / 2 at most. first_i, finish_i are taken with each pair: the pass is the first of this tile of outputs
-//   and starts from the biases; it is the last one and its sums leave by m_axis_a instead of being kept.
+// s_axis_y: sums of the compute unit. A pass ends with tlast; its elements are at most ROWS / 2 pairs of rows, from
+//   pair 0 on. Both flags are taken with each pair. first_i: this is the first pass of a tile of outputs and starts
+//   from the biases. finish_i: this is the last one, so its sums leave by m_axis_a instead of being kept.
 // s_axis_bias: {b [TILE_OUT] int32}, one for each tile of outputs, taken at the end of its first pass. Results
 //   of the tile before may wait for it.
 // m_axis_a: finished sums {token 1 [TILE_OUT] int32, token 0 [TILE_OUT] int32}, LATENCY = 3 cycles later, tlast at
 //   the end of the pass.
 //
 // Stages: memory read, its output register, sum, which is written or leaves. A pair waits while the sum of its rows
-// is still under way, as happens in passes of fewer than four pairs only.
+// is still on its way, which happens only in passes of fewer than four pairs.
 `default_nettype none
 
 module accumulators #(

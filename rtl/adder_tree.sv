@@ -18,7 +18,7 @@ module adder_tree #(
     $fatal(1, "adder_tree: COUNT = %0d must be at least 2", COUNT);
   end
 
-  // Values that are left after so many stages.
+  // Number of values left after this many stages.
   function automatic int left(int stages);
     left = (COUNT + (1 << 2 * stages) - 1) >> (2 * stages);
   endfunction
@@ -31,7 +31,7 @@ module adder_tree #(
 
     logic [FROM*NARROW-1:0] values;
     // verilator lint_off UNUSEDSIGNAL
-    logic [TO*WIDE-1:0] sums_q;  // the last has a bit too many where COUNT is no power of 4
+    logic [TO*WIDE-1:0] sums_q;  // if COUNT is no power of 4, the last has one bit too many
     // verilator lint_on UNUSEDSIGNAL
     if (s == 0) begin : g_first
       assign values = values_i;

@@ -1,26 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
-// softmax(q k^T) v of one head after the other, K and V held in the compute unit while all queries pass.
+// softmax(q k^T) v, head by head; K and V are held in the compute unit while all queries pass.
 // SPEC.md, section 4, attention.
 //
 //   queries --+-> compute_unit -> attention_accumulate -> average (A R) -> requantise -+-> results
 //             |                                                                        |
 //             +------------------ numerators <------------- softmax <------- logits ---+
 //
-// A job starts with start_i while ready_o, and its scalars are taken then: heads, pairs of queries, keys,
-// tiles of a head's channels, shifts. For each block of 32 keys come the passes of K, a tile each, whose dot
-// products are summed over the tiles, become logits, and go through the softmax; then the passes of V, a tile
-// each, whose x are the numerators. The first of them waits for numerators, which follow their query by 46
-// cycles: with at least so many pairs it never does. The last block's passes of V give the results.
+// A job starts when start_i meets ready_o, which also takes its scalars: heads, pairs of queries, keys,
+// tiles of a head's channels, shifts. Each block of 32 keys starts with the passes of K, one per tile: their dot
+// products are summed over the tiles, become logits, and go through the softmax. Then come the passes of V, one
+// per tile, whose x are the numerators. The first of them waits for numerators, which follow their query by 46
+// cycles: with at least 46 pairs it never waits. The last block's passes of V give the results.
 //
-// What a job takes and gives, all in this order:
+// The streams of a job, in this order:
 //   s_axis_m:  for each head, for each tile: {logit multiplier 16 bits; out multiplier [32] 16 bits}
 //   s_axis_kv: for each head, for each block: each tile of K, each tile of V, 16 pairs {key 2i+1, key 2i}.
-//              The last block has all its pairs too; keys beyond hold anything but -128.
+//              The last block also has 16 pairs; keys that do not exist may be anything but -128.
 //   s_axis_q:  for each head, for each block, for each tile: every pair {query 2i+1, query 2i}
 //   m_axis_y:  for each head, for each tile: every pair {query 2i+1, query 2i}; tlast with a head's last one
 //
-// After the compute unit nothing stops: a pair of the last passes is issued when the FIFO of results has
-// room.
+// Nothing stops after the compute unit: a pair of the last passes is issued only when the FIFO of results
+// has room.
 `default_nettype none
 
 module attention #(
@@ -77,7 +77,7 @@ module attention #(
   localparam int REGIONS = MAX_TILES + 1;  // of sums: dot products, then averages of each tile
   localparam int ADDRESS = $clog2(REGIONS * MAX_PAIRS);
   localparam int PARAMETERS = MAX_HEADS * MAX_TILES;
-  localparam int RESULTS = 64;    // pairs of results under way, more than there are stages
+  localparam int RESULTS = 64;    // pairs of results on their way, more than there are stages
   localparam int WIDTH_Y = $clog2(TILE * 128 * 128 + 1) + 1;  // 32 products
   localparam int WIDTH_DOT = $clog2(MAX_HEAD_DIM * 128 * 128 + 1) + 1;
   localparam int WIDTH_A = $clog2(127 * 127 * edge_moe_pkg::TOKEN_LIMIT + 1) + 1;  // SPEC.md, section 5
@@ -94,7 +94,7 @@ module attention #(
   end
 
   // ---- the job
-  logic             begin_q;  // the orders start in the cycle behind the scalars
+  logic             begin_q;  // the orders start one cycle after the scalars
   logic             job_done;
   logic [HEAD-1:0]  heads_q;
   logic [PAIRS-1:0] pairs_q;
@@ -151,7 +151,7 @@ module attention #(
     if (parameters_take) parameters[parameters_address] <= s_axis_m_tdata;
   end
 
-  // ---- K, V, queries and numerators to the array; what it gives is always taken
+  // ---- K, V, queries and numerators to the array; its results are always taken
   logic [1:0]       load;
   logic [PAIR-1:0]  w, x, numerators;
   logic             w_valid, w_ready, x_valid, x_ready, x_last, y_valid, unused_y_last;
@@ -217,7 +217,7 @@ module attention #(
       .m_axis_y_tlast(unused_y_last)
   );
 
-  // ---- what a result of the array is; from here on index s is behind s registers
+  // ---- what a result of the array is; from here on index s means after s registers
   logic             values, first_block, last_block, last_tile, last_index, last_of_job;
   logic [HEAD-1:0]  head;
   logic [TILES-1:0] tile;

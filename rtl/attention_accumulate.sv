@@ -2,8 +2,8 @@
 // a = rs(a, r) + y in every lane, a kept in block memory by address: the averages of V, and with r = 0 the
 // dot products of heads of several tiles. SPEC.md, section 4, attention.
 //
-// A pair each cycle, nothing stops. Stages: two of the memory, shift, sum, LATENCY = 4 cycles. A pair sees
-// the pairs before it that came at least LAG = 5 cycles ahead: nearer ones must have another address.
+// A pair per cycle, without stops. Stages: two of the memory, shift, sum; LATENCY = 4 cycles. A pair sees
+// earlier pairs that came at least LAG = 5 cycles before it: later ones must have another address.
 `default_nettype none
 
 module attention_accumulate #(

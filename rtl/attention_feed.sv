@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// What attention gives to the compute unit: tiles of K and V, and against them the queries and the
-// numerators, which wait here for the passes of V. SPEC.md, section 4, attention.
+// The input of attention's compute unit: tiles of K and V, and against them the queries and the numerators.
+// The numerators wait here for the passes of V. SPEC.md, section 4, attention.
 //
-// The limits stay from start_i until everything was given. Numerators come block by block, each with its
-// pair. A pair of the last block's passes of V is given only when there is room for its result; two registers
-// are between that decision and the compute unit, which move together.
+// The limits must not change from start_i until everything is given. Numerators come block by block, each with
+// its pair. A pair of the last block's passes of V is given only when there is room for its result. Two registers,
+// which move together, are between that decision and the compute unit.
 `default_nettype none
 
 module attention_feed #(

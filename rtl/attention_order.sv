@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The order in which attention goes through its work: for each head, for each block of keys, K and then V,
-// for each tile of the head's channels, step after step. Where a loader, the issue of rows and their results
-// are in it is counted apart, by one of these each.
+// The order of attention's work: for each head, for each block of keys, K and then V, for each tile of the
+// head's channels, step by step. The loader, the issue of rows and the results each have such a counter of their
+// own.
 `default_nettype none
 
 module attention_order #(
@@ -13,7 +13,7 @@ module attention_order #(
     input wire clk,
     input wire rst,
 
-    input wire start_i,  // when not active; the limits stay from then on until the end
+    input wire start_i,  // when not active; the limits must not change from then on until the end
     input wire step_i,   // the present one is done
 
     input wire [$clog2(MAX_HEADS+1)-1:0]  heads_i,

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// What becomes of attention's sums: averages u = clip16(rs(A R, e + 1)) and of them results, or logits of dot
-// products. SPEC.md, section 4, attention.
+// Attention's sums become logits (dot products), or averages u = clip16(rs(A R, e + 1)) and from these results.
+// SPEC.md, section 4, attention.
 //
-// A pair each cycle, nothing stops. Dot products go beside the averages, so that one requantise serves both
+// A pair per cycle, without stops. Dot products pass beside the averages, so that one requantise serves both
 // in the order in which they came. parameter_i and the shifts belong to the pair that came AVERAGE = 5 cycles
-// before.
+// earlier.
 `default_nettype none
 
 module attention_scale #(

@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-// The AXI4-Lite port: control as a Vitis HLS block has it (ap_ctrl_hs), arguments, results with a flag each.
-// The map is edge_moe_host.contract.registers'.
+// The AXI4-Lite port: control as in a Vitis HLS block (ap_ctrl_hs), arguments, and results with one flag each.
+// edge_moe_host.contract.registers has the map.
 //
 // ap_ctrl: bit 0 start, set by writing 1, until ap_ready_i; 1 done and 3 ready, cleared by reading; 2 idle;
 //   7 restart, which keeps start set; 9 the interrupt. isr: an event whose bit in ier is set sets its bit;
-//   writing 1 toggles it. interrupt_o while gie and a bit of isr are set. What comes in the cycle in which it
-//   would be cleared stays set.
-// Arguments may be written at any time, byte by byte; they are taken at ap_start_o by whom they are for.
+//   writing 1 toggles it. interrupt_o is 1 while gie and a bit of isr are set. A bit that is set and cleared in
+//   the same cycle stays set.
+// Arguments may be written at any time, byte by byte; their users take them at ap_start_o.
 // Results: results_valid_i takes the four of a run and sets every flag, also those of config_id and version,
 //   which always read as this accelerator's. Reading NAME_ctrl clears its flag.
-// Every address is answered, with OKAY; what holds nothing reads as 0.
+// Every address is answered with OKAY; unused ones read as 0.
 //
-// A write and a read are taken every cycle if the answers are; an address and its data may come in any order.
+// A write and a read are taken every cycle if their answers are. An address and its data may come in any order.
 `default_nettype none
 
 module axi_lite_registers #(
@@ -201,7 +201,7 @@ module axi_lite_registers #(
     end
   end
 
-  // -- what is read
+  // -- reading
 
   logic [31:0] held, value;
   always_comb begin

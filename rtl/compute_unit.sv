@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The one array of multipliers: y[token][out] = sum over in of w[out][in] x[token][in], a tile of weights that
-// stays and two tokens a cycle. Every product of the model is formed here. SPEC.md, section 4.
+// The only array of multipliers: y[token][out] = sum over in of w[out][in] x[token][in], for a tile of weights that
+// stays and two tokens per cycle. It forms every product of the model. SPEC.md, section 4.
 //
 // Each output has TILE_IN / 8 cascades (dual_dot.sv) of eight DSP48E2, each of which forms the products of one
 // weight with both tokens. There are three places for a tile: the shadow registers, which take it in pieces
@@ -8,21 +8,21 @@
 //
 // s_axis_w: a tile, in one of three forms. load_i and bits_i belong to each element and stay the same in a tile.
 //   load_i = 0, planes:  bits_i (2 to 8) planes, from bit 0 on; bit 32 out + in of a plane is a bit of weight
-//                        [out][in], as the weight image has it (SPEC.md, section 9).
+//                        [out][in], as in the weight image (SPEC.md, section 9).
 //   load_i = 1, rows:    TILE_OUT / 2 pairs, pair i = {weight[2i+1][TILE_IN], weight[2i][TILE_IN]} of 8 bits in
-//                        the low bits, the rest of the element is not looked at: a tile made of K.
+//                        the low bits, the rest of the element is ignored: a tile made of K.
 //   load_i = 2, columns: TILE_IN / 2 pairs, pair i = {weight[TILE_OUT][2i+1], weight[TILE_OUT][2i]} likewise: a
 //                        tile made of V.
-//   A tile always has all its elements; vectors that do not exist may hold anything but -128, which no weight is.
-//   Two tiles may be loaded ahead of the one that multiplies: with a third tready stays low.
+//   A tile always has all its elements; vectors that do not exist may hold anything but -128, as no weight is -128.
+//   Two tiles may be loaded ahead of the one that multiplies: tready stays low for a third.
 // s_axis_x: a pair = {token 1 [TILE_IN] int8, token 0 [TILE_IN] int8}. A pass, the pairs that meet the same tile,
 //   ends with tlast; the first pair of the next pass waits until the next tile is there, or else follows at once.
 //   Passes begin at least 8 cycles (a cascade) apart, as a DSP keeps no third tile.
 // m_axis_y: a pair = {token 1 [TILE_OUT] int32, token 0 [TILE_OUT] int32} for each pair of x, in order, tlast as
-//   it came, 16 cycles later.
+//   in x, 16 cycles later.
 //
 // Nothing in the array stops: 1,024 DSPs with a common enable would be a net that no clock of 300 MHz likes.
-// A pair of x is taken only if the FIFO of results has room for all that is under way.
+// A pair of x is taken only if the FIFO of results has room for it and for all pairs on their way.
 `default_nettype none
 
 module compute_unit #(
@@ -124,7 +124,7 @@ module compute_unit #(
     last_q <= {last_q[STAGES-2:0], s_axis_x_tlast};
   end
 
-  // Each input is packed, registered to reach TILE_OUT multipliers, and late by its place in the cascade.
+  // Each input is packed, registered to reach TILE_OUT multipliers, and delayed by its place in the cascade.
   logic [TOKENS*TILE_IN*8-1:0] x_q;
   logic [TILE_IN*PACKED-1:0]   x_late;  // as the multipliers see it
   always_ff @(posedge clk) x_q <= s_axis_x_tdata;
@@ -187,7 +187,7 @@ module compute_unit #(
     end
   end
 
-  // -- results: credits see to it that there is always room
+  // -- results: credits guarantee that there is always room
 
   logic [TOKENS*TILE_OUT*SUM-1:0] y;
   logic                           unused_ready;

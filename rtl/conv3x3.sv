@@ -1,22 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a 3x3 convolution feeds the compute unit: for each tile of outputs, tap (ky, kx) and tile of inputs a
+// A 3x3 convolution's input of the compute unit: for each tile of outputs, tap (ky, kx) and tile of inputs one
 // pass over all pairs of output pixels, each with the two pixels that the tap reads, or the input's zero
-// point where there is none. SPEC.md, sections 4, 8 and 9.
+// point outside the map. SPEC.md, sections 4, 8 and 9.
 //
-// The map is stored in the scratch memory by pairs of pixels: beat `base + pair * tiles + tile` has the tile of
-// the even pixel in its even half and that of the odd one in its odd half. Neighbours of which the first is
-// odd are in two beats; each half has an address of its own, so any two neighbours come in one cycle.
+// The scratch memory stores the map by pairs of pixels: beat `base + pair * tiles + tile` has the tile of the
+// even pixel in its even half and that of the odd pixel in its odd half. Two neighbours of which the first is
+// odd are in two beats. Each half has its own address, so any two neighbours come in one cycle.
 //
 // start: job, while start_ready_o: pixels `first_pixel_i` to `first_pixel_i + pixels_i - 1`, whole lines from
 //   line first_line_i on, of a map of height_i x width_i pixels of in_tiles_i tiles. All _i are taken then.
 //   No field is 0.
-// m_axis_address: a read of the memory, {odd half, even half}, each {the pixel is there, beat}; with the
-//   highest bit of a half 0 its beat means nothing and need not be read.
-// s_axis_pixels: the beats read, {odd half, even half}, in the order of the addresses, however late; up to
+// m_axis_address: a read of the memory, {odd half, even half}, each {the pixel exists, beat}. If the highest
+//   bit of a half is 0, its beat has no meaning and need not be read.
+// s_axis_pixels: the beats read, {odd half, even half}, in the order of the addresses, after any delay; up to
 //   PENDING reads may be on their way.
-// m_axis_x: {pixel 1, pixel 0} for the compute unit, tlast with the last pair of a pass. Of an odd number of
-//   pixels the last pair's second is the tap of the next pixel, or the zero point; its result means
-//   nothing.
+// m_axis_x: {pixel 1, pixel 0} for the compute unit, tlast with the last pair of a pass. If the number of
+//   pixels is odd, the last pair's second one is the tap of the next pixel, or the zero point; its result has
+//   no meaning.
 `default_nettype none
 
 module conv3x3 #(
@@ -69,13 +69,13 @@ module conv3x3 #(
     $fatal(1, "conv3x3: HALF = %0d must be whole bytes and hold a beat's %0d bits and a flag", HALF, ADDRESS);
   end
 
-  // -- the job, and where it stands
+  // -- the job and its progress
 
   logic               busy_q;
   logic [ADDRESS-1:0] base_q;
   logic [PIXEL-1:0]   height_q, width_q, first_line_q, first_pixel_q, pixels_q;
   logic [TILE-1:0]    in_tiles_q;
-  logic [TILE-1:0]    out_left_q;  // tiles of outputs that come behind this one
+  logic [TILE-1:0]    out_left_q;  // tiles of outputs after this one
   logic signed [7:0]  pad_q;
   logic               enable, step, last_pair, last_tile, last_kx, last_ky, last_out;
 
@@ -149,7 +149,7 @@ module conv3x3 #(
     else next_start = PLACE'(first_pixel_q) - PLACE'(width_q) - PLACE'(1);
   end
 
-  // -- is there a pixel? Rows and columns are one more than they are, so that they are not negative.
+  // -- is there a pixel? Rows and columns are stored plus one, so that they are not negative.
 
   logic [PIXEL-1:0] line1, column1;
   assign line1   = narrow || column_q + PIXEL'(1) == width_q ? line_q + PIXEL'(1) : line_q;

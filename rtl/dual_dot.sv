@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-// Two dot products of eight weights, with token 0 and with token 1, in one cascade of eight DSP48E2.
+// Two dot products of eight weights, with tokens 0 and 1, in one cascade of eight DSP48E2.
 // SPEC.md, section 4.
 //
 // Both tokens meet the same weight, so one 27 x 18 multiplier forms both products:
 //   (x1 2^18 + x0) w = (x1 w) 2^18 + x0 w.
 // |x1 2^18 + x0| <= 2^25 + 2^7 has 27 bits. Eight products of the low lane sum to at most 8 * 127 * 128 = 130,048
-// < 2^17 in magnitude. The cascade starts from 2^17, so its low 18 bits never are negative and never carry into the
+// < 2^17 in magnitude. The cascade starts from 2^17, so its low 18 bits are never negative and never carry into the
 // high lane: bits [17:0] are the low sum + 2^17, which is the low sum with its top bit inverted, and the bits above
 // are the high sum. With a weight of -128, or nine products, this would break. rtl/formal/dual_dot.sby proves it.
 //
-// Multiplier k adds its product to the sum of the one before a cycle later: x_i and swap_i of position k come k
-// cycles after those of position 0. low_o and high_o are there COUNT + 2 cycles after position 0 of x_i.
+// Multiplier k adds its product one cycle after multiplier k - 1: x_i and swap_i of position k come k cycles after
+// those of position 0. low_o and high_o are valid COUNT + 2 cycles after position 0 of x_i.
 // take_i: w_i becomes the waiting weight of every position. swap_i[k]: position k multiplies with its waiting weight,
 // beginning with the x_i of this cycle. (DSP48E2: A1 = x, B1 waits and B2 multiplies, M, P.)
 `default_nettype none
@@ -30,7 +30,7 @@ module dual_dot #(
     output logic signed [17:0] high_o
 );
 
-  /* verilator no_inline_module */  // the simulation's code stands once, not 128 times
+  /* verilator no_inline_module */  // the simulation has this code once, not 128 times
 
   localparam int LOW_LANE = edge_moe_pkg::LOW_LANE;
   localparam int SUM = LOW_LANE + 18;  // the high lane's sum has the low lane's magnitude

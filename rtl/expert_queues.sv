@@ -3,12 +3,12 @@
 // SPEC.md, section 4, experts, and section 8, routing rows.
 //
 // Each route takes the next entry of one memory and is linked after its expert's last one, so any
-// distribution fits, all tokens on one expert too, and the rows pass once. A route takes a cycle on its
-// way in and one on its way out. For each expert in order a frame comes out: its head, then its tokens in
-// rising order. An empty expert is a head alone; routed_o says before the first frame which ones are not
-// empty, so that their weights can be left unread.
+// distribution fits, even all tokens on one expert, and the rows pass once. A route takes a cycle on its
+// way in and one on its way out. Each expert in order gives one frame: its head, then its tokens in rising
+// order. An empty expert gives a head alone. routed_o says before the first frame which experts are not
+// empty, so that the weights of the others need not be read.
 //
-// A route to no expert, or to one that the row has already named, is in no row that GATE writes; it is
+// GATE writes no row with a route to no expert, or twice to the same expert; such a route is
 // left out.
 `default_nettype none
 
@@ -28,7 +28,7 @@ module expert_queues #(
 
     // tokens 2 r and 2 r + 1: [2][SLOTS] of {score of 16 bits, expert of 16 bits}
     // verilator lint_off UNUSEDSIGNAL
-    input  wire  [SLOTS*64-1:0] s_axis_route_tdata,  // slots beyond MAX_TOP_K are not looked at
+    input  wire  [SLOTS*64-1:0] s_axis_route_tdata,  // slots beyond MAX_TOP_K are ignored
     // verilator lint_on UNUSEDSIGNAL
     input  wire                 s_axis_route_tvalid,
     output logic                s_axis_route_tready,
@@ -61,7 +61,7 @@ module expert_queues #(
   // ---- rows come in: a slot a cycle
   logic reading_q;  // all routes are in, queues go out
   logic busy_q, second_q;  // a row is here; another one after it
-  logic last_q, ended_q;  // of the last pair; nothing more is due
+  logic last_q, ended_q;  // of the last pair; no row comes after it
   logic [MAX_TOP_K*32-1:0] row_q, behind_q;
   logic [3:0] slot_q, top_k_q;
   logic [15:0] experts_q;
@@ -119,7 +119,7 @@ module expert_queues #(
     route_token_q <= token_q;
   end
 
-  // ---- queues: entries in the order of coming, each with the place of the next of its expert
+  // ---- queues: entries in the order of arrival, each with the place of its expert's next one
   (* ram_style = "block" *) (* no_rw_check *)  // written only until they are read
   logic [TOKEN+15:0] entries[ROUTES];  // {score, token}
   (* ram_style = "block" *) (* no_rw_check *)
@@ -130,7 +130,7 @@ module expert_queues #(
   logic [PLACE-1:0] tails[MAX_EXPERTS];
   (* ram_style = "distributed" *)
   logic [COUNT-1:0] counts[MAX_EXPERTS];
-  logic [MAX_EXPERTS-1:0] routed_q;  // has an entry; what the memories hold of others means nothing
+  logic [MAX_EXPERTS-1:0] routed_q;  // has an entry; the memories' values for others have no meaning
   logic [PLACE-1:0] place_q;
   logic [PLACE-1:0] tail;
   logic linked;

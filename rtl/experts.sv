@@ -3,13 +3,13 @@
 // section 4.
 //
 // An expert's results come by pairs of tokens, in any order; the tokens of one pair differ. A token may
-// be on the one side of a pair for one expert and on the other for the next, so each side has sums of
-// all tokens, and both are added to the residual: a pair and tile each cycle, whoever the pair is. A pair
-// waits where one before it that has not been written yet has the same token and tile.
+// be on one side of a pair for one expert and on the other side for the next, so each side has sums of
+// all tokens, and both are added to the residual: one tile of any pair per cycle. A pair waits while an
+// earlier one with the same token and tile has not been written yet.
 //
 // A mixture is a frame of results, then a frame of residual slices, one token and tile each: tiles_i of
-// token 0, of token 1, and so on. What is read then becomes 0 for the next mixture. After reset DEPTH
-// cycles do the same.
+// token 0, of token 1, and so on. The sums read then become 0 for the next mixture. After reset, DEPTH
+// cycles clear them too.
 `default_nettype none
 
 module experts #(

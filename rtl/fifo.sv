@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// A synchronous FIFO of any depth: an element per cycle on both sides without a bubble, in the memory that fits
-// its depth.
+// A synchronous FIFO of any depth, in the memory that fits the depth: an element per cycle on both sides, without
+// bubbles.
 //
-// The memory holds DEPTH elements, each register after it one more: LUT memory has one such register,
-// block RAM two and UltraRAM three, which those memories have inside. A register moves on when the one
+// The memory holds DEPTH elements, and each register after it one more: LUT memory has one such register,
+// block RAM two and UltraRAM three, which are inside those memories. A register moves on when the one
 // after it does, so an element that enters an empty FIFO leaves it STAGES + 1 cycles later.
-// A place is never written and read at once: it is read only when it holds an element, and written only when it
-// holds none.
+// A place is never written and read in one cycle: it is read only when it holds an element, and written only
+// when it holds none.
 `default_nettype none
 
 module fifo #(

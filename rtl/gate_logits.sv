@@ -2,9 +2,9 @@
 // Logits of a tile of experts from the sums of their weights' two halves: 128 high + low + bias. SPEC.md,
 // section 4.
 //
-// A tile of the gate has EXPERTS rows of high halves, then EXPERTS rows of low ones, so what the compute
-// unit adds up for a token is {low [EXPERTS], high [EXPERTS]}. bias_i is taken with each pair. Sums are
-// modulo 2^32: checked networks stay within. LATENCY = 3 cycles; the whole pipeline stops while the last
+// A tile of the gate has EXPERTS rows of high halves, then EXPERTS rows of low ones, so the compute unit's
+// sums for a token are {low [EXPERTS], high [EXPERTS]}. bias_i is taken with each pair. Sums are modulo
+// 2^32: checked networks do not overflow. LATENCY = 3 cycles; the whole pipeline stops while the last
 // stage is not taken.
 `default_nettype none
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// max(x, 0) - delta(|x|) in every lane, delta a table that is 0 from |x| = 4 on; int16 Q10. SPEC.md, section
-// 4.
+// max(x, 0) - delta(|x|) in every lane; delta is a table that is 0 from |x| = 4 on; int16 Q10. SPEC.md,
+// section 4.
 //
 // Stages: operand, magnitude, two of the table, difference. Two lanes share a table's memory. The whole
 // pipeline stops while the last stage is not taken.
@@ -70,7 +70,7 @@ module gelu #(
     assign index[i*INDEX+:INDEX]    = magnitude_q[STEP+:INDEX];
     assign m_axis_y_tdata[i*16+:16] = y_q;
 
-    // neighbours fall into the same step of the table
+    // neighbours use the same entry of the table
     logic unused_magnitude;
     assign unused_magnitude = ^magnitude_q[STEP-1:0];
   end

@@ -3,14 +3,14 @@
 //   T = sum x, Q = sum x^2, V = D Q - T^2 + epsilon, (R, k) = reciprocal square root of V,
 //   xhat = clip16(rs((D x - T) R, k + 5)), y = clip(rs(xhat gamma + beta, n), -128, 127)
 //
-// A slice is LANES channels of one row; a row has ceil(D / LANES) slices, in whose last the lanes beyond D
-// hold anything. A layer is a frame of gamma and beta, with whose last slice channels_i, shift_i and
-// epsilon_i are taken, and a frame of rows. The next layer's parameters may come at any time: two layers
-// have room.
+// A slice is LANES channels of one row; a row has ceil(D / LANES) slices. In the last one, lanes beyond D may
+// hold any value. A layer is a frame of gamma and beta, then a frame of rows; channels_i, shift_i and epsilon_i
+// are taken with the last slice of parameters. The next layer's parameters may come at any time: there is room
+// for two layers.
 //
-// Each slice goes into a ring and through the moments. When a row's R is known its slices leave the ring for
-// the second pass, while later rows come in: a slice a cycle in, a slice a cycle out. From a row's last slice
-// to its first result are 32 cycles.
+// Each slice goes into a ring and through the moments. When a row's R is known, its slices leave the ring for
+// the second pass while later rows come in: one slice per cycle in, one out. A row's first result comes 32
+// cycles after its last slice.
 `default_nettype none
 
 module layernorm #(
@@ -56,7 +56,7 @@ module layernorm #(
 
   // ---- layers: each has one of two banks from its first parameter to its last slice of results
   logic [1:0] held_q;  // banks of layers whose parameters are complete
-  logic [1:0] pending_q;  // of those, layers whose rows have not all come
+  logic [1:0] pending_q;  // those of them whose rows have not all come
   logic load_bank_q, x_bank_q, y_bank_q;
   logic [TILE-1:0] load_tile_q;
   logic load, loaded, taken_last, released;
@@ -118,7 +118,7 @@ module layernorm #(
     if (take) after_q <= left - CHANNELS'(LANES);
   end
 
-  // ---- first pass: moments, V, its reciprocal square root; a row a cycle at most, nothing waits
+  // ---- first pass: moments, V, its reciprocal square root; at most a row per cycle, without stops
   logic moments_valid;
   logic [1:0] moments_tag;  // {last row of its layer, bank}
   logic signed [TOTAL-1:0] moments_total;
@@ -180,7 +180,7 @@ module layernorm #(
   );
   // verilator lint_on PINCONNECTEMPTY
 
-  // ---- what rows share, until their second pass; a row has at least one slice in the ring
+  // ---- values of whole rows, kept until their second pass; a row has at least one slice in the ring
   (* ram_style = "distributed" *)
   logic [TOTAL:0] totals[1<<RING];  // {last row of its layer, T}
   (* ram_style = "distributed" *)

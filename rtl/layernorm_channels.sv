@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// The second pass of layernorm: slices of a row whose T, R and k are known to int8. SPEC.md, section 4.
+// The second pass of layernorm: slices of a row with known T, R and k become int8. SPEC.md, section 4.
 //   xhat = clip16(rs((D x - T) R, k + 5)), y = clip(rs(xhat gamma + beta, n), -128, 127)
 //
-// STAGES stages, which stand still while the last is not taken. gamma and beta lie in a memory of two
-// layers, written from outside; released_o says that a layer's last slice has read its own.
+// STAGES stages, which all stop while the last is not taken. gamma and beta are in a memory for two
+// layers, written from outside; released_o says that a layer's last slice has read its parameters.
 `default_nettype none
 
 module layernorm_channels #(
@@ -23,7 +23,7 @@ module layernorm_channels #(
     input wire                                    valid_i,
     input wire                                    last_i,      // of the layer
     input wire        [LANES*16-1:0]              x_i,
-    input wire        [ADDRESS-1:0]               tile_i,      // where gamma and beta of these channels lie
+    input wire        [ADDRESS-1:0]               tile_i,      // address of gamma and beta of these channels
     input wire        [$clog2(MAX_WIDTH+1)-1:0]   channels_i,  // D
     input wire signed [16+$clog2(MAX_WIDTH)-1:0]  total_i,     // T
     input wire        [15:0]                      inverse_i,   // R
@@ -56,7 +56,7 @@ module layernorm_channels #(
     if (enable) last_q <= {last_q[STAGES-2:0], last_i};
   end
 
-  // What a slice's channels share travels beside them as far as it is used.
+  // Values that a slice's channels share travel beside them as far as they are used.
   logic        [ADDRESS-1:0] tile_q[7];
   logic signed [CENTRED-1:0] channels_q;
   logic signed [TOTAL-1:0] total_q[2];
@@ -75,7 +75,7 @@ module layernorm_channels #(
     end
   end
 
-  // The memory's entry is there with xhat, in stage 8.
+  // The memory's entry comes with xhat, in stage 8.
   (* ram_style = "distributed" *)
   logic [LANES*48-1:0] parameters[2*TILES];
   logic [LANES*48-1:0] parameter_q;

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// T = sum x and Q = sum x^2 of rows of int16 channels, a slice a cycle. SPEC.md, section 4, layernorm.
+// T = sum x and Q = sum x^2 of rows of int16 channels, a slice per cycle. SPEC.md, section 4, layernorm.
 //
-// A slice brings how many channels are left of its row, this slice included: lanes beyond them count
-// nothing, and a row ends with the slice that has no more than LANES left. What comes in is taken always.
-// LATENCY from a row's last slice to its moments.
+// With a slice comes the number of channels left in its row, this slice included. Lanes beyond it count as
+// 0, and a row ends with the slice that has at most LANES left. Every slice is taken at once. A row's moments
+// come LATENCY cycles after its last slice.
 `default_nettype none
 
 module layernorm_moments #(

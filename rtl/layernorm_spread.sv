@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // V = D Q - T^2 + epsilon, exact. SPEC.md, section 4, layernorm.
 //
-// LATENCY = 6 stages without control. Products that are wider than a multiplier are made of two or three:
+// LATENCY = 6 stages without control. A product wider than a multiplier is made from two or three:
 // Q = 2^24 Qh + Ql, T = 2^17 Th + Tl.
 `default_nettype none
 

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// Where the leading one of v >= 1 is, and v moved so that it is in the top UNIT bits. SPEC.md, section 3.
+// The place of the leading one of v >= 1, and v shifted so that it is in the top UNIT bits. SPEC.md, section 3.
 //
 //   exponent = floor(log2(v) / UNIT), normalised = v << UNIT (WIDTH / UNIT - 1 - exponent)
 //
-// Binary search, two steps a stage: are the upper bits zeros, then move the lower ones up. LATENCY stages,
-// which stand still while enable_i is low.
+// Binary search, two steps per stage: if the upper bits are zeros, move the lower ones up. LATENCY stages,
+// which stop while enable_i is low.
 `default_nettype none
 
 module leading_one #(

@@ -5,12 +5,12 @@
 // start_valid_i, start_ready_o: a layer begins; all scalars are taken with the handshake and the next layer is taken
 //   when the last result of this one is.
 // s_axis_w: the layer's block of the weight image, plane by plane.
-// x_read_o: reads the memory of activations; x_data_i follows READ_LATENCY cycles later, always. Beat
+// x_read_o: reads the memory of activations; x_data_i always follows READ_LATENCY cycles later. Beat
 //   x_base_i + r in_tiles_i + t = {row 2r+1, row 2r} of 32 int8 each, their tile t of inputs.
 // m_axis_y: {row 2r+1, row 2r} of int16 results of a tile of outputs, pairs r in order, tlast at the end of each
-//   tile, tiles in order. The partner of an odd last row means nothing.
+//   tile, tiles in order. The partner of an odd last row has no meaning.
 //
-// For each tile of outputs, for each tile of inputs, all pairs of rows pass the compute unit. The last of these passes
+// For each tile of outputs and each tile of inputs, all pairs of rows pass the compute unit. The last of these passes
 // streams through the epilogue while the next tile of outputs begins.
 `default_nettype none
 
@@ -57,7 +57,7 @@ module linear #(
   localparam int PLANE = TILE_IN * TILE_OUT;  // bits: one plane of a tile
   localparam int X = TOKENS * TILE_IN * 8;
   localparam int AHEAD = 8;  // tiles whose biases may have been read before the first is used up
-  localparam int READS = 16;  // beats of x that are under way or wait
+  localparam int READS = 16;  // beats of x that are on their way or wait
   localparam int PAIR = $clog2(ROWS / TOKENS + 1);
 
   if (PLANE != edge_moe_pkg::FIFO_READ_BYTES * 8 || TILE_OUT * 32 != PLANE) begin : g_check_plane
@@ -104,7 +104,7 @@ module linear #(
     end
   end
 
-  // -- weights: each tile of outputs begins with its biases; an even one has the multipliers of two behind them
+  // -- weights: each tile of outputs begins with its biases; in an even one the multipliers of two tiles follow
 
   typedef enum logic [1:0] {IDLE, BIASES, MULTIPLIERS, PLANES} part_t;
   part_t       part_q;
@@ -230,7 +230,7 @@ module linear #(
   end
 
   logic [$clog2(READS+4)-1:0] unused_x_count;
-  logic unused_x_ready;  // a read is only begun if there is room
+  logic unused_x_ready;  // a read begins only if there is room
   fifo #(
       .WIDTH(X + 1),
       .DEPTH(READS)

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// From a linear's sums to its results: rq(a, m, n, low, high, z), or with GELU between two of them
+// A linear's sums become its results: rq(a, m, n, low, high, z), or with GELU between two of them
 // rq(gelu(rq(a, m, n, -32768, 32767, 0)), m2, n2, low, high, z). SPEC.md, section 4.
 //
-// The layer's scalars must stay the same while elements of it are inside. Streams as those of requantise.sv.
+// The layer's scalars must not change while its elements are inside. Streams are as in requantise.sv.
 `default_nettype none
 
 module linear_epilogue #(
@@ -13,8 +13,8 @@ module linear_epilogue #(
 
     input wire               gelu_i,
     input wire        [5:0]  shift_i,
-    input wire        [15:0] multiplier2_i,  // behind GELU, not negative
-    input wire        [5:0]  shift2_i,       // behind GELU
+    input wire        [15:0] multiplier2_i,  // after GELU, not negative
+    input wire        [5:0]  shift2_i,       // after GELU
     input wire signed [15:0] low_i,          // of the result
     input wire signed [15:0] high_i,
     input wire signed [7:0]  zero_point_i,

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// min(127, rs(EXP2[t & 255], (t >> 8) + 8)), t = 256 M - x: what 2^(x/256 - M) is as a weight of a value, in
-// every lane. SPEC.md, section 4, attention.
+// min(127, rs(EXP2[t & 255], (t >> 8) + 8)), t = 256 M - x: 2^(x/256 - M) as the integer weight of a value,
+// in every lane. SPEC.md, section 4, attention.
 //
-// Lanes from keys_i on give 0. Three stages without control: t, table, shift; all held without enable.
+// Lanes from keys_i on give 0. Three stages: t, table, shift. All hold their values while enable is low.
 `default_nettype none
 
 module numerator #(
@@ -20,7 +20,7 @@ module numerator #(
   localparam int FRACTION = edge_moe_pkg::EXP2_BITS;
   localparam int ENTRIES = edge_moe_pkg::EXP2_ENTRIES;
   localparam int ENTRY = edge_moe_pkg::EXP2_WIDTH;
-  localparam int DROPPED = edge_moe_pkg::EXP2_ONE - 8;  // bits of an entry that no shift lets count
+  localparam int DROPPED = edge_moe_pkg::EXP2_ONE - 8;  // bits of an entry that every shift removes
   localparam int HALVES = ENTRY - DROPPED;  // an entry in halves of the result's unit, at most 2^8
   localparam int SHIFT = 4;  // from 2^HALVES on nothing is left
   localparam int BELOW = 17;  // t is at most 2^15 + 2^15
@@ -39,7 +39,7 @@ module numerator #(
   end
 
   for (genvar i = 0; i < LANES; i++) begin : g_lane
-    (* ram_style = "registers" *)  // a block memory for 9 bits of a lane would be a waste
+    (* ram_style = "registers" *)  // a block memory for 9 bits per lane would be a waste
     logic [HALVES-1:0] rom[ENTRIES];
     initial begin
       for (int e = 0; e < ENTRIES; e++) rom[e] = EXP2[e*ENTRY+DROPPED+:HALVES];

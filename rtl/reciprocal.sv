@@ -3,12 +3,12 @@
 // section 3.
 //
 // Stages: the search of the leading one ($clog2(WIDTH) / 2, rounded up: 3 from 17 bits on), the table's entry,
-// its output register. An element each cycle; the whole pipeline stops while the last stage is not taken.
+// its output register. An element per cycle; the whole pipeline stops while the last stage is not taken.
 `default_nettype none
 
 module reciprocal #(
     parameter int LANES = edge_moe_pkg::TOKENS_PARALLEL,
-    parameter int WIDTH = 32  // bits of a lane that are looked at
+    parameter int WIDTH = 32  // bits of a lane that are used
 ) (
     input wire clk,
     input wire rst,
@@ -52,7 +52,7 @@ module reciprocal #(
   logic [LANES*ENTRY-1:0] entry;
 
   for (genvar i = 0; i < LANES; i++) begin : g_lane
-    // The leading one itself and what lies under the index are not looked at, nor a lane's bits beyond WIDTH.
+    // Unused: the leading one itself, the bits below the index, and a lane's bits beyond WIDTH.
     // verilator lint_off UNUSEDSIGNAL
     logic [31:0]      v;
     logic [WIDTH-1:0] normalised;

@@ -2,7 +2,7 @@
 // (R, k) with 1/sqrt(v) about R 2^(-15-k), v >= 1: k = floor(log4 v), R by table. SPEC.md, section 3.
 //
 // Stages: the search of the leading pair of bits ($clog2(WIDTH / 2) / 2, rounded up), the table's entry,
-// its output register. A value each cycle; the whole pipeline stops while the last stage is not taken.
+// its output register. A value per cycle; the whole pipeline stops while the last stage is not taken.
 `default_nettype none
 
 module reciprocal_sqrt #(
@@ -42,7 +42,7 @@ module reciprocal_sqrt #(
     if (enable) last_q <= {last_q[STAGES-2:0], s_axis_v_tlast};
   end
 
-  // Only the upper bits are looked at.
+  // Only the upper bits are used.
   // verilator lint_off UNUSEDSIGNAL
   logic [WIDTH-1:0] normalised;
   // verilator lint_on UNUSEDSIGNAL

@@ -45,7 +45,7 @@ module requantise #(
     if (enable) last_q <= {last_q[STAGES-2:0], s_axis_a_tlast};
   end
 
-  // What belongs to a whole element travels beside it.
+  // Values of a whole element travel beside it.
   logic        [5:0]  shift_q[3];
   logic signed [15:0] low_q[4];
   logic signed [15:0] high_q[4];

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // One lane of requantise.sv: clip(rs(a m, n) + z, low, high) in five stages. SPEC.md, section 2.
 //
-// Operands, product, product again (the multiplier's own registers), rounded, limited. The layer's scalars come when
-// their stage needs them: shift_i two cycles after the operands, the rest three. A sum of WIDTH 27 or less makes
-// the product in one DSP48E2, which multiplies 27 x 18 bits; one of 32 takes two.
+// Stages: operands, product, product again (the multiplier's own registers), rounded, limited. The layer's scalars
+// come when their stage needs them: shift_i two cycles after the operands, the others three. With WIDTH up to 27 the
+// product takes one DSP48E2, which multiplies 27 x 18 bits; with 32 it takes two.
 `default_nettype none
 
 module requantise_lane #(

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // rs(v, n) = (v + (1 << n >> 1)) >> n, combinational: round half up. SPEC.md, section 2.
 //
-// Written as (((2 v) >> n) + 1) >> 1, which is the same: one shifter and an increment, whatever n.
+// Written as (((2 v) >> n) + 1) >> 1, which is equal: one shifter and an increment for every n.
 `default_nettype none
 
 module rounding_shift #(
@@ -19,7 +19,7 @@ module rounding_shift #(
 
   logic signed [WIDTH:0] halves;   // one bit below the result
   // verilator lint_off UNUSEDSIGNAL
-  logic signed [WIDTH:0] rounded;  // the lowest bit has done its part
+  logic signed [WIDTH:0] rounded;  // the lowest bit was needed for rounding only
   // verilator lint_on UNUSEDSIGNAL
 
   assign halves  = $signed({value_i, 1'b0}) >>> shift_i;

@@ -2,13 +2,13 @@
 // Logits to routing rows: each token's k largest logits and the scores of their experts. SPEC.md, section
 // 4, gate.
 //
-// Tokens go by PAIRS pairs. For each tile of LOGITS experts the pairs' logits come, then the experts are
-// offered one a cycle; while these tokens' logits are offered, the numerators of the tokens before are
-// summed, and the scores of those before them leave, a pair a cycle. A group takes experts_i + PAIRS
+// Tokens are processed in groups of PAIRS pairs. For each tile of LOGITS experts the pairs' logits come, then
+// the experts are offered, one per cycle. Meanwhile the numerators of the group before are summed, and the
+// scores of the group before that leave, a pair per cycle. A group takes experts_i + PAIRS
 // ceil(experts_i / LOGITS) cycles.
 //
-// A frame is pairs_i pairs. The scalars are taken when its first pair is offered, after the frame before
-// has left the lanes. Nothing stops inside: a group begins when all its results have room.
+// A frame is pairs_i pairs. The scalars are taken when its first pair is offered, after the previous frame
+// has left the lanes. Nothing stops inside: a group begins when there is room for all its results.
 `default_nettype none
 
 module route #(
@@ -41,11 +41,11 @@ module route #(
 );
 
   localparam int TOKENS = 2;
-  localparam int ROOM = 32;  // pairs under way: enough for groups of few experts to follow without a gap
+  localparam int ROOM = 32;  // pairs on their way: enough for groups of few experts to follow without a gap
   localparam int EXPERT = $clog2(MAX_EXPERTS);
   localparam int PAIR = $clog2(PAIRS);
   localparam int LEFT = $clog2(MAX_TOKENS);
-  localparam int BEST = MAX_TOP_K * (16 + EXPERT);  // of a token, as route_lane has it
+  localparam int BEST = MAX_TOP_K * (16 + EXPERT);  // of a token, as in route_lane
   localparam int SUM = 16 + EXPERT;
 
   if (MAX_TOP_K < 1 || MAX_TOP_K > SLOTS || MAX_TOP_K > MAX_EXPERTS) begin : g_check
@@ -81,7 +81,7 @@ module route #(
   end
 
   // ---- a tile's pairs are fetched, then its experts offered
-  logic [LEFT-1:0] left_q;  // pairs of groups that have not been offered to the end
+  logic [LEFT-1:0] left_q;  // pairs of groups that have not been offered completely
   logic [PAIR-1:0] fetched_q;
   logic [EXPERT-1:0] expert_q;
   logic [5:0] under_way_q;
@@ -114,7 +114,7 @@ module route #(
     end
   end
 
-  // ---- flags for the lanes, delayed to where they are used
+  // ---- flags for the lanes, delayed to the stage that uses them
   localparam int SCALED = 5;  // route_lane's
   logic [SCALED:0] offered_q, last_q;
   logic [SCALED-1:0] offered_bank_q;
@@ -129,7 +129,7 @@ module route #(
   logic chosen;
   assign chosen = offered_q[SCALED] && last_q[SCALED];
 
-  // ---- sums of numerators: a group's in as many cycles as its offers
+  // ---- sums of numerators: a group's take as many cycles as its offers
   localparam int SUMMED = 4;  // route_lane's
   logic summing_q, sum_bank_q;
   logic [EXPERT-1:0] sum_expert_q;
@@ -202,7 +202,7 @@ module route #(
     pair_q <= leaving_q && !pair_end ? pair_q + PAIR'(1) : '0;
   end
 
-  // Places after the top-k become expert 0 with a numerator, and so a score, of 0.
+  // Slots after the top-k get expert 0 with a numerator, and so a score, of 0.
   logic scored_valid_q, scored_last_q;
   logic [TOKENS*BEST-1:0] best_q;
   logic [TOKENS*SUM-1:0] sum_q;

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// One token on its way through route.sv: its k largest logits, then the sum of all numerators. SPEC.md,
-// section 4, gate.
+// One token in route.sv: its k largest logits, then the sum of all numerators. SPEC.md, section 4,
+// gate.
 //
-// A tile's logits are loaded at once and offered one a cycle. Flags come when their stage needs them:
-// offered_i and what belongs to it SCALED = 5 cycles behind step_i, when the scaled logit is there;
-// chosen_i when the last offer is in the list; summed_i and what belongs to it 4 cycles behind the address
+// A tile's logits are loaded at once and offered one per cycle. Flags come when their stage needs them:
+// offered_i and its values SCALED = 5 cycles after step_i, when the scaled logit is ready; chosen_i when
+// the last offer is in the list; summed_i and its values 4 cycles after the address
 // read_i.
 `default_nettype none
 
@@ -72,8 +72,8 @@ module route_lane #(
   logic [15:0] scaled_logits[2<<EXPERT];
   always_ff @(posedge clk) if (offered_i) scaled_logits[{bank_i, expert_i}] <= scaled;
 
-  // ---- the largest so far: a new one takes the first place whose logit is smaller, those behind move back.
-  // Experts come in rising order, so of equal ones the lower index stays in front.
+  // ---- the largest so far: a new one takes the first place with a smaller logit; later ones move back.
+  // Experts come in rising order, so among equal ones the lower index stays in front.
   logic [MAX_TOP_K-1:0] taken_q, smaller;
   logic signed [31:0] list_q[MAX_TOP_K];
   logic [EXPERT-1:0] list_expert_q[MAX_TOP_K];
@@ -149,7 +149,7 @@ module route_lane #(
     for (int i = 1; i < 4; i++) hit_q[i] <= hit_q[i-1];
   end
 
-  // ---- their sum, and those of the chosen
+  // ---- their sum, and the numerators of the chosen experts
   always_ff @(posedge clk) begin
     if (summed_i) sum_o <= (summed_first_i ? '0 : sum_o) + (16 + EXPERT)'(numerator_q);
     for (int i = 0; i < MAX_TOP_K; i++) begin

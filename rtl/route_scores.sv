@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Scores of a pair of tokens' best experts: min(32767, rs(P R, j)), (R, j) = reciprocal of the sum.
-// SPEC.md, section 4, gate. LATENCY = 9 cycles, a pair each cycle, nothing waits.
+// SPEC.md, section 4, gate. LATENCY = 9 cycles, a pair per cycle, without stops.
 `default_nettype none
 
 module route_scores #(

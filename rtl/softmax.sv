@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// Softmax of base 2 in one pass over blocks of keys: numerators, the right shift of everything before, and
-// for each query the exponent M (an integer above every logit so far) and the sum S. SPEC.md, section 4,
+// Softmax of base 2 in one pass over blocks of keys: numerators, the right shift of earlier sums, and for
+// each query the exponent M (an integer above every logit so far) and the sum S. SPEC.md, section 4,
 // attention.
 //
-// A head's logits come block by block, in each block all pairs of rows; pairs_i and keys_i are taken with its
-// first pair, another head may follow at once. The last block's lanes beyond the keys hold anything. A pair's
-// next block may come in the very next cycle: what the pair ahead is about to write is handed on. Stages:
-// operands, three of the maximum, M, three of numerator.sv, three of their sum, S. The whole pipeline stops
-// while the last stage is not taken.
+// A head's logits come block by block, in each block all pairs of rows. pairs_i and keys_i are taken with its
+// first pair; another head may follow at once. The last block's lanes beyond the keys may hold any value. A
+// pair's next block may come in the very next cycle: values not yet written are passed on. Stages: operands,
+// three of the maximum, M, three of numerator.sv, three of their sum, S. The whole pipeline stops while the
+// last stage is not taken.
 `default_nettype none
 
 module softmax #(
@@ -56,11 +56,11 @@ module softmax #(
   assign take            = enable && s_axis_x_tvalid;
   assign s_axis_x_tready = enable;
 
-  // ---- which pair this is
+  // ---- the pair's number
   logic                           start_q, first_block_q, first_block, last_pair, last_block;
   logic [PAIR-1:0]                pair_q, pair;
   logic [$clog2(MAX_PAIRS+1)-1:0] pairs_q, pairs;
-  logic [KEYS_ALL-1:0]            left_q, left;  // keys of this block and those behind it
+  logic [KEYS_ALL-1:0]            left_q, left;  // keys of this block and of those after it
   logic [COUNT-1:0]               valid_keys;
 
   assign pairs       = start_q ? pairs_i : pairs_q;
@@ -82,11 +82,11 @@ module softmax #(
     end
   end
 
-  // ---- what belongs to a whole pair: index s is after s registers
+  // ---- values of a whole pair: index s means after s registers
   logic [STAGES:1] valid_q, last_q, first_q;
   logic [PAIR-1:0] pair_at_q[1:STAGES];
   logic [COUNT-1:0] keys_at_q[1:5];
-  logic same_m_q, same_s_q;  // the one ahead is the same pair, so what it writes is not read yet
+  logic same_m_q, same_s_q;  // the element ahead is the same pair, so what it writes cannot be read yet
   always_ff @(posedge clk) begin
     if (rst) valid_q <= '0;
     else if (enable) valid_q <= {valid_q[STAGES-1:1], s_axis_x_tvalid};
@@ -103,13 +103,13 @@ module softmax #(
   end
 
   for (genvar t = 0; t < TOKENS; t++) begin : g_token
-    // ---- maximum; only its whole part is needed, and the smallest stands where there is no key
+    // ---- maximum; only its whole part is needed; lanes without a key have the smallest value
     logic [KEYS*16-1:0] x_q[1:5];
     logic signed [WHOLE-1:0] valid_whole_q[KEYS];
     logic signed [WHOLE-1:0] max8_q[KEYS/4];
     logic signed [WHOLE-1:0] max2_q[KEYS/16];
     logic signed [WHOLE-1:0] highest;
-    logic signed [EXPONENT-1:0] above_q;  // what the block demands of M
+    logic signed [EXPONENT-1:0] above_q;  // the least M that the block needs
 
     function automatic logic signed [WHOLE-1:0] larger(input logic signed [WHOLE-1:0] a,
                                                        input logic signed [WHOLE-1:0] b);
@@ -140,7 +140,7 @@ module softmax #(
       end
     end
 
-    // ---- M, behind 5 registers; the memory is read behind 4 and written behind 5
+    // ---- M, after 5 registers; the memory is read after 4 and written after 5
     (* ram_style = "distributed" *) (* no_rw_check *)
     logic signed [EXPONENT-1:0] exponents[MAX_PAIRS];
     logic signed [EXPONENT-1:0] exponent_read_q, exponent_before, exponent_raised;
@@ -165,7 +165,7 @@ module softmax #(
       end
     end
 
-    // ---- numerators, behind 8 registers
+    // ---- numerators, after 8 registers
     logic [KEYS*8-1:0] numerators;
     logic [KEYS*8-1:0] numerators_q[9:STAGES];
 
@@ -180,7 +180,7 @@ module softmax #(
         .numerator_o(numerators)
     );
 
-    // ---- S, behind 12 registers; the memory is read behind 11 and written behind 12
+    // ---- S, after 12 registers; the memory is read after 11 and written after 12
     logic [8:0]  sum8_q[KEYS/4];
     logic [10:0] sum2_q[KEYS/16];
     logic [TOTAL-1:0] total, total_q;
@@ -222,7 +222,7 @@ module softmax #(
     assign m_axis_p_tdata[TOKENS*(KEYS*8+8)+t*16+:16]     = 16'(exponent_q[STAGES]);
     assign m_axis_p_tdata[TOKENS*(KEYS*8+24)+t*32+:32]    = 32'(sum_q);
 
-    // whether the lowest bit of the halves rounds up is in the bits above
+    // the bits above include the rounding of the lowest bit of the halves
     logic unused_half;
     assign unused_half = halves[0];
   end
@@ -230,7 +230,7 @@ module softmax #(
   assign m_axis_p_tvalid = valid_q[STAGES];
   assign m_axis_p_tlast  = last_q[STAGES];
 
-  logic unused_first, unused_pair;  // ends of what is passed on further than needed
+  logic unused_first, unused_pair;  // last registers of values that are passed on further than needed
   assign unused_first = ^first_q[STAGES];
   assign unused_pair  = ^pair_at_q[STAGES];
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A constant table in block memory with one or two readers. SPEC.md, section 3.
 //
-// Two cycles from address to data: the memory's own read and its output register, both held without enable.
+// Two cycles from address to data: the memory's own read and its output register. Both hold while enable is low.
 `default_nettype none
 
 module table_rom #(

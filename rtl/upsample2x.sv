@@ -1,24 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
-// Bilinear enlargement of a map by two, half-pixel centres, edges repeated: rs of four weighted neighbours.
-// SPEC.md, section 4.
+// Bilinear enlargement of a map by two, half-pixel centres, edges repeated: the rounded sum of four weighted
+// neighbours. SPEC.md, section 4.
 //
 // start: a map of height_i x width_i pixels of LANES channels, while start_ready_o. Neither is 0.
-// s_axis_x: its pixels by pairs, row by row, {pixel 2 r + 1, pixel 2 r}; of an odd number the last pair's
-//   second is not looked at. They may come before the start of their map.
+// s_axis_x: its pixels by pairs, row by row, {pixel 2 r + 1, pixel 2 r}; if their number is odd, the last
+//   pair's second one is ignored. They may come before the start of their map.
 // m_axis_y: pairs of output pixels, row by row, tlast with the last one.
 //
-// A line of outputs is between two lines of the map, which take turns: in step c = 0, 2, 4 ... columns c
-// and c + 1 of the lower line come from the buffer, in step c + 1 those of the upper one, and from step 2 on
-// two outputs leave, of column c - 2. So a line takes width + 2 steps, as in hls/.
+// A line of outputs is between two lines of the map, which are read in turn: in step c = 0, 2, 4 ... columns
+// c and c + 1 of the lower line come from the buffer, in step c + 1 those of the upper line. From step 2 on
+// the two outputs of column c - 2 leave. So a line takes width + 2 steps, as in hls/.
 //
 // The buffer is a ring of pairs; an even and an odd half give any two neighbours at once. It holds a map of
-// MAX_PIXELS, or the lines that are needed of maps that follow each other. A line is freed with the read
-// behind its last one.
+// MAX_PIXELS, or the needed lines of maps that follow each other. The read after a line's last one frees the
+// line.
 `default_nettype none
 
 module upsample2x #(
     parameter int LANES = edge_moe_pkg::TILE_OUT,
-    parameter int MAX_PIXELS = edge_moe_pkg::MAX_MAP_ROWS / 4  // its result has four times as many
+    parameter int MAX_PIXELS = edge_moe_pkg::MAX_MAP_ROWS / 4  // the result has four times this many
 ) (
     input wire clk,
     input wire rst,
@@ -53,7 +53,7 @@ module upsample2x #(
     $fatal(1, "upsample2x: MAX_PIXELS = %0d must be at least 4", MAX_PIXELS);
   end
 
-  // -- the map, and where it stands
+  // -- the map and the progress in it
 
   logic            busy_q;
   logic [SIDE-1:0] height_q, width_q;
@@ -72,7 +72,7 @@ module upsample2x #(
   logic [NUMBER:0] upper_end;
   assign upper_end = upper_q + (NUMBER + 1)'(width_q) + (NUMBER + 1)'(1);
   assign needed    = upper_end[NUMBER:1];
-  assign missing   = written_q - needed;  // negative if so
+  assign missing   = written_q - needed;  // negative if some are missing
   assign step          = busy_q && enable && (column_q != '0 || !missing[NUMBER-1]);
   assign map_done      = step && last_step && below_q && last_line;
 
@@ -91,7 +91,7 @@ module upsample2x #(
       line_q   <= '0;
       below_q  <= 1'b0;
       column_q <= '0;
-      lower_q  <= upper_q;  // above the first line is itself
+      lower_q  <= upper_q;  // the line above the first one is the first one
     end else if (step) begin
       column_q <= last_step ? '0 : column_q + (SIDE + 1)'(1);
       if (last_step) begin
@@ -102,7 +102,7 @@ module upsample2x #(
     end
   end
 
-  // -- what belongs to a step travels beside it
+  // -- values of a step travel beside it
 
   localparam int FLAGS = 6;
   logic [STAGES:1] valid_q;
@@ -128,7 +128,7 @@ module upsample2x #(
   assign m_axis_y_tlast  = last[STAGES];
   assign enable          = !m_axis_y_tvalid || m_axis_y_tready;
 
-  // -- the buffer: written at any time, read behind stage 1
+  // -- the buffer: written at any time, read after stage 1
 
   (* ram_style = "block" *) (* no_rw_check *)
   logic [HALF-1:0] even[PAIRS];
@@ -137,7 +137,7 @@ module upsample2x #(
 
   logic [ADDRESS:0]   line_start, pixel, pixel_behind;  // in the ring
   logic [ADDRESS-1:0] even_at_q, odd_at_q;
-  logic [NUMBER-1:0]  free_q;  // pairs before this one are needed no more
+  logic [NUMBER-1:0]  free_q;  // pairs before this one are no longer needed
   logic [HALF-1:0]    even_q, odd_q, even_again_q, odd_again_q, first_q, second_q;
   logic [3:1]         swap_q;  // the first of two neighbours is in the odd half
   logic               write;
@@ -172,8 +172,8 @@ module upsample2x #(
     end
   end
 
-  // -- a column of both lines in each step: the first when the upper step's pair comes, the second a step
-  // later. Cycles without a step come between two lines only, where nothing is looked at that they leave.
+  // -- a column of both lines in each step: the first when the upper step's pair comes, the second a step later.
+  // Cycles without a step come between two lines only, where the registers they leave are not used.
 
   logic [HALF-1:0] lower_first_q, lower_second_q, upper_second_q, near_q, far_q;
   always_ff @(posedge clk) begin
@@ -191,8 +191,8 @@ module upsample2x #(
     end
   end
 
-  // -- three columns, of which the middle one is column - 2 of the step. All is 128 more than it is, and so
-  // not negative: weights add to 4 and to 16, so the result is 128 more, too.
+  // -- three columns; the middle one is column - 2 of the step. All values are stored plus 128, and so are not
+  // negative. Weights add to 4 and to 16, so the result is 128 more, too.
 
   for (genvar i = 0; i < LANES; i++) begin : g_lane
     logic [7:0]        near, far;
@@ -219,7 +219,7 @@ module upsample2x #(
     assign m_axis_y_tdata[HALF+8*i+:8] = {!y1_q[7], y1_q[6:0]};
   end
 
-  // Sixteen times the value is below 2^12; 8 more, for rounding, too: 16 * 255 + 8.
+  // Sixteen times the value is below 2^12, even with 8 added for rounding: 16 * 255 + 8.
   function automatic logic [7:0] rounded(
       input logic [COLUMN-1:0] far_column, input logic [COLUMN-1:0] near_column
   );

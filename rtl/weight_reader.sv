@@ -3,16 +3,16 @@
 // section 9.
 //
 // s_axis_block: {transfers [31:0], byte address [ADDRESS_WIDTH-1:0]}, a block of transfers of DATA_WIDTH bits. The
-//   address is a multiple of a transfer's bytes, its low bits are not looked at; a block of 0 transfers is nothing.
+//   address is a multiple of a transfer's bytes; its low bits are ignored. A block of 0 transfers reads nothing.
 // m_axis_weights: the transfers of all blocks, tlast with the last one of each.
 //
-// A burst ends where MAX_BURST transfers are full as counted from address 0, or with its block. So none is longer
-// than MAX_BURST, and none crosses 4 KiB, as MAX_BURST transfers divide them. Up to OUTSTANDING bursts are under
-// way, each with its place in the FIFO reserved before it is asked for: the memory never waits for this
+// A burst ends at a multiple of MAX_BURST transfers from address 0, or with its block. So none is longer than
+// MAX_BURST, and none crosses 4 KiB, which is a multiple of MAX_BURST transfers. Up to OUTSTANDING bursts are on
+// their way, and each has its place in the FIFO reserved before its request: the memory never waits for this
 // reader. It reads a transfer per cycle from memory that answers within (OUTSTANDING - 1) MAX_BURST cycles.
 //
-// A transfer that came with SLVERR or DECERR is passed on as it is: all that were announced come, and nothing
-// hangs. error_o then stays until clear_i, with the response and the burst's address of the first such transfer.
+// A transfer with SLVERR or DECERR is passed on unchanged: all announced transfers come, and nothing hangs.
+// error_o then stays until clear_i, with the response and the burst's address of the first such transfer.
 `default_nettype none
 
 module weight_reader #(
@@ -85,7 +85,7 @@ module weight_reader #(
 
   // -- blocks into bursts, one in each cycle
 
-  logic [ADDRESS_BITS-1:0] next_q;  // transfer that the next burst begins with
+  logic [ADDRESS_BITS-1:0] next_q;  // first transfer of the next burst
   logic [31:0]             left_q;  // transfers of the block from there on
   logic [OFFSET:0]         to_end;  // transfers up to where a burst must end
   logic                    plan, final_burst;
@@ -122,7 +122,7 @@ module weight_reader #(
   // -- bursts to memory: a place among those under way, and room in the FIFO, which is given back transfer by
   // transfer
 
-  logic [BURSTS:0]         open_q;  // bursts under way
+  logic [BURSTS:0]         open_q;  // bursts on their way
   logic [BURSTS-1:0]       newest_q, oldest_q;
   logic [ROOM-1:0]         room_q;
   logic                    arrived, closed, left;
@@ -156,7 +156,7 @@ module weight_reader #(
     end
   end
 
-  // What is known of a burst until its last transfer has come.
+  // Data of a burst, kept until its last transfer has come.
   (* ram_style = "distributed" *) (* no_rw_check *)
   logic [ADDRESS_BITS:0]   bursts[OUTSTANDING];
   logic [ADDRESS_BITS-1:0] oldest_address;

@@ -2,12 +2,12 @@
 // One tile of weights, TILE_OUT x TILE_IN of 8 bits in registers, filled by bit planes of the weight image or by
 // vectors of K and V. SPEC.md, section 9.
 //
-// s_axis_w, load_i, bits_i: as compute_unit.sv says. Planes: each bit of a weight is written once, by its own plane,
-// those above the last by that one, which is the sign. Vectors are shifted in, from the tile's end to its beginning,
-// so that they cost one more input for a bit's register and no decoder.
-// tile_valid_o: with this cycle's element, or before, the last of a tile has come. Once tile_ready_i has taken it,
-// tile_o is this tile TILE_DELAY = 2 cycles later, and only then is sure to be: the next tile may be on its way.
-// A tile's elements follow those of the one before without a bubble if that is taken as soon as it is valid.
+// s_axis_w, load_i, bits_i: see compute_unit.sv. Planes: each bit of a weight is written once, by its own plane. The
+// last plane is the sign and also writes the bits above it. Vectors are shifted in, from the tile's end to its
+// beginning, so that they cost one more input for a bit's register and no decoder.
+// tile_valid_o: the last element of a tile comes in this cycle or has come before. tile_o is this tile TILE_DELAY = 2
+// cycles after tile_ready_i took it, and is certain in that cycle only: the next tile may follow.
+// A tile's elements follow those of the previous tile without a bubble if that is taken as soon as it is valid.
 `default_nettype none
 
 module weight_tile #(
@@ -43,8 +43,8 @@ module weight_tile #(
   logic               waiting_valid_q;
   logic [1:0]         load_q;
   logic [3:0]         bits_q;
-  logic [COUNT-1:0]   count_q;  // elements of this tile before it
-  logic               full_q;   // a tile is whole and not taken
+  logic [COUNT-1:0]   count_q;  // number of earlier elements of this tile
+  logic               full_q;   // a tile is complete and not taken
   logic               write, last;
   logic [COUNT-1:0]   last_count;
 
@@ -78,7 +78,7 @@ module weight_tile #(
     end
   end
 
-  // The element once more, beside one enable for each bit of all weights: they reach many registers.
+  // A second copy of the element, with one enable for each bit of all weights: they reach many registers.
   logic [WEIGHTS-1:0] element_q;
   logic [7:0]         enable_q;
   logic               shift_q, columns_q;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// What axi_lite_registers.sv owes the bus: one answer for each request, no sooner than that, which stays
-// until it is taken; a request is taken as soon as it is whole and its answer has room. And an argument reads
-// as it was written.
+// The duties of axi_lite_registers.sv on the bus: each request gets one answer, never before the request, and
+// the answer stays until it is taken. A request is taken as soon as it is complete and its answer has room. An
+// argument reads as it was written.
 `default_nettype none
 
 module axi_lite_registers_formal (
@@ -67,7 +67,7 @@ module axi_lite_registers_formal (
   localparam logic [5:0] WORD = 6'(edge_moe_pkg::REG_IMAGE_BYTES / 4);
 
   logic [1:0]  addresses_q, data_q, reads_q;  // taken and not answered
-  logic        asked_q;                       // the read under way is one of image_bytes
+  logic        asked_q;                       // the read in progress is of image_bytes
   logic [31:0] written_q, expected_q;
   logic        waits_b_q, waits_r_q;
   logic [31:0] offered_q;
@@ -105,10 +105,10 @@ module axi_lite_registers_formal (
       // an answer stays as it is until it is taken
       if (waits_b_q) assert (bvalid);
       if (waits_r_q) assert (rvalid && rdata == offered_q);
-      // nothing waits without a reason
+      // no request waits without a reason
       if (awvalid && wvalid && (!bvalid || bready)) assert (awready && wready);
       if (!rvalid || rready) assert (arready);
-      // what was written is at the port, and is read
+      // the written value is at the port, and is read back
       assert (image_bytes == written_q);
       if (rvalid && asked_q) assert (rdata == expected_q);
     end

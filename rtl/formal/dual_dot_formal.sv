@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// What dual_dot.sby proves of dual_dot.sv, in two parts.
+// The proof of dual_dot.sv by dual_dot.sby, in two parts.
 //
-// dual_product_formal: one multiplier gives x1 w and x0 w, for every w in [-127, 127], a constant of its own multiplier
-//   each, and all x0 and x1. Its operand registers are left out (connect in the .sby). Bounded checking is complete:
-//   what remains moves forward through two registers.
+// dual_product_formal: one multiplier gives x1 w and x0 w for all x0 and x1 and every w in [-127, 127]; each w is the
+//   constant of a multiplier of its own. The operand registers are left out (connect in the .sby). Bounded checking
+//   is complete: the rest moves forward through two registers.
 // dual_cascade_formal: the products that the registers of the eight multipliers hold are replaced (connect in the
 //   .sby) by p1 2^18 + p0 with any p0, p1 of magnitude at most LIMIT, new ones every cycle. By induction the packed
-//   sum behind each multiplier is {sum of p1, 2^17 + sum of p0}, so the results equal two separate cascades.
+//   sum after each multiplier is {sum of p1, 2^17 + sum of p0}, so the results equal two separate cascades.
 // Together: two dot products, for any eight weights in [-127, 127] and any inputs.
 `default_nettype none
 
@@ -48,7 +48,7 @@ endmodule
 
 module dual_cascade_formal #(
     parameter int LIMIT = 127 * 128,  // of a product
-    parameter int EXTRA = 0           // 1: the last multiplier holds two products, which makes them nine
+    parameter int EXTRA = 0           // 1: the last multiplier holds two products, so there are nine
 ) (
     input wire clk
 );

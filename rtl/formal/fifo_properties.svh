@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The properties of fifo.sv, included in it: any one element that enters is watched with the number of elements before it.
-// Induction needs to know where it is stored; the property is that it comes out in its turn, unchanged.
+// The properties of fifo.sv, included in it. Any one entering element is watched, with the number of those before it.
+// Induction needs to know where it is stored. The property: it comes out in its turn, unchanged.
 
 logic             started_q = 1'b0;
 logic             leaves, watching_q;
@@ -29,7 +29,7 @@ always_ff @(posedge clk) begin
   end
 end
 
-// The element with so many before it: the registers from the last one on, then the memory.
+// The element that has this many before it: registers from the last one on, then the memory.
 logic [COUNT-1:0] seen;
 logic [ADDRESS:0] place;
 logic [WIDTH-1:0] located;
@@ -68,7 +68,7 @@ always_comb begin
     assert (!(m_axis_data_tvalid && count_o == '0));
     assert ((ADDRESS + 1)'(read_q) < (ADDRESS + 1)'(DEPTH));
     assert ((ADDRESS + 1)'(write_q) == next_write);
-    // room is offered while there is any; elements are offered within as many cycles as there are registers
+    // room is offered while there is any; an element is offered within as many cycles as there are registers
     assert (s_axis_data_tready || count_o >= COUNT'(DEPTH));
     assert (waited_q <= 3'(STAGES));
     if (valid_q == '0) assert (waited_q == '0);
@@ -84,7 +84,7 @@ always_comb begin
   end
 end
 
-// What is offered stays, unchanged, until it is taken.
+// An offered element stays, unchanged, until it is taken.
 logic             stalled_q = 1'b0;
 logic [WIDTH-1:0] offered_q;
 always_ff @(posedge clk) begin

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The handshakes of requantise.sv, which every pipeline with a common enable has. Its arithmetic is the
-// bench's.
+// The handshakes of requantise.sv, which every pipeline with a common enable has. The bench checks its
+// arithmetic.
 `default_nettype none
 
 module requantise_formal (
@@ -21,7 +21,7 @@ module requantise_formal (
   logic        a_ready, y_valid, y_last;
   logic [15:0] y;
 
-  // What the negative twins change between the module and its neighbours.
+  // Changes of the negative twins between the module and its neighbours.
   logic dut_last, dut_ready;
 `ifdef OTHER_LAST
   assign dut_last = !a_last;
@@ -57,7 +57,7 @@ module requantise_formal (
   always_ff @(posedge clk) started_q <= 1'b1;
   always_comb if (!started_q) assume (rst);
 
-  // What is offered stays, unchanged, until it is taken.
+  // An offered element stays, unchanged, until it is taken.
   logic        stalled_q = 1'b0;
   logic [16:0] offered_q;
   always_ff @(posedge clk) begin
@@ -66,7 +66,7 @@ module requantise_formal (
   end
   always_comb if (stalled_q && !rst) assert (y_valid && {y_last, y} == offered_q);
 
-  // An element is taken whenever the last stage is free or becomes so, and comes out when STAGES were.
+  // An element is taken whenever the last stage is free or becomes free, and comes out once STAGES were taken.
   logic [STAGES-1:0] due_q, due_last_q;
   always_ff @(posedge clk) begin
     if (rst) due_q <= '0;
