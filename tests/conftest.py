@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Shared set-up, in every environment that tests run in: torch and the model package may be missing.
+"""Shared set-up for every environment that tests run in: torch and the model package may be missing.
 
-One thread for reproducible sums, a cache of scenes of their own, and a list of what may be skipped.
+One thread for reproducible sums, a separate cache of scenes, and a list of permitted skips.
 """
 
 import re
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-# What a shell starts in the background ignores SIGINT, with all that it starts; some tests send it.
+# Processes that a shell starts in the background ignore SIGINT, and so do their children; some tests send it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Reasons for which a test may be skipped. A run with any other skip fails.

@@ -89,7 +89,7 @@ def shared_cost(cfg: ModelConfig) -> Cost:
 
 
 def task_cost(cfg: ModelConfig, task: str) -> Cost:
-    """One task on its own: what its forward pass multiplies, and the parameters it needs."""
+    """One task alone: the products of its forward pass, and the parameters that it needs."""
     return encoder_cost(cfg) + head_cost(cfg, task)
 
 

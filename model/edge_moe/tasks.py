@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The dense prediction tasks: what a label is, how it is ignored, and which metric ranks it.
+"""The dense prediction tasks: form of the label, its ignored value, and the metric that ranks it.
 
 Label conventions (numpy, H x W at the data set's own resolution):
 
@@ -27,7 +27,7 @@ TaskKind = Literal["classes", "binary", "vector", "scalar"]
 class Task:
     """One task.
 
-    ``channels`` is None where the model decides (number of classes). ``loss_weight`` is the
+    ``channels`` is None if the model decides (number of classes). ``loss_weight`` is the
     fixed weight published for M3ViT on PASCAL-Context. ``headline`` is the metric that enters
     Delta_m and ``higher_is_better`` its direction.
     """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Exit status and messages of the command; what the commands compute is tested beside the library."""
+"""Exit status and messages of the command; the tests of the library check the commands' results."""
 
 import subprocess
 import sys

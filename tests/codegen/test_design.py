@@ -31,7 +31,7 @@ def test_cpp_and_systemverilog_get_every_constant(accelerator: str) -> None:
 
 
 def test_no_source_states_a_constant_again() -> None:
-    """Neither a definition in C++ or SystemVerilog with a number of its own, nor an assignment in Python."""
+    """No definition in C++ or SystemVerilog has a number of its own, nor has an assignment in Python."""
     defined = re.compile(r"(?:constexpr|localparam|parameter)\s+\w+\s+(\w+)\s*=\s*([^;,\n)]*)")
     again = []
     for path in sorted([*(ROOT / "hls").rglob("*.[hc]pp"), *(ROOT / "rtl").glob("*.sv")]):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Generated C++ headers: what a compiler sees in them equals the Python that they come from."""
+"""Generated C++ headers: their values, as compiled, equal the Python that they come from."""
 
 import dataclasses
 import json
@@ -28,7 +28,7 @@ ACCELERATORS = ("zcu104", "zcu104_large")
 
 
 def run_cpp(folder, source, *arguments, data=""):
-    """Compile a program against the headers in ``folder`` and give what it prints, split."""
+    """Compile a program against the headers in ``folder`` and return its output, split."""
     (folder / "program.cpp").write_text(source)
     compiler = ["g++", "-std=c++14", "-Wall", "-Wextra", "-Werror", "-Wno-unused-label", f"-I{folder}",
                 "program.cpp", "-o", "program"]  # fmt: skip
@@ -129,7 +129,7 @@ def test_instructions_are_decoded_as_the_host_does(tmp_path):
 
 
 def test_damaged_words_are_seen(tmp_path):
-    """Each bit of an instruction flipped: the checksum differs, and a bit that means nothing is an excess."""
+    """Flip each bit of an instruction: the checksum differs, and a bit without meaning is an excess."""
     generate("zcu104", tmp_path)
     rng = np.random.default_rng(1)
     record = random_instruction(rng, isa.Opcode.LAYERNORM, isa.Epilogue.REQUANTISE)
@@ -165,7 +165,7 @@ def test_expert_entries_are_decoded_as_the_host_does(tmp_path):
 
 
 def test_opcodes_and_epilogues_are_those_of_the_specification(tmp_path):
-    """SPEC.md, section 9, against what a compiler makes of the generated names."""
+    """SPEC.md, section 9, against the compiled values of the generated names."""
     text = (ROOT / "docs" / "SPEC.md").read_text(encoding="utf-8")
     opcodes = re.findall(r"^\| (\d+) ([A-Z][A-Z0-9]+) \|", text, re.MULTILINE)
     sentence = re.search(r"^The epilogues of LINEAR: (.*?)\.\s", text, re.MULTILINE | re.DOTALL)[1]

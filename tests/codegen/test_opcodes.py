@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The table of the opcodes: its expressions in Python and in C++, its rules and what they say."""
+"""The table of the opcodes: its expressions in Python and in C++, its rules and their messages."""
 
 import dataclasses
 import subprocess
@@ -169,7 +169,7 @@ int main() {
 
 
 def plausible(rng: np.random.Generator, opcode: Opcode) -> Instruction:
-    """Numbers that often fit each other, and now and then any that the fields hold."""
+    """Numbers that usually fit each other, and sometimes any that the fields can hold."""
     values: dict[str, int] = {"opcode": int(opcode)}
     width, height, patch = (int(n) for n in rng.integers(1, 9, size=3))
     epilogue = int(rng.integers(4)) if opcode is Opcode.LINEAR else 0

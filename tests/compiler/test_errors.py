@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the compiler refuses: limits, unsupported graphs, constants out of range. Always one sentence."""
+"""Refusals of the compiler: limits, unsupported graphs, constants out of range. Always one sentence."""
 
 import dataclasses
 import json
@@ -31,7 +31,7 @@ def network() -> IntegerNetwork:
 
 
 def refuse(model: onnx.ModelProto, tmp_path: Path, message: str) -> None:
-    """The compiler refuses the model with one sentence, and leaves nothing behind."""
+    """The compiler refuses the model with one sentence, and leaves no files."""
     path = tmp_path / "it.onnx"
     path.write_bytes(model.SerializeToString())
     with pytest.raises(EdgeMoEError, match=message) as caught:
@@ -84,7 +84,7 @@ def test_limits_are_reached_exactly(network: IntegerNetwork, tmp_path: Path) -> 
 
 
 def test_presets_hold_the_models_that_they_are_for() -> None:
-    """Sizes alone; that programs fit is compiled elsewhere."""
+    """Sizes only; other tests compile programs that fit."""
     assert accelerator_names() == ["zcu104", "zcu104_large"]
     small, large = load_accelerator("zcu104"), load_accelerator("zcu104_large")
     for name in ("mini", "m3vit_tiny_cityscapes"):
@@ -371,14 +371,14 @@ def test_a_file_that_is_cut_short(network: IntegerNetwork, tmp_path: Path) -> No
 
 
 def test_damaged_bytes_of_a_path_raise_nothing_else(network: IntegerNetwork, tmp_path: Path) -> None:
-    """Most bytes are weights: a flip there is another model. No byte may end in a traceback."""
+    """Most bytes are weights: a flip there gives another model. No byte may cause a traceback."""
     path = write_paths(network, tmp_path, ["depth"])[0]
     data = np.frombuffer(path.read_bytes(), np.uint8)
     rng = np.random.default_rng(0)
     refused = 0
     for seed in range(150):
         damaged = data.copy()
-        # names, shapes and attributes stand at the beginning, and between the weights
+        # names, shapes and attributes are at the beginning, and between the weights
         place = rng.integers(len(data) if seed % 3 == 0 else 4000)
         damaged[place] ^= 1 << rng.integers(8)
         path.write_bytes(damaged.tobytes())

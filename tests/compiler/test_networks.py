@@ -96,7 +96,7 @@ def test_mixed_widths(tmp_path: Path) -> None:
 
 
 def dropped_experts(network: IntegerNetwork, kept: tuple[int, ...]) -> IntegerNetwork:
-    """The network with the kept experts alone."""
+    """The network with only the kept experts."""
 
     def drop(block: Block) -> Block:
         if not block.experts:
@@ -188,7 +188,7 @@ def test_tasks_share_all_but_gates_and_heads(tmp_path: Path) -> None:
     own = set(both.manifest.sections) - shared
     assert {section.name.split(".")[0] for section in own if section.name.startswith("head")} == {"head"}
     assert all(section.name.startswith("head.") or ".gate." in section.name for section in own)
-    assert sum(".gate." in section.name for section in own) == 4  # of two blocks, for two tasks
+    assert sum(".gate." in section.name for section in own) == 4  # two blocks, two tasks
     shared_bytes = 64 * sum(section.beats for section in shared)
     assert shared_bytes == report.shared_bytes > 0
     assert len(both.weights) == sum(len(bundle.weights) for bundle in alone.values()) - shared_bytes
@@ -208,7 +208,7 @@ def test_equal_experts_stand_once(tmp_path: Path) -> None:
 
 
 def test_equal_weights_with_other_shifts(tmp_path: Path) -> None:
-    """Two layers share one block and differ in the instruction alone."""
+    """Two layers share one block; only their instructions differ."""
     network = random_network(small_config())
     first, second = network.blocks
     qkv = dataclasses.replace(first.attention.qkv, shift=first.attention.qkv.shift - 1)

@@ -43,7 +43,7 @@ def test_linears_survive_packing(shape: tuple[int, int], bits: int) -> None:
 
 @pytest.mark.parametrize("bits", [2, 5, 8])
 def test_the_stream_is_as_the_specification_says(bits: int) -> None:
-    """Read bit by bit, word by word, without the packer's own inverse."""
+    """Read bit by bit and word by word, without the packer's own inverse."""
     layer = random_linear((70, 40), bits, seed=bits)
     words = np.frombuffer(weights.linear_block(layer.weight, layer.bias, layer.multiplier, bits), np.uint8)
     words = words.reshape(-1, 128)

@@ -11,7 +11,7 @@ from edge_moe.testing.samples import Sample
 
 @pytest.fixture(scope="session")
 def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of 8 x 16 pixels; without the model package, the one that tests/board/make_bundles.py made."""
+    """A bundle for 8 x 16 pixels; without the model package, the one from tests/board/make_bundles.py."""
     if find_spec("torch") is None:
         return Sample("contract").path
     from edge_moe.testing.bundles import small_bundle

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Weights that break the rules of SPEC.md, section 9, in bundles whose checksums are right."""
+"""Weights that break the rules of SPEC.md, section 9, in bundles with correct checksums."""
 
 import re
 import shutil
@@ -28,7 +28,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 
 def block_of(bundle: Bundle, opcode: Opcode, epilogue: Epilogue = Epilogue.REQUANTISE) -> int:
-    """Byte of the weight image at which the first such instruction's block begins."""
+    """Byte of the weight image at which the block of the first such instruction begins."""
     program = bundle.task("depth").instructions
     found = next(i for i in program if i.opcode == opcode and i.epilogue == epilogue)
     if opcode == Opcode.EXPERTS:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reading bundles: what is refused, and that no damaged byte gets through."""
+"""Reading bundles: what is refused, and that no damaged byte is accepted."""
 
 import ast
 import dataclasses
@@ -29,7 +29,7 @@ FILES = ("manifest.json", "weights.bin", "depth.program.bin", "semseg.program.bi
 
 @pytest.fixture
 def bundle(original: Path, tmp_path: Path) -> Path:
-    """A copy to damage."""
+    """A copy that tests may damage."""
     return Path(shutil.copytree(original, tmp_path / "bundle"))
 
 

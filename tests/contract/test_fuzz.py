@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bundles changed at random with every checksum right: an error or an answer, never anything else."""
+"""Bundles changed at random, with correct checksums: an error or an answer, never anything else."""
 
 import json
 import random
@@ -22,7 +22,7 @@ from edge_moe_host.golden.interpreter import run_program
 
 @pytest.fixture
 def bundle(original: Path, tmp_path: Path) -> Path:
-    """A copy to damage."""
+    """A copy that tests may damage."""
     return Path(shutil.copytree(original, tmp_path / "bundle"))
 
 

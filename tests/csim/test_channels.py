@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Depths of the channels: what runs ahead never waits for what is behind it."""
+"""Depths of the channels: a process that runs ahead never waits for those after it."""
 
 import subprocess
 
@@ -26,8 +26,8 @@ STORED = (64, 512)  # rows and channels of a result that keeps execute busy mean
 def crowded_program():
     """Program, weight image and the bytes of its result.
 
-    STORE comes first: while its transfers leave, the program is read as far as channels reach. Then all
-    EXPERTS say which experts have tokens, to a reader that waits for room in front of the weight FIFO.
+    STORE comes first: while its transfers leave, the program is read as far as channels have room. Then all
+    EXPERTS say which experts have tokens, to a reader that waits for room before the weight FIFO.
     """
     rng, bench = np.random.default_rng(0), Bench()
     x, residual = bench.place_int8(int8(rng, 2, 32)), bench.place_int16(int16(rng, 2, 32))
@@ -66,7 +66,7 @@ def test_masks_of_the_routing_find_room():
 
 
 def test_with_less_room_nobody_could_go_on(tmp_path):
-    """The same program on an accelerator with a smaller channel: the depth is needed, its lack reported."""
+    """The same program on an accelerator with a smaller channel: a lack of depth is reported."""
     generate("zcu104", tmp_path)
     header = tmp_path / "edge_moe_design.hpp"
     text, depth = header.read_text(), f"ROUTED_AHEAD = {Design(load_accelerator('zcu104')).routed_ahead};"

@@ -40,7 +40,7 @@ CONFIGS = {
 def assert_equals_golden(
     bundle: Bundle, network: IntegerNetwork, accelerator: str = "zcu104", images: int = 1
 ) -> int:
-    """Every intermediate of every task equals golden's; the number of values compared."""
+    """Assert that every intermediate of every task equals golden's; return the number of values."""
     pictures, count = random_images(network.config, images, seed=3), 0
     for task in network.tasks:
         expected = Trace()
@@ -75,7 +75,7 @@ def test_weights_of_fewer_bits(bits: int, tmp_path: Path) -> None:
 
 
 def test_experts_of_different_widths(tmp_path: Path) -> None:
-    """One expert each of 2, 4 and 7 bits among those of 8."""
+    """One expert each of 2, 4 and 7 bits, the others of 8."""
     config = small_config(tasks={"semseg": 5})
     network = random_network(config)
     others = [random_network(config, seed=bits, expert_bits=bits) for bits in (2, 4, 7)]
@@ -131,7 +131,7 @@ def test_1025_tokens_on_the_large_accelerator(tmp_path: Path) -> None:
 
 
 def test_one_build_runs_models_one_after_the_other(tmp_path: Path) -> None:
-    """Nothing of a run is left for the next: another model in between changes no value."""
+    """No run affects the next one: another model between two runs changes no value."""
     first, second = (random_network(small_config(top_k=k), seed=k) for k in (1, 3))
     bundles = [compile_network(network, tmp_path / str(k))[0] for k, network in enumerate((first, second))]
     for bundle, network in zip((*bundles, bundles[0]), (first, second, first), strict=True):

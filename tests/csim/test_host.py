@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The host's side of the C simulation: errors in one sentence, the register map, codes as in the C++."""
+"""The host's side of the C simulation: errors in one sentence, the register map, the C++'s error codes."""
 
 import re
 import subprocess
@@ -94,7 +94,7 @@ def test_another_task_or_image(bundle: Bundle, image: np.ndarray) -> None:
 
 
 def test_a_stopped_program(bundle: Bundle, image: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A bundle that was checked does not stop; one whose program changed in memory does."""
+    """A checked bundle does not stop; a bundle whose program changed in memory does."""
     simulation = csim("O3")
     execute = simulation.execute
 

@@ -100,7 +100,7 @@ def test_experts(rows, experts, top_k):
 
 @pytest.mark.parametrize("parity", [0, 1])
 def test_tokens_of_one_parity_on_one_expert(parity):
-    """An expert's tokens pair up even with odd: here there is never a partner."""
+    """A pair has an even and an odd token of an expert: here no token has a partner."""
     expert = np.where(np.arange(41)[:, None] % 2 == parity, 2, 0)
     run_experts(expert, 3)
 
@@ -110,7 +110,7 @@ def test_all_tokens_on_one_expert_and_others_without_any():
 
 
 def test_experts_saturate_once():
-    """Products of full size, scores of one: the sum leaves 16 bits on its way and may come back."""
+    """Products of full size, scores of one: the sum exceeds 16 bits on its way and may return."""
     expert = np.tile(np.array([[0, 1, 2, 3]]), (30, 1))
     run_experts(expert, 4, gain=8.0, score=np.full((30, 4), 32767, np.int16))
 
@@ -139,7 +139,7 @@ def test_a_row_that_names_an_expert_twice():
 
 
 def test_an_expert_without_tokens_is_neither_computed_nor_read():
-    """Far behind the gate the routing is known: an empty expert's planes do not even pass by."""
+    """Long after the gate the routing is known: the planes of an empty expert are not even read."""
     expert = np.zeros((2, 1), np.int64)
     many, one = run_experts(expert, 32, 256, 1024), run_experts(expert, 1, 256, 1024)
     planes = layout.linear_planes(8, 32, 8) + layout.linear_planes(32, 8, 8)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Programs that must not run: damaged, beyond limits, or with buffers that are too small. The accelerator
-says why, stops, and writes nothing outside of its output buffer."""
+says why, stops, and writes nothing outside its output buffer."""
 
 import dataclasses
 import itertools
@@ -72,7 +72,7 @@ def original(bundle: Bundle) -> bytes:
 
 
 def find(bundle: Bundle, opcode: Opcode, epilogue: int = 0) -> tuple[int, Instruction]:
-    """Place and instruction of the first of its kind."""
+    """Index and instruction of the first of this kind."""
     instructions = bundle.task("semseg").instructions
     index = next(n for n, i in enumerate(instructions) if (i.opcode, i.epilogue) == (opcode, epilogue))
     return index, instructions[index]
@@ -212,7 +212,7 @@ def test_rows_that_overlap(
                          ("gelu_multiplier", 40000), ("weight_offset", 2**31), ("weight_beats", 2)]
 )  # fmt: skip
 def test_entries_that_do_not_hold(bundle: Bundle, image: np.ndarray, field: str, value: int) -> None:
-    """The third of four entries: the ones before have been announced, the ones behind are not read."""
+    """The third of four entries: the entries before it have been announced, those after it are not read."""
     index, instruction = find(bundle, Opcode.EXPERTS)
     entry = bundle.expert_table(instruction)[2]
     words = [0] * isa.WORDS
@@ -286,7 +286,7 @@ def random_change(rng: random.Random, instruction: Instruction) -> Instruction:
 
 
 def host_accepts(bundle: Bundle, instruction: Instruction) -> bool:
-    """What the bundle reader says of the instruction alone."""
+    """The bundle reader's verdict on the instruction alone."""
     try:
         encoding.decode(Instruction, np.array(words_of(instruction), "<u4").tobytes(), "it")
         program.check_instruction(instruction, bundle.manifest.accelerator.config, "it")
@@ -299,7 +299,7 @@ def host_accepts(bundle: Bundle, instruction: Instruction) -> bool:
 def test_random_fields_agree_with_the_bundle_reader(bundle: Bundle, image: np.ndarray) -> None:
     """Fields changed at random, checksums right: the accelerator stops where the reader refuses.
 
-    Where it runs, it may read what nothing has written; it still ends, and writes nowhere else.
+    If it runs, it may read memory that nothing has written; it still ends, and writes nowhere else.
     """
     data, rng = original(bundle), random.Random(11)
     instructions = bundle.task("semseg").instructions

@@ -64,7 +64,7 @@ def test_exif_orientation_is_applied_unless_refused(tmp_path: Path) -> None:
     picture[:, :8] = 255  # left half white
     image = Image.fromarray(picture)
     exif = image.getexif()
-    exif[0x0112] = 6  # shown turned 90 degrees clockwise: the left half comes to lie on top
+    exif[0x0112] = 6  # shown turned 90 degrees clockwise: the left half is then on top
     image.save(tmp_path / "turned.jpg", exif=exif, quality=100)
     upright = read_image(tmp_path / "turned.jpg")
     assert upright.shape == (16, 8, 3)

@@ -99,7 +99,7 @@ def test_every_task(tmp_path: Path) -> None:
 
     parts = np.zeros(SIZE, dtype=np.uint8)
     parts[TORSO] = 2
-    parts[HAND] = 4  # listed later, so it lies over the torso; the dog's head is no human part
+    parts[HAND] = 4  # listed later, so it covers the torso; the dog's head is no human part
     np.testing.assert_array_equal(sample["human_parts"], parts)
 
     saliency = np.zeros(SIZE, dtype=np.uint8)
@@ -235,7 +235,7 @@ def test_unknown_ids_parts_and_structures(tmp_path: Path) -> None:
     with pytest.raises(EdgeMoEError, match=r"2008_000008\.mat' has the unknown human part 'wing'"):
         open_split(tmp_path, {"human_parts": 7})[0]
     save_mat(path, {"anno": np.eye(3)})
-    with pytest.raises(EdgeMoEError, match=r"2008_000008\.mat' has not the structure of PASCAL-Part"):
+    with pytest.raises(EdgeMoEError, match=r"2008_000008\.mat' is not structured as PASCAL-Part"):
         open_split(tmp_path, {"human_parts": 7})[0]
     save_mat(path, {"other": np.eye(3)})
     with pytest.raises(EdgeMoEError, match=r"2008_000008\.mat' has no variable 'anno': it has other"):

@@ -52,7 +52,7 @@ def assert_same(actual: Sample, expected: Sample) -> None:
 
 
 def labels_of(values: list[list[int]]) -> Sample:
-    """A picture whose image and semseg both carry the values."""
+    """A picture whose image and semseg both have the values."""
     array = np.array(values, dtype=np.uint8)
     return {"image": np.repeat(array[..., None], 3, axis=2), "semseg": array}
 
@@ -155,7 +155,7 @@ def test_zoom_out_pads_and_averages_the_image() -> None:
     sample["depth"] = np.full((4, 4), 3, dtype=np.float32)
     sample["normals"] = np.tile(np.array([0, 0, -1], np.float32), (4, 4, 1))
     result = apply_view(sample, View(zoom=0.5, shift=(0, 0)), (4, 4))
-    # The 2 x 2 picture lies in the top left corner; the rest is outside.
+    # The 2 x 2 picture is in the top left corner; the rest is outside.
     np.testing.assert_array_equal(result["image"][:2, :2, 0], [[2, 10], [2, 10]])
     np.testing.assert_array_equal(result["semseg"][:2, :2], [[4, 12], [4, 12]])
     outside = np.ones((4, 4), dtype=bool)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``edge-moe demo`` on a small model with drawn weights: its steps, what stops it, and its report."""
+"""``edge-moe demo`` on a small model with random weights: its steps, what stops it, and its report."""
 
 import json
 import re
@@ -173,7 +173,7 @@ def test_numbers_of_the_report_are_those_of_the_results(page, results):
 
 
 def test_report_of_a_dense_model_and_the_board_with_names_that_are_no_markup(demo, results, tmp_path):
-    """What the demo above does not have: no experts, the simulated board, and text that must be escaped."""
+    """Cases that the demo above lacks: no experts, the simulated board, and text that must be escaped."""
     folder = Folder(demo)
     changed = json.loads(json.dumps(results))
     changed["metrics"]["integer"]["usage"] = {}
@@ -276,7 +276,7 @@ def test_finished_demo_runs_nothing_again(demo, finished, options, caplog):
 
 
 def test_interrupted_step_and_all_after_it_are_run_again(demo, options, caplog, monkeypatch):
-    """Stopped in the C simulation's run: it and what follows runs again, nothing before."""
+    """Stopped in the C simulation's run: this step and later ones run again, earlier ones do not."""
     marker = demo / "steps" / "run-csim.json"
     marker.unlink()
 
@@ -339,7 +339,7 @@ def test_failed_step_leaves_no_marker(tmp_path):
 
 
 def test_training_goes_on_where_it_was(tmp_path, monkeypatch):
-    """Without a checkpoint it begins anew, also where a run stopped before its first one."""
+    """Without a checkpoint it begins anew, even if a run stopped before its first checkpoint."""
     calls: list[bool] = []
     monkeypatch.setattr(demo_flow, "run_training", lambda *_, resume: calls.append(resume))
     folder = Folder(tmp_path)
@@ -360,7 +360,7 @@ def test_stopped_training_says_that_the_same_command_goes_on(tmp_path, monkeypat
     monkeypatch.setattr(demo_flow, "run_training", stopped)
     assert main(["demo", "--out", str(tmp_path)]) == 130
     error = capsys.readouterr().err.splitlines()[-1]
-    assert error == "edge-moe: training was stopped and saved: the same command again goes on."
+    assert error == "edge-moe: training was stopped and saved: the same command continues it."
     assert not (tmp_path / "steps" / "train.json").exists()
 
 

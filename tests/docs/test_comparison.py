@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The comparison's tables follow from its data, and the data of this project from its models."""
+"""The comparison's tables follow from its data, and this project's rows from its models."""
 
 import importlib.util
 import json

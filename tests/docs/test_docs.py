@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The documentation holds: links lead somewhere, quoted commands exist, the reference shows every module."""
+"""The documentation is right: links lead somewhere, commands exist, the reference shows every module."""
 
 import argparse
 import re
@@ -13,7 +13,7 @@ import pytest
 from edge_moe.cli import build_parser
 from edge_moe.testing.markdown_files import DOCUMENTS, ROOT, Document
 
-# A word that stands for what a reader fills in.
+# A placeholder, which the reader replaces.
 PLACEHOLDER = re.compile(r"\.\.\.|…")
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The page of operators is what its script writes, and the guide to adding one names what there is."""
+"""The page of operators is its script's output, and the guide to adding one names existing things."""
 
 import dataclasses
 import importlib.util

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The guides hold: quoted messages occur in the sources, examples run, tables list what there is."""
+"""The guides are right: quoted messages occur in the sources, examples run, tables are complete."""
 
 import ast
 import dataclasses
@@ -134,7 +134,7 @@ def test_messages_of_scripts() -> None:
 
 @pytest.fixture(scope="module")
 def surroundings(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the examples name: a bundle of two tasks, the graphs that it was compiled from, pictures."""
+    """Files that the examples name: a bundle of two tasks, the graphs that it was compiled from, pictures."""
     folder = tmp_path_factory.mktemp("guides")
     network = random_network(small_config())
     paths = []
@@ -154,7 +154,7 @@ PAGES = [name for name, document in DOCUMENTS.items() if any(marked for *_, mark
 
 
 def run_page(name: str) -> dict[str, Any]:
-    """Execute the marked blocks of a page in the current folder; the names that they leave."""
+    """Execute the marked blocks of a page in the current folder; return the names that they define."""
     names: dict[str, Any] = {"__name__": "guide"}
     for language, text, marked in DOCUMENTS[name].blocks:
         if marked:
@@ -165,7 +165,7 @@ def run_page(name: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", PAGES)
 def test_examples_run(name: str, surroundings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The marked blocks of a page, one after the other, as a reader would type them."""
+    """The marked blocks of a page in order, as a reader would type them."""
     for entry in surroundings.iterdir():
         (tmp_path / entry.name).symlink_to(entry)
     monkeypatch.chdir(tmp_path)
@@ -194,7 +194,7 @@ def test_other_examples_are_python() -> None:
 def test_data_set_of_the_guide_gets_its_name(
     surroundings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Step 4: the branch that the guide shows, put where it says."""
+    """Step 4: the branch that the guide shows, in the place that it names."""
     monkeypatch.chdir(tmp_path)
     names = run_page("docs/data.md")
     monkeypatch.setitem(sys.modules, "edge_moe.data.orchard", SimpleNamespace(Orchard=names["Orchard"]))
@@ -233,7 +233,7 @@ def test_cells_beyond_the_heading_are_found(tmp_path: Path) -> None:
 
 
 def table(name: str, first: str) -> list[list[str]]:
-    """Rows of the page's table whose first heading is so."""
+    """Rows of the page's table with this first heading."""
     return next(table.rows for table in DOCUMENTS[name].tables if table.heading[0] == first)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""README and pages of results: short, and figures that occur in two places are equal."""
+"""README and pages of results: they are short, and figures in two places are equal."""
 
 import json
 import re
@@ -11,7 +11,7 @@ RESULTS = sorted((ROOT / "docs" / "results").glob("*.md"))
 
 
 def rows(page: str, first: str) -> list[list[str]]:
-    """Rows of the table whose heading begins so."""
+    """Rows of the table whose heading begins with this text."""
     return next(table.rows for table in DOCUMENTS[page].tables if table.heading[0] == first)
 
 

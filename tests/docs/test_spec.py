@@ -24,7 +24,7 @@ def examples(name):
 
 
 def stated(pattern):
-    """The integers of the one place where SPEC.md has this pattern; line breaks count as spaces."""
+    """The integers at the only match of this pattern in SPEC.md; line breaks count as spaces."""
     found = re.findall(pattern, re.sub(r"\s+", " ", SPEC))
     assert len(found) == 1, f"{pattern} stands {len(found)} times in SPEC.md"
     values = found[0] if isinstance(found[0], tuple) else (found[0],)
@@ -76,7 +76,7 @@ def test_the_product_of_requantise_has_the_stated_width():
 
 
 def test_the_largest_numerator_of_a_block_and_with_it_the_smallest_sum():
-    """A block's largest logit lies 1 .. 256 below the exponent that it sets, if it sets it."""
+    """A block's largest logit is 1 .. 256 below the exponent, if the block sets the exponent."""
     (smallest,) = stated(r"S is at least (\d+)·256")
     (exponent,) = stated(r"so e >= (\d+)")
     numerators = [min(127, spec.rs(spec.TABLES["EXP2"][t & 255], (t >> 8) + 8)) for t in range(1, 257)]

@@ -86,8 +86,8 @@ def test_other_instructions_by_hand() -> None:
 
 
 def test_patches_by_hand() -> None:
-    """Lines of a patch are 24 bytes. Four are 3 times 32 bytes, in 8 pieces of 16 or 8 bytes: 16 pieces a
-    patch, 512 cycles for 32 patches, while 385 beats of the next 8 lines come in."""
+    """Lines of a patch are 24 bytes. Four lines are 3 times 32 bytes, in 8 pieces of 16 or 8 bytes: 16 pieces
+    per patch, 512 cycles for 32 patches, while 385 beats of the next 8 lines come in."""
     patches = Instruction(opcode=Opcode.PATCHES, height=128, width=256, patch=8)
     assert patch_moves(patches, ZCU104) == 16
     assert loops(patches) == 64 + 12 + 17 * (32 * 16 + 12) + 8
@@ -97,8 +97,8 @@ def test_patches_by_hand() -> None:
 
 
 def test_attention_by_hand() -> None:
-    """3 heads of 2 tiles, 5 blocks of keys: a pass of 65 pairs for each tile of K and of V; before that one
-    of 40 cycles for each tile of the first block."""
+    """3 heads of 2 tiles, 5 blocks of keys: a pass of 65 pairs for each tile of K and of V; before that a
+    pass of 40 cycles for each tile of the first block."""
     tiny = Instruction(opcode=Opcode.ATTENTION, rows=129, keys=129, heads=3, out_channels=192)
     assert loops(tiny) == 9 + 12 + 2 * 40 + 2 * 2 * 3 * 5 * 65 + 40 + 16
     few = Instruction(opcode=Opcode.ATTENTION, rows=9, keys=9, heads=3, out_channels=192)
@@ -106,8 +106,8 @@ def test_attention_by_hand() -> None:
 
 
 def test_attention_whose_queries_go_in_parts_by_hand() -> None:
-    """144 accumulators of pairs: those of 144 queries' averages, which one tile of K needs none beside; or of
-    48, where two tiles make 2 averages and a logit of each."""
+    """144 accumulators of pairs: with one tile of K they hold the averages of 144 queries; with two a query
+    needs 2 averages and a logit, so they hold 48."""
     accelerator = small_accelerator(accumulator_rows=288)
     one = Instruction(opcode=Opcode.ATTENTION, rows=288, keys=288, heads=1, out_channels=32)
     assert cycles_of(instruction_loops(one, accelerator)) == 2 + 12 + 8 + 40 + 2 * 9 * 144 + 40 + 8
@@ -138,14 +138,14 @@ def test_experts_by_hand() -> None:
 
 
 def test_a_loop_waits_for_words_that_have_not_come() -> None:
-    """One word in 4 cycles, the first after 150: that is when the loop can go on."""
+    """One word in 4 cycles, the first after 150: then the loop can continue."""
     accelerator = small_accelerator(memory_bytes_per_cycle=32, memory_latency=150)
     pipeline = Timeline(accelerator)
     linear = Instruction(opcode=Opcode.LINEAR, weight_bits=8, rows=1, in_channels=64, out_channels=64,
                          weight_beats=2 * 35)  # fmt: skip
     pipeline.instruction(linear)
     record = 150 + 64 / 16
-    # planes for the first tile 10, in the passes behind it 8, 9 and 8; the last pass of 8 cycles needs none
+    # planes: 10 for the first tile, 8, 9 and 8 in the passes after it; the last pass of 8 cycles needs none
     assert pipeline.now == record + 150 + 4 * 35 + 1 + 8 + 40 + 8
     assert pipeline.loops == loops(linear)
     assert pipeline.waited == pipeline.now - pipeline.loops
@@ -168,7 +168,7 @@ def test_the_reader_runs_ahead_as_far_as_the_fifo_is_deep() -> None:
 
 
 def test_load_takes_a_word_every_other_cycle() -> None:
-    """As fast as they come: only the first one is waited for."""
+    """As fast as they arrive: the loop waits only for the first one."""
     pipeline = Timeline(small_accelerator(memory_bytes_per_cycle=64, memory_latency=100))
     load = Instruction(opcode=Opcode.LOAD, rows=100, out_channels=64, weight_beats=200)
     pipeline.instruction(load)
@@ -178,7 +178,7 @@ def test_load_takes_a_word_every_other_cycle() -> None:
 
 
 def test_image_program_and_result_pass_the_memory() -> None:
-    """A record takes 150 + 4 cycles, the image's first pixels another 150, the result's last ones too."""
+    """A record takes 150 + 4 cycles; the image's first pixels and the result's last ones 150 more each."""
     pipeline = Timeline(ZCU104)
     patches = Instruction(opcode=Opcode.PATCHES, height=8, width=32, patch=8)
     pipeline.instruction(patches)
@@ -215,7 +215,7 @@ def test_empty_experts_are_skipped_unless_they_were_read_already() -> None:
 
 def test_experts_are_announced_as_far_ahead_as_channels_and_fifo_reach() -> None:
     """FIFO and bursts hold 16 + 672 planes, so 6 of 40 experts of 104 planes; the 7th is being cut to bursts,
-    4 wait for that, and 1 waits to be announced. Those behind are looked at when the routing is known."""
+    4 wait for that, and 1 waits to be announced. Later ones are examined when the routing is known."""
     i = Instruction(
         opcode=Opcode.EXPERTS, rows=8, top_k=1, in_channels=64, out_channels=64, hidden_channels=96,
         experts=40, weight_beats=40,
@@ -238,7 +238,7 @@ def mini(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 
 def on(bundle: Bundle, **changes: int) -> Estimate:
-    """The same programs on an accelerator of other rates."""
+    """The same programs on an accelerator with other rates."""
     configuration = bundle.manifest.accelerator
     changed = dataclasses.replace(configuration, config={**configuration.config, **changes})
     return estimate_task(
@@ -419,8 +419,8 @@ def routing_of(bundle: Bundle, task: str, choose: Callable[[int], Sequence[int]]
 
 @pytest.mark.parametrize(("bits", "megabytes"), [(8, 19), (4, 12)])
 def test_tiny_fits_its_budget(bits: int, megabytes: int, tmp_path: Path) -> None:
-    """Two tasks of M3ViT-tiny on the zcu104: size of the bundle, scratch memory, cycles of a frame with all
-    that it waits for, where each of the 16 experts has rows."""
+    """Two tasks of M3ViT-tiny on the zcu104: size of the bundle, scratch memory, and cycles of a frame with
+    all waits, if each of the 16 experts has rows."""
     network = random_network(load_preset("m3vit_tiny_cityscapes").model, expert_bits=bits)
     bundle, report = compile_network(network, tmp_path, accelerator=ZCU104)
     assert report.total_bytes == sum(path.stat().st_size for path in bundle.path.iterdir())

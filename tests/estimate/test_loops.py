@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The cycle model's loops are those of the C++: equal for every instruction that C simulation executes."""
+"""The cycle model's loops equal the C++'s for every instruction that C simulation executes."""
 
 import dataclasses
 import itertools
@@ -32,10 +32,10 @@ def assert_experts_equal(
     cycles: int,
     accelerator: AcceleratorConfig = ZCU104,
 ) -> int:
-    """EXPERTS take what the loops say; the number of empty experts whose planes were dropped.
+    """Assert that EXPERTS take what the loops say; return the number of empty experts with dropped planes.
 
-    When the routing is known depends on time, which C simulation does not have: it may have read the first
-    few of the empty experts, and they alone leave a choice.
+    The moment when the routing is known depends on time, which C simulation does not model: it may have read
+    the first few empty experts. Only they leave a choice.
     """
     empty = [index for index, crowd in enumerate(crowds) if not any(crowd)]
     possible = {}
@@ -142,7 +142,7 @@ def test_1025_tokens_on_the_large_accelerator(tmp_path: Path) -> None:
     assert assert_loops_equal(network, tmp_path, "zcu104_large") == (36, 0)
 
 
-# Single instructions, whose data are zeros or what stands in the memory: no loop looks at them
+# Single instructions, whose data are zeros or old memory: no loop depends on them
 
 
 class LoopsBench(Bench):

@@ -48,7 +48,7 @@ ODD = {
     "max_image_width": 301,
     "max_patch_size": 14,
 }
-# Functions that read a table, as their signatures begin.
+# Functions that read a table, by the beginning of their signatures.
 READERS = {
     "exp2": "numerator(",
     "gelu": "gelu(int16_t)",
@@ -60,14 +60,14 @@ REGISTERS = {
     "Lanes", "WeightTile", "Plane", "Record", "Regions", "QueueCounters", "RoutingRow", "Window",
     "RouteState", "Rows",
 }  # fmt: skip
-FEW = 4  # elements of an array that the tool makes registers by itself
+FEW = 4  # elements of an array that the tool turns into registers by itself
 
 needs_cpp = pytest.mark.skipif(bool(hls_source.missing_tool()), reason=hls_source.missing_tool())
 
 
 @dataclass(frozen=True)
 class Cpp:
-    """A configuration, the C++ as synthesis sees it, and what it says of itself."""
+    """A configuration, the C++ as synthesis sees it, and the probe's measurements of it."""
 
     config: AcceleratorConfig
     listed: Inventory
@@ -125,7 +125,7 @@ def _pragmas(cpp: Cpp, function: str, variable: str, kind: str) -> list[dict[str
 
 
 def _memory(cpp: Cpp, array: hls_source.Array) -> tuple[int, int, Storage, int] | None:
-    """Words of a bank, bits, storage, banks, as the C++ has them; None of registers."""
+    """Words of a bank, bits, storage and banks in the C++; None for registers."""
     bits, extents = cpp.said.arrays[array.function, array.name]
     bound = _pragmas(cpp, array.function, array.name, "bind_storage")
     apart = _pragmas(cpp, array.function, array.name, "array_partition")
@@ -193,7 +193,7 @@ def test_every_memory_port_is_listed_as_it_is(cpp: Cpp) -> None:
 
 @needs_cpp
 def test_the_loops_have_the_listed_multipliers(cpp: Cpp) -> None:
-    """The most products of each width that one iteration of a pipelined loop takes, counted as it runs."""
+    """The most products of each width in one iteration of a pipelined loop, counted at run time."""
     listed = {(m.function, m.a, m.b): m.count for m in cpp.listed.multipliers if not m.control}
     assert cpp.said.products() == listed
     assert listed["compute", 27, 8] == cpp.config.tile_in * cpp.config.tile_out
@@ -223,7 +223,7 @@ def test_every_other_product_is_listed(cpp: Cpp) -> None:
             found[function.name] = found.get(function.name, 0) + copies[function.name] * len(products)
     listed = {m.function: m.count for m in cpp.listed.multipliers if m.control}
     assert listed == found
-    # what stands in lanes is either no multiplier or product<a, b>
+    # a product in lanes is either no multiplier or product<a, b>
     real = {m.function for m in cpp.listed.multipliers if m.control and m.a > 0}
     for function in cpp.functions:
         for body in hls_source.unrolled(function):

@@ -36,7 +36,7 @@ def test_class_iou_by_hand() -> None:
     metric = ClassMetric("semseg", 3)
     metric.update(one_hot(predicted, 3), label)
     # class 0: 2 of 2 + 1 missed + 1 false; class 1: 2 of 2 + 1 false; class 2: 1 missed, the two
-    # predictions lie on ignored pixels
+    # predictions are on ignored pixels
     assert metric.class_iou() == {0: 0.5, 1: pytest.approx(2 / 3), 2: 0.0}
     result = metric.compute()
     assert result["mIoU"] == pytest.approx((0.5 + 2 / 3 + 0) / 3)
@@ -135,7 +135,7 @@ def test_saliency_threshold_is_exclusive() -> None:
 
 
 def tilted(degrees: np.ndarray) -> np.ndarray:
-    """Vectors H x W x 3 that lie ``degrees`` away from -z, towards x."""
+    """Vectors H x W x 3 that are ``degrees`` away from -z, towards x."""
     angle = np.radians(degrees)
     return np.stack([np.sin(angle), np.zeros_like(angle), -np.cos(angle)], axis=-1)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""edge-moe export: files are there when everything was verified, else none."""
+"""edge-moe export: all files exist if everything was verified, else none."""
 
 import onnx
 import pytest

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How far LayerNorm, GELU, gate and scores are from float64 on the same activations.
+"""Errors of LayerNorm, GELU, gate and scores against float64 on the same activations.
 
-Attention's is in test_golden_attention.py, the convolution's and upsampling's in test_golden_head.py.
+Attention's are in test_attention.py, those of convolution and upsampling in test_torch.py.
 """
 
 import math
@@ -49,7 +49,7 @@ def test_layernorm_is_within_one_of_the_correctly_rounded_result(width, amplitud
 
 
 def test_layernorm_of_every_order_of_magnitude():
-    """Of variances from 1/8 to 2**30, so that every bin of the reciprocal square root occurs."""
+    """Rows with variances from 1/8 to 2**30, so that every bin of the reciprocal square root occurs."""
     rng = np.random.default_rng(0)
     amplitude = 2 ** rng.uniform(0, 15, size=(1, 4000, 1))
     x = np.clip(np.round(rng.normal(size=(1, 4000, 8)) * amplitude), -32768, 32767).astype(np.int16)

@@ -94,7 +94,7 @@ def test_each_head_has_its_own_multiplier():
 
 
 def test_one_token_gives_v_back_at_every_logit():
-    """The numerator lies between 64 and 127 of 128; dividing by itself leaves v."""
+    """The numerator is between 64 and 127 of 128; divided by itself it leaves v."""
     v = np.arange(-127, 128)
     for q, k in ((0, 0), (1, 1), (-1, 1), (16, 16), (127, 127), (127, -127), (1, 100), (2, 127)):
         qkv = np.stack([np.full(255, q), np.full(255, k), v], -1)[:, None].astype(np.int8)
@@ -102,7 +102,7 @@ def test_one_token_gives_v_back_at_every_logit():
 
 
 def test_a_raised_maximum_in_every_later_block():
-    """Once with a block's keys all equal, once with one key at the top and the others below."""
+    """First with a block's keys all equal, then with one key at the top and the others below."""
     rng = np.random.default_rng(3)
     tops = np.array([-12000, -11744, -11232, -11201, -2241, 12700])
     raises = np.diff((tops >> 8) + 1).tolist()
@@ -116,7 +116,7 @@ def test_a_raised_maximum_in_every_later_block():
 
 @pytest.mark.parametrize("octaves", [1, 2, 3, 5, 7, 8, 13, 14, 15, 16, 23, 30, 31, 32, 63, 97])
 def test_one_raise_of_so_many_octaves(octaves):
-    """32 keys at one logit, then one key that many octaves above: sums shrink and round half up."""
+    """32 keys at one logit, then one key this many octaves above: sums shrink and round half up."""
     rng = np.random.default_rng(octaves)
     compared = 0
     for residue in (0, 100, 255):
@@ -138,7 +138,7 @@ def test_nothing_is_left_of_large_sums_after_a_raise_by_31(value):
 
 @pytest.mark.parametrize("octaves", [8, 9, 10])
 def test_the_sum_rounds_half_up_as_it_shrinks(octaves):
-    """A unit of the sum shows only where it moves the reciprocal's mantissa: every numerator is tried."""
+    """A unit of the sum is visible only if it changes the reciprocal's mantissa: every numerator is tried."""
     attn = dataclasses.replace(directed(), out_multiplier=np.array([512, 701], np.int16))
     values = [-127, -90, 70, 115]
     cases = [(t, v) for t in range(1, 257, 4) for v in values]
@@ -161,7 +161,7 @@ def test_a_lower_maximum_in_later_blocks_leaves_the_exponent():
 
 
 def test_every_numerator_from_the_top_to_nothing():
-    """Beside a key at t = 1, whose numerator 128 saturates at 127, one at t = 1 .. 2600."""
+    """One key at t = 1, whose numerator 128 saturates at 127, and one at t = 1 .. 2600."""
     qkv = np.concatenate([from_logits([255, 256 - t], [0, 127]) for t in range(1, 2601)])
     result = check(qkv, directed())[:, 0]
     assert result[0].tolist() == [63, 127]  # 63.47
@@ -232,7 +232,7 @@ def softmax_error(tokens, spread, seed):
      ("sharper", 4.0, 0.42, 8.0), ("peaked", 10.0, 0.28, 4.0)],
 )  # fmt: skip
 def test_error_against_a_softmax_in_float64(kind, spread, mean, largest):
-    """In units of v, whose rms is 35; 129 tokens."""
+    """Errors in units of v, whose rms is 35; 129 tokens."""
     error = softmax_error(129, spread, seed=7)
     assert error.size == 2 * 129 * 64
     assert error.mean() <= mean
@@ -240,7 +240,7 @@ def test_error_against_a_softmax_in_float64(kind, spread, mean, largest):
 
 
 def test_keys_eight_octaves_below_the_exponent_count_nothing():
-    """What 7-bit numerators cannot do: 127 such keys together weigh as much as the one at the top."""
+    """A limit of 7-bit numerators: 127 such keys together weigh as much as the one at the top."""
     exact = 127 * 127 * 2**-7 / (1 + 127 * 2**-7)
     assert round(exact) == 63
     for gap, average in ((7 * 256, 84), (7 * 256 + 1, 0)):

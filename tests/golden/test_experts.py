@@ -73,7 +73,7 @@ def test_route_gives_equal_logits_to_the_lower_index():
 
 
 def test_route_orders_by_the_logits_before_they_are_requantised():
-    """Logits that differ by less than a unit of the score's logits, and some beyond its range."""
+    """Logits that differ by less than a unit of the score's logits, and some outside its range."""
     logits = np.array([[[1, 3, 2, 0], [2**30, 2**31 - 1, 2**30 + 1, 2**30]]])
     expert, score = check_route(logits, make_gate(4, 4, multiplier=1, shift=10))
     assert expert.tolist() == [[[1, 2, 0, 3], [1, 2, 0, 3]]]

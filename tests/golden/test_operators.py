@@ -170,7 +170,7 @@ def test_patch_embedding_saturates_the_sum_with_the_position():
 
 
 def random_norm(rng, width, shift=16, epsilon=1):
-    """int8 of about 60 for a unit of the normalised value, offsets all over int8 and beyond."""
+    """int8 with about 60 per unit of the normalised value, and offsets in all of int8 and beyond."""
     top = min(32767, round(60 / 1024 * 2**shift))
     gamma = rng.integers(-top, top, size=width, endpoint=True)
     beta = rng.integers(-150 * 2**shift, 150 * 2**shift, size=width)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The operator library under sanitizers, the bounded stream, and what hls/Makefile says of bad input."""
+"""The operator library under sanitizers, the bounded stream, and hls/Makefile's messages for bad input."""
 
 import os
 import re
@@ -146,7 +146,7 @@ def test_operators_compile_for_every_accelerator(accelerator, tmp_path):
 
 
 def test_every_top_says_where_the_accelerator_schedules_it():
-    """The first line under the licence names headers that exist."""
+    """The first line after the licence names headers that exist."""
     headers = HLS / "include" / "edge_moe"
     paths = sorted((HLS / "ops").glob("*.cpp"))
     for path in paths:

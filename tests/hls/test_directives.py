@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pragmas as the tool sees them: its directives, its options, variables that are declared around them."""
+"""Pragmas as the tool sees them: its directives, its options, variables declared around them."""
 
 import re
 import subprocess

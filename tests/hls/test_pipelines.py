@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the pragmas say of arrays holds: distances, independence, one read and one write in an iteration.
+"""The pragmas' claims about arrays hold: distances, independence, one read and one write in an iteration.
 
 A copy of the headers is compiled with arrays that watch every access (checked.hpp). A wrong distance
 would give wrong hardware, and C simulation as such cannot see it.
@@ -34,7 +34,7 @@ TYPES = {  # typedef -> element, size: arguments become references, variables ar
 ARRAYS = ["stage_even", "stage_odd", "numerators0", "numerators1", "states0", "states1", "ring_even",
           "ring_odd", "norms", "seen", "high"]  # fmt: skip
 UPSAMPLE = "HLS_PIPELINE\n{claims}    HLS_TRIPS(1, 4 * edge_moe::SCRATCH_BEATS)\n    const UpsampleTaps"
-OTHERS = [  # file, what stands there, what takes its place
+OTHERS = [  # file, old text, new text
     ("executor/gate.hpp", "int16_t scaled[ROUTE_TOKENS][config::max_experts] = {};",
      "Checked<int16_t> scaled[ROUTE_TOKENS];"),
     ("executor/patches.hpp", "typedef Transfer Bands[2][2][BAND_PAIRS];",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every limit of an instruction's fields, on either side: C++ refuses what the bundle reader refuses."""
+"""Every limit of an instruction's fields, on either side: the C++ refuses what the bundle reader refuses."""
 
 import dataclasses
 import subprocess

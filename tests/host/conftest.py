@@ -11,7 +11,7 @@ from edge_moe_host.contract.bundle import Bundle
 
 @pytest.fixture(scope="session")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    """Without the model package, the one that tests/board/make_bundles.py made."""
+    """Without the model package, the one from tests/board/make_bundles.py."""
     if find_spec("torch") is None:
         return Sample("small").bundle
     from edge_moe.testing.bundles import small_bundle

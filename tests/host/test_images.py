@@ -168,7 +168,7 @@ def test_an_absent_camera() -> None:
 
 
 class Camera:
-    """What OpenCV gives for a camera of three frames."""
+    """OpenCV's object for a camera with three frames."""
 
     released = 0
 

@@ -24,7 +24,7 @@ SMALL = Preset(
 
 
 def shapes(cfg):
-    """Every file of the format, written out as it is documented."""
+    """Every file of the format, as documented."""
     D, h, E, P = cfg.embed_dim, cfg.expert_ratio * cfg.embed_dim, cfg.num_experts, cfg.patch_size
     names = {
         "patch_embed_weight": (D, 3, P, P),
@@ -162,7 +162,7 @@ def test_published_dimensions_are_the_default(tmp_path):
     assert_same_function(imported, folder)
     out = tmp_path / "imported.pt"
     report = import_checkpoint("edge-moe-bin", folder, out, tasks=["semseg", "depth"])
-    assert f"{len(imported.filled)} parameters were not there" in report
+    assert f"{len(imported.filled)} parameters were missing" in report
     model, preset, _ = load_model(out)
     assert preset == imported.preset
     state = model.state_dict()

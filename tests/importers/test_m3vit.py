@@ -201,7 +201,7 @@ def test_inferred_model_is_the_same_function(tmp_path, kind, heads):
 
 
 def test_predictions_differ_between_gates(tmp_path):
-    """The comparison above would not notice swapped gates if all routed alike."""
+    """The comparison above would not notice swapped gates if all gates routed alike."""
     ck = make_checkpoint("multi_gate")
     images = torch.rand(1, 3, 32, 64, generator=torch.Generator().manual_seed(9))
     swapped = {name.replace("gate.0.", "gate.x."): value for name, value in ck.items()}
@@ -588,7 +588,7 @@ def test_command_lists_what_it_filled_and_writes_nothing_on_an_error(tmp_path):
         import_checkpoint("m3vit", path, out, overrides=heads)
     assert not out.exists()
     report = import_checkpoint("m3vit", path, out, overrides=heads, allow_missing=True)
-    assert report.endswith("1 parameters were not there and are initialised:\n  blocks.0.norm1.bias")
+    assert report.endswith("1 parameters were missing and are initialised:\n  blocks.0.norm1.bias")
 
 
 @pytest.mark.parametrize(

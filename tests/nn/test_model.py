@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""M3ViT against a plain per-token reference, and what a forward pass may and may not compute."""
+"""M3ViT against a plain per-token reference, and limits on what a forward pass computes."""
 
 import pytest
 import torch

@@ -41,7 +41,7 @@ def quantised(
 
 
 class FloatLayers:
-    """What each layer of a float model makes of golden's own integers, dequantised."""
+    """The result of each float layer on golden's own integers, dequantised."""
 
     def __init__(self, model: M3ViT, calibration: Calibration, trace: Trace, images: np.ndarray, task: str):
         self.model, self.cfg, self.task, self.images = model, model.cfg, task, images
@@ -53,7 +53,7 @@ class FloatLayers:
         return torch.from_numpy(dequantise(named, self.tensors[name], self.scales, self.cfg)).float()
 
     def actual(self, name: str) -> Tensor:
-        """What golden computed: of a layer that adds to the residual stream, the addend."""
+        """Golden's result; for a layer that adds to the residual stream, the addend."""
         if not name.endswith((".proj", ".ffn")):
             return self.real(name)
         block = int(name.removeprefix("block").split(".")[0])
@@ -85,7 +85,7 @@ class FloatLayers:
         }
         ffn = block.ffn
         if isinstance(ffn, MoEFFN):
-            # golden's own routing: a tie that falls otherwise is tested apart
+            # golden's own routing: ties that are decided otherwise have their own test
             expert = torch.from_numpy(self.tensors[f"{name}.gate.expert"]).long()
             score = torch.from_numpy(self.tensors[f"{name}.gate.score"] / 2.0**SCORE_FRACTION).float()
             out = ffn.experts(normed.flatten(0, 1), expert.flatten(0, 1), score.flatten(0, 1))
@@ -468,7 +468,7 @@ def channel_error(model: M3ViT, network: IntegerNetwork, calibration: Calibratio
 def test_bias_correction_removes_the_mean_error() -> None:
     model = random_model(changed(depth=1))
     with torch.no_grad():
-        # rounding errors that do not cancel: every weight lies a quarter of a step off the grid
+        # rounding errors that do not cancel: every weight is a quarter of a step off the grid
         weight = model.block(0).ffn.fc2.weight
         step = weight.abs().amax(1, keepdim=True) / 127
         weight.copy_((torch.round(weight / step).clamp(-126, 126) + 0.25) * step)

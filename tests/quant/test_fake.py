@@ -35,7 +35,7 @@ OPTIONS = QuantOptions(images=4, bias_correction=False, rounding="nearest")
 
 
 def trained_like(config: ModelConfig = CONFIG, seed: int = 0) -> M3ViT:
-    """Random weights whose gates are decided and whose batch norms have statistics."""
+    """Random weights, with decided gates and with statistics in batch norms."""
     torch.manual_seed(seed)
     model = build_model(config)
     with torch.no_grad():

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Quantisation-aware fine-tuning: from quantise's grids through training, resumption and back to integers."""
+"""Quantisation-aware fine-tuning: from quantise's grids through training and resumption back to integers."""
 
 from pathlib import Path
 

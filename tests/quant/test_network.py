@@ -18,7 +18,7 @@ from edge_moe.testing.networks import random_images, random_network
 from edge_moe_host.golden.trace import Trace
 
 CONVS = {"edge": 3, "pup": 4}
-SEED = 15  # of networks none of whose tensors vanishes or saturates throughout
+SEED = 15  # gives networks in which no tensor vanishes or saturates completely
 
 
 def small(**changes):

@@ -48,7 +48,7 @@ REQUANTISED = {
 
 
 def at(node, path):
-    """What stands at the end of a path."""
+    """The value at the end of a path."""
     for step in path:
         node = getattr(node, step) if dataclasses.is_dataclass(node) else node[step]
     return node

@@ -200,7 +200,7 @@ def test_expert_with_few_tokens_is_calibrated_on_all_of_its_block() -> None:
     model = random_model(changed(routing="single_gate"))
     with torch.no_grad():
         gate = model.block(1).ffn.gates["shared"].weight
-        gate[3] = gate[2]  # of equal logits the lower index comes first ...
+        gate[3] = gate[2]  # among equal logits the lower index comes first ...
         gate[0] = -gate[2]  # ... and of three experts, two are chosen before the fourth
         gate[1] = gate[2] * 0.5
     calibration = calibrate(model, pictures(4), QuantOptions())

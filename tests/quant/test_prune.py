@@ -72,7 +72,7 @@ def test_bits_go_where_tokens_go() -> None:
     with torch.no_grad():
         experts, gate = model.block(1).ffn.experts, model.block(1).ffn.gates["shared"].weight
         for weight in (experts.weight1, experts.bias1, experts.weight2, experts.bias2):
-            weight[:] = weight[:1].clone()  # all experts alike: usage alone tells them apart
+            weight[:] = weight[:1].clone()  # all experts are equal: only their usage differs
         model.block(1).norm2.weight[1], model.block(1).norm2.bias[1] = 0.01, 2.0
         gate[0].zero_()
         gate[0, 1] = 4.0  # channel 1 is about 2 for every token, so that this expert always comes first

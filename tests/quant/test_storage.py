@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Integer networks as files: what is written is read, and nothing else is."""
+"""Integer networks as files: written networks are read, and no other file is."""
 
 import dataclasses
 import io
@@ -120,7 +120,7 @@ def test_every_truncation_is_refused(saved: tuple[Path, IntegerNetwork], tmp_pat
 
 
 def refusal(path: Path) -> str:
-    """What loading refuses the file with, or nothing."""
+    """The message with which loading refuses the file, or nothing."""
     try:
         load_network(path)
     except EdgeMoEError as error:
@@ -133,7 +133,7 @@ def test_every_damage_is_refused_or_harmless(saved: tuple[Path, IntegerNetwork],
     data, rng, refused = path.read_bytes(), np.random.default_rng(0), 0
     harmless = 0
     broken = tmp_path / "broken.int.npz"
-    # anywhere, and in the directory at the end, where names, sizes and methods stand
+    # anywhere, and in the directory at the end, which has names, sizes and methods
     places = [*rng.integers(0, len(data), 150), *rng.integers(len(data) - 4000, len(data), 250)]
     for place in places:
         damaged = bytearray(data)

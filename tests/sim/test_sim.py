@@ -109,7 +109,7 @@ RESULTS = """<testsuites><testsuite>
 
 
 def outcome(tmp_path, operator, records, failure="", results=RESULTS, parameters=None):
-    """What is made of a simulation's files."""
+    """The verdict on a simulation's files."""
     (tmp_path / "results.xml").write_text(results.format(failure=failure))
     (tmp_path / "record.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
     made = run.Outcome(operator, parameters or {})

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A run of the tests fails on any skip for which no reason is listed, on one core and on several."""
+"""A run of the tests fails on any skip whose reason is not listed, on one core and on several."""
 
 import shutil
 import subprocess

@@ -70,7 +70,7 @@ def test_full_disk_keeps_the_previous_checkpoint(tmp_path: Path, monkeypatch: py
     real_open = builtins.open
 
     class FullDisk:
-        """Accepts 5000 bytes, then reports what a full disk reports."""
+        """Accepts 5000 bytes, then raises the error of a full disk."""
 
         def __init__(self, file: Any) -> None:
             self.file, self.room = file, 5000
@@ -151,7 +151,7 @@ def test_foreign_files(tmp_path: Path) -> None:
 
 
 class _Reducible:
-    """Pickles as a call that weights_only loading must refuse."""
+    """Its pickle is a call that weights_only loading must refuse."""
 
     def __reduce__(self) -> tuple[Any, tuple[str]]:
         return print, ("code from a checkpoint ran",)

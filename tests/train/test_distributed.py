@@ -61,13 +61,13 @@ def _entry(rank: int, port: int, out: str) -> None:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the two processes wrote; starting them costs more than what they do."""
+    """The folder that the two processes wrote to; starting them costs more than their work."""
     return tmp_path_factory.mktemp("ranks")
 
 
 @pytest.fixture(scope="module")
 def ranks(folder: Path) -> list[dict[str, Any]]:
-    """What each of two processes computed, by name."""
+    """The results of each of two processes, by name."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -81,7 +81,7 @@ def ranks(folder: Path) -> list[dict[str, Any]]:
 
 
 def one_sided_model(preset: Preset) -> M3ViT:
-    """A model whose last expert gets tokens of bright images only.
+    """A model in which only tokens of bright images reach the last expert.
 
     Position embedding and tokens are scaled down, so that the brightness decides.
     """
@@ -128,7 +128,7 @@ def gradients(method: str) -> dict[str, Any]:
     model = one_sided_model(tiny("model.gate_noise=0.0"))
     for module in model.train().modules():
         if isinstance(module, nn.BatchNorm2d):
-            module.eval()  # in training a rank's statistics are those of its share
+            module.eval()  # in training a rank has the statistics of its share
     rank, world = distributed.rank(), distributed.world_size()
     batch = {key: value.chunk(world)[rank] for key, value in joint_batch().items()}
     output = model(batch["image"])

@@ -59,7 +59,7 @@ class TwoTasks(nn.Module):
 def test_pcgrad_on_a_model_by_hand() -> None:
     model = TwoTasks()
     pcgrad_gradients(list(model.parameters()), *model.losses(), seeded())
-    # a: (5, 0) + 5/2 (-1, 1) = (2.5, 2.5); b: (-1, 1) + 1/5 (5, 0) = (0, 1); balance added as it is
+    # a: (5, 0) + 5/2 (-1, 1) = (2.5, 2.5); b: (-1, 1) + 1/5 (5, 0) = (0, 1); balance added unchanged
     assert model.shared.grad is not None
     assert model.own.grad is not None
     assert model.shared.grad.tolist() == pytest.approx([2.5, 4.0])

@@ -142,7 +142,7 @@ def shown_control() -> set[str]:
     ("accelerator", "sources"), [("zcu104", "src"), ("zcu104_large", "src"), ("zcu104", "ops")]
 )
 def test_the_text_that_is_synthesised_compiles(tmp_path: Path, accelerator: str, sources: str) -> None:
-    """Under __SYNTHESIS__ types, streams and ports are others than in C simulation."""
+    """Under __SYNTHESIS__, types, streams and ports differ from those in C simulation."""
     headers = tmp_path / "generated"
     generate(accelerator, headers)
     paths = sorted({path for path in vendor.tops(ROOT / "hls").values() if path.parent.name == sources})

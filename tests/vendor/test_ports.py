@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The check of generated Verilog: it passes what is as described, and names what is not."""
+"""The check of generated Verilog: it accepts ports as described, and names those that differ."""
 
 import dataclasses
 from pathlib import Path

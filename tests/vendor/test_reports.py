@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reports of Vitis HLS and Vivado: every figure is found, and what is no report is refused."""
+"""Reports of Vitis HLS and Vivado: every figure is found, and other files are refused."""
 
 import json
 from pathlib import Path

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What routing buys: single-task, dense multi-task and three MoE models of equal encoder cost.
 
-Every variant is the same preset with another routing and the same recipe, data and seeds. The
-baseline of Delta_m is the dense single-task models of the same seed. Runs that are done are not
-repeated, runs that were interrupted resume, so the command can be stopped and given again.
+All variants have the same preset, recipe, data and seeds; only the routing differs. The baseline of
+Delta_m is the dense single-task models of the same seed. Finished runs are not repeated and
+interrupted ones resume, so the command can be stopped and given again.
 """
 
 import dataclasses
@@ -45,7 +45,7 @@ class Run:
 
     @property
     def folder(self) -> str:
-        """Folder name of the run; a single-task run is told apart by its task."""
+        """Folder name of the run; that of a single-task run contains its task."""
         task = f"-{next(iter(self.model.tasks))}" if self.variant == SINGLE_TASK else ""
         return f"{self.variant.replace(' ', '-')}{task}-seed{self.seed}"
 
@@ -88,7 +88,7 @@ def run_ablation(preset: Preset, data: str, out: Path, seeds: int = 3, jobs: int
 
 
 def _train_and_evaluate(run: Run, preset: Preset, data: str, out: Path) -> Metrics:
-    """Metrics of one run, from its file when that is there already."""
+    """Metrics of one run, from its file if that exists."""
     folder = out / run.folder
     report = folder / "metrics.json"
     if not report.is_file():

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Benchmark: one frame in C simulation, on one thread, beside golden in NumPy; and its cycles on the chip,
-counted by the simulated loops and by the estimator."""
+"""Benchmark: one frame in C simulation on one thread, compared with golden in NumPy; and its cycles on the
+chip, counted by the simulated loops and by the estimator."""
 
 import statistics
 import subprocess
@@ -31,8 +31,8 @@ CALIBRATION = 4  # images
 class CsimTime:
     """Processor time of a frame, median; ``ratio`` is to golden's.
 
-    ``cycles`` are those of the loops in C simulation; the estimate of the same image has its own count of
-    ``estimated_loops``, and ``estimated`` cycles with what they wait for memory.
+    ``cycles``: of the loops in C simulation. ``estimated_loops``: the estimator's count of them for the same
+    image. ``estimated``: its cycles with the waits for memory.
     """
 
     model: str
@@ -98,7 +98,7 @@ def _seconds(frame: Callable[[], object]) -> float:
 
 
 def benchmark_csim_models(pretrained: Path) -> list[CsimTime]:
-    """``mini`` with weights that were drawn, and a checkpoint's model; both quantised now, on scenes."""
+    """``mini`` with random weights, and a checkpoint's model; both are quantised now, on scenes."""
     import torch
 
     from edge_moe.checkpoint import load_model

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Benchmark: the cost of an MoE FFN grows with top-k and not with the number of experts.
 
-Every figure is a ratio to the first row, taken in the same run: variants are timed in turn, many
-times over, and the median of each is kept, so that a slow moment of the machine hits all of them.
+Every figure is a ratio to the first row of the same run: variants are timed in turn, many times, and
+the median of each is kept, so that a slow moment of the machine affects all of them.
 """
 
 import statistics

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Benchmark: what the host runtime adds to a frame beside the accelerator's own time."""
+"""Benchmark: the time that the host runtime adds to a frame, without the accelerator's own time."""
 
 import statistics
 import time
@@ -43,11 +43,11 @@ class _TimedCall:
 
 
 def benchmark_host(frames: int = FRAMES) -> list[HostTime]:
-    """The packaged model in C simulation, scenes at its own size: processor time of :meth:`Accelerator.run`,
-    the time inside the library excluded.
+    """Processor time of :meth:`Accelerator.run` for the packaged model in C simulation on scenes of its
+    size, without the time inside the library.
 
-    In it: checks, copies, the call, and the whole map at the picture's size (depths, or the largest of the
-    class scores). Not in it: reading a file, and drawing.
+    Included: checks, copies, the call, and the whole map at the picture's size (depths, or the largest of the
+    class scores). Excluded: reading a file, and drawing.
     """
     build_csim()
     config = load_preset("m3vit_tiny_cityscapes").model
@@ -64,7 +64,7 @@ def time_tasks(accelerator: Accelerator, pictures: np.ndarray) -> list[HostTime]
 
 
 def _time_task(accelerator: Accelerator, task: str, pictures: np.ndarray, library: _TimedCall) -> HostTime:
-    accelerator.run(pictures[0], task)  # what is made once: interpolation tables, the library's memory
+    accelerator.run(pictures[0], task)  # makes what is made once: interpolation tables, the library's memory
     times = []
     for picture in pictures:
         library.seconds, start = 0.0, time.thread_time()

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Benchmark: one task on a CPU, as path.qdq.onnx and path.onnx in onnxruntime and as float32 in torch.
 
-Every executor has a process of its own, with its number of threads set before any library loads.
-They take turns of a few frames, so that a slow moment of the machine hits all of them, and the median
-turn of each is kept. The first frame of a turn is not counted: it finds caches that others filled.
+Every executor has a process of its own, whose number of threads is set before any library loads.
+They take turns of a few frames, so that a slow moment of the machine affects all of them, and the median
+turn of each is kept. The first frame of a turn is not counted: other executors have filled the caches.
 """
 
 import itertools
@@ -31,11 +31,11 @@ from edge_moe_host.config import from_dict, to_dict
 from edge_moe_host.errors import EdgeMoEError
 
 if TYPE_CHECKING:
-    from edge_moe.nn import M3ViT  # at run time only those processes import torch that need it
+    from edge_moe.nn import M3ViT  # at run time, only the processes that need torch import it
 
 TORCH, QDQ, PATH = "torch float32", "path.qdq.onnx", "path.onnx"
 WARM_UP = 1  # turns that are not counted
-TURN = 3  # frames of a turn that are
+TURN = 3  # frames of a turn that are counted
 CALIBRATION, FRAMES = 4, 4  # images to quantise a checkpoint on, and to time
 
 
@@ -125,7 +125,7 @@ def _write_inputs(
 
 
 class _Worker:
-    """A process that runs a turn for every line it is sent and answers with the seconds of a frame."""
+    """A process that runs one turn for each line it receives and answers with the seconds of a frame."""
 
     def __init__(self, folder: Path, executor: str, threads: int) -> None:
         self.executor, self.log = executor, folder / f"{executor}.{threads}.log"

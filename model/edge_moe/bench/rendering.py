@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Benchmark: scenes rendered per second on one core, and what each set of labels adds."""
+"""Benchmark: scenes rendered per second on one core, and the time that each set of labels adds."""
 
 import statistics
 import time

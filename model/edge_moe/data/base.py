@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every data set offers: indexed samples, task channels, class names and colours."""
+"""The interface of every data set: indexed samples, task channels, class names and colours."""
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -29,7 +29,7 @@ class TaskDataset(Dataset[Sample]):
     ``tasks``       tasks that this object delivers labels for, with their output channels
     ``class_names`` per task with classes, one name per class (binary tasks have no entry)
     ``palette``     per task with classes, uint8 C x 3 RGB
-    ``depth_kind``  what the depth array holds; see :data:`edge_moe_host.runtime.drawing.DepthKind`
+    ``depth_kind``  meaning of the depth array; see :data:`edge_moe_host.runtime.drawing.DepthKind`
     """
 
     name: str
@@ -84,13 +84,13 @@ class FileDataset(TaskDataset):
 
     @abstractmethod
     def label_path(self, task: str, identifier: str) -> Path:
-        """File with the label of a task of a sample, whether it exists or not."""
+        """File of a sample's label for a task, whether it exists or not."""
 
     @abstractmethod
     def read_label_of(
         self, task: str, path: Path, identifier: str, image_size: tuple[int, int]
     ) -> np.ndarray:
-        """The label in the form that :mod:`edge_moe.tasks` states; ``image_size`` is (height, width)."""
+        """The label as :mod:`edge_moe.tasks` defines it; ``image_size`` is (height, width)."""
 
     def read_picture(self, path: Path) -> np.ndarray:
         """The picture as uint8 H x W x 3, as stored: labels were drawn on the stored pixels."""
@@ -175,7 +175,7 @@ def read_split(path: Path) -> list[str]:
 
 
 def folder_content(folder: Path, limit: int = 8) -> str:
-    """What lies in a folder, for error messages."""
+    """The content of a folder, for error messages."""
     names = sorted(path.name + ("/" if path.is_dir() else "") for path in folder.iterdir())
     if not names:
         return "nothing"

@@ -58,8 +58,8 @@ LABEL_IDS = 34  # ids in gtFine images are 0 to 33
 DEFAULT_BASELINE = 0.209313  # metres
 DEFAULT_FOCAL = 2262.52  # pixels, at the width of 2048
 
-# Semi-global matching is right to about a quarter of a pixel: beyond this distance (disparity
-# under 2 pixels) the depth is noise of hundreds of metres, and counts as not measured.
+# Semi-global matching is accurate to about a quarter of a pixel. Beyond this distance (disparity under
+# 2 pixels) the depth has an error of hundreds of metres and counts as not measured.
 MAX_DEPTH = 250.0  # metres
 
 KNOWN_TASKS = {"semseg": (len(GROUPS), len(CLASSES)), "depth": (1,)}
@@ -102,7 +102,7 @@ def label_table(channels: int) -> dict[int, int]:
 
 
 class _Cityscapes(FileDataset):
-    """What the two layouts share."""
+    """The common part of the two layouts."""
 
     def __init__(self, root: Path, split: Split, tasks: Mapping[str, int], ids: list[str]) -> None:
         self.root = root

@@ -55,7 +55,7 @@ def read_mat(path: Path | str, key: str) -> Any:
         raise EdgeMoEError(f"MATLAB file '{path}' does not exist or is not a file.")
     try:
         content = scipy.io.loadmat(path, squeeze_me=True, struct_as_record=False)
-    except Exception as error:  # scipy raises whatever its parsers meet in a damaged file
+    except Exception as error:  # scipy's parsers raise errors of many types for a damaged file
         raise EdgeMoEError(
             f"'{path}' is damaged, truncated or not a MATLAB file of version 7 or older: {error}."
         ) from None

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Batches for training, the same in every run: order from (seed, epoch), augmentation from
-(seed, epoch, index). Nothing depends on the number of workers, and a run can start in mid-epoch.
+"""Batches for training, the same in every run: the order follows from (seed, epoch), augmentation from
+(seed, epoch, index). Nothing depends on the number of workers, and a run can start within an epoch.
 """
 
 import signal
@@ -28,7 +28,7 @@ def epoch_order(seed: int, epoch: int, count: int) -> np.ndarray:
 
 
 def steps_per_epoch(count: int, batch_size: int, world: int = 1) -> int:
-    """Full batches in ``count`` samples; ``batch_size`` is that of all ranks together."""
+    """Number of full batches in ``count`` samples; ``batch_size`` counts all ranks together."""
     if batch_size % world:
         raise EdgeMoEError(f"train.batch_size = {batch_size} must be a multiple of the {world} processes.")
     if count < batch_size:
@@ -67,7 +67,7 @@ def epoch_batches(
 
     Each batch maps ``"image"`` (uint8 B x 3 x H x W) and every task to stacked tensors as in
     :func:`edge_moe.data.sample.to_tensors`, with B = ``train.batch_size / world``. Samples that do
-    not fill a batch are left out; another epoch's order leaves out others.
+    not fill a batch are left out; each epoch leaves out different ones.
     """
     steps = steps_per_epoch(len(dataset), train.batch_size, world)
     order = epoch_order(train.seed, epoch, len(dataset))
@@ -86,7 +86,7 @@ def epoch_batches(
 
 
 def _start_worker(_: int) -> None:
-    """Workers leave Ctrl-C to the main process, which saves first, and do not multiply threads."""
+    """Workers leave Ctrl-C to the main process, which saves first, and use one thread each."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     cv2.setNumThreads(0)

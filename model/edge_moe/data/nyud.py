@@ -2,7 +2,7 @@
 """NYUD-v2 (Silberman et al., ECCV 2012) in the multi-task archive NYUD_MT.
 
 The archive of Maninis et al. (CVPR 2019), in the re-issue of Vandenhende et al. that M3ViT uses
-and in its other variants; where several endings are given, any of them is read::
+and in its other variants; where several extensions are given, any of them is read::
 
     gt_sets/{train,val}.txt          one ID per line
     images/ID.{jpg,png}
@@ -59,7 +59,7 @@ SOURCES: dict[str, tuple[str, tuple[str, ...]]] = {
 }
 ARCHIVE = "NYUD_MT"
 
-# 8-bit normals shorter than this are the grey (0, 0, 0) of a pixel without a normal, give or take JPEG.
+# Shorter 8-bit normals are the grey (0, 0, 0) of a pixel without a normal, changed slightly by JPEG.
 SHORTEST_NORMAL = 0.5
 
 

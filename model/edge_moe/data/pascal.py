@@ -137,7 +137,7 @@ class PascalDataset(FileDataset):
         return self._read_normals(path, self._context_path(identifier))
 
     def _read_normals(self, path: Path, context_path: Path) -> np.ndarray:
-        """Distilled normals, zero on classes that the network that made them has never seen."""
+        """Distilled normals; zero on classes that the source network has never seen."""
         normals = decode_normals(path)
         context = read_mat_array(context_path, "LabelMap")
         if context.shape != normals.shape[:2]:
@@ -152,7 +152,7 @@ class PascalDataset(FileDataset):
 def merge_parts(path: Path, annotation: Any, image_size: tuple[int, int]) -> np.ndarray:
     """uint8 H x W index into PART_NAMES from PASCAL-Part's "anno"; all 255 where no person has parts.
 
-    Parts listed later lie over earlier ones.
+    Later parts cover earlier ones.
     """
     parts = np.zeros(image_size, dtype=np.uint8)
     found = False
@@ -175,7 +175,7 @@ def merge_parts(path: Path, annotation: Any, image_size: tuple[int, int]) -> np.
                 parts[mask.astype(bool)] = PART_INDEX[part.part_name]
                 found = True
     except (AttributeError, TypeError, ValueError) as error:
-        raise EdgeMoEError(f"'{path}' has not the structure of PASCAL-Part annotations: {error}.") from None
+        raise EdgeMoEError(f"'{path}' is not structured as PASCAL-Part annotations are: {error}.") from None
     return parts if found else np.full(image_size, IGNORE_LABEL, dtype=np.uint8)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One labelled picture: ``"image"`` plus one array per task, and its way to tensors and batches.
+"""One labelled picture: ``"image"`` plus one array per task, and its conversion to tensors and batches.
 
 Arrays are C-contiguous and share height and width; :mod:`edge_moe.tasks` states dtype and
 ignored values per task. Normals are in camera coordinates, x right, y down, z forward into the

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Joint augmentation of a picture and all its labels, and the resize used in evaluation.
 
-A :class:`View` is one drawn augmentation; :func:`apply_view` carries it out and is a pure
-function. The steps, in this order: mirror; rotate about the centre, counter-clockwise as seen;
+A :class:`View` is one random augmentation; :func:`apply_view` applies it and is a pure function.
+The steps, in this order: mirror; rotate about the centre, counter-clockwise as seen;
 resize so that the whole picture covers ``zoom`` times the model's size; cut out the model's size,
 padding where the zoomed picture is smaller.
 
@@ -11,7 +11,7 @@ What happens to the values (conventions in :mod:`edge_moe.data.sample`):
 * image: area average where the picture shrinks, else linear; ``IMAGE_FILL`` outside;
 * semseg, human_parts, saliency: nearest; 255 outside; no value is ever changed;
 * edge: nearest; where the picture shrinks, lines are first widened to the sampling stride, so
-  that a line one pixel wide is never lost between samples; 255 outside and where it was;
+  that a line one pixel wide is never lost between samples; 255 outside and where the label has 255;
 * depth: nearest; 0 outside. A picture zoomed by z looks as if taken from 1/z of the distance
   (Eigen and Fergus, ICCV 2015), so metres are divided by z and disparities are multiplied by z.
   Values that mean "no measurement" (0 or less) stay as they are;
@@ -38,7 +38,7 @@ LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
 @dataclass(frozen=True)
 class View:
-    """One drawn augmentation; the defaults show the whole picture.
+    """One random augmentation; the defaults show the whole picture.
 
     ``degrees`` turns counter-clockwise as seen. ``shift`` = (y, x) in [0, 1) places the cut among
     the possible ones, from the top left to the bottom right.
@@ -51,7 +51,7 @@ class View:
 
 
 class Augmentation:
-    """Random mirror, rotation, zoom with crop, and colour changes as a training recipe asks.
+    """Random mirror, rotation, zoom with crop, and colour changes, as the training recipe says.
 
     ``size`` is the (height, width) of the result, whatever the size and aspect of the input: like
     evaluation, it stretches the picture to the model's aspect. ``depth_kind`` is the data set's.
@@ -109,7 +109,7 @@ def apply_view(
 
 @dataclass(frozen=True)
 class _Geometry:
-    """Where each output pixel lies; coordinates are (x, y) with pixel centres at half integers."""
+    """The place of each output pixel; coordinates are (x, y) with pixel centres at half integers."""
 
     source: tuple[int, int]  # (height, width) of the input
     scaled: tuple[int, int]  # ... of the whole picture after the zoom
@@ -140,7 +140,7 @@ class _Geometry:
         return max(1, down), max(1, across)
 
     def nearest_source(self) -> tuple[np.ndarray, np.ndarray]:
-        """Flat input index (int64) and whether it lies in the picture (bool), both H x W of the output."""
+        """Flat input index (int64) and whether it is in the picture (bool), both H x W of the output."""
         (height, width), (rows, columns) = self.source, self.size
         x, y = np.arange(columns)[None, :] + 0.5, np.arange(rows)[:, None] + 0.5
         matrix = self.to_source

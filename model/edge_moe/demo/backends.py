@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The same pictures on every backend of the host runtime, and their raw results compared for equality."""
+"""The same pictures on every backend of the host runtime, and the comparison of their raw results."""
 
 import logging
 import os
@@ -56,7 +56,7 @@ def has_pynq(python: Path) -> bool:
 
 
 def run_board(folder: Folder, python: Path) -> Values:
-    """Run them through the PYNQ driver on the simulated board, in the environment of ``python``."""
+    """Run the demo's pictures through the PYNQ driver on the simulated board, in ``python``'s environment."""
     out = folder.record(BOARD)
     arguments = [BOARD, *map(str, (folder.bundle, folder.images, out))]
     command = [str(python), "-m", recording.__name__, *arguments]
@@ -89,7 +89,7 @@ def _frames(folder: Folder) -> list[np.ndarray]:
 
 
 def device_times(done: Record) -> Values:
-    """Of each task: median milliseconds of the device and its cycles, None where it counts none."""
+    """The device's median milliseconds and its cycles for each task; None if it counts no cycles."""
     return {
         task: {
             "milliseconds": round(1e3 * float(np.median(done.seconds[task])), 3),
@@ -100,9 +100,9 @@ def device_times(done: Record) -> Values:
 
 
 def compare(records: Mapping[str, Record], names: list[str]) -> Values:
-    """backend -> task -> values that equal the reference's, which are all.
+    """backend -> task -> number of values, all of which equal the reference's.
 
-    ``names``: of the pictures. Raises EdgeMoEError for the first value that differs.
+    ``names``: the pictures' names. Raises EdgeMoEError for the first value that differs.
     """
     reference = records[REFERENCE]
     counts: Values = {}

@@ -18,8 +18,8 @@ Values = dict[str, Any]
 
 
 def estimate_tasks(folder: Folder) -> Values:
-    """Of each task: the estimate for the picture of median cycles, instruction by instruction, beside the
-    cycles that the C simulation counts for the same picture."""
+    """Each task's estimate for the picture of median cycles, instruction by instruction, with the cycles that
+    the C simulation counts for the same picture."""
     bundle, images = load_bundle(folder.bundle), load_images(folder.images)
     csim = open_csim(bundle)
     values = {}

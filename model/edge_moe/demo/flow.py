@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The demo's way from nothing to a bundle: training, quantisation, metrics, export, compilation."""
+"""The demo's steps up to a bundle: training, quantisation, metrics, export, compilation."""
 
 import hashlib
 import logging
@@ -45,7 +45,7 @@ Values = dict[str, Any]
 
 @dataclass(frozen=True)
 class Trained:
-    """The float model, and the validation split of what it was trained on."""
+    """The float model, and the validation split of its training data."""
 
     checkpoint: Path
     model: M3ViT
@@ -60,7 +60,7 @@ class Trained:
 
 
 def train(folder: Folder) -> Values:
-    """Train the demo's preset, or go on with a run that was interrupted."""
+    """Train the demo's preset, or continue an interrupted run."""
     resume = (folder.run / LAST).is_file()
     if not resume:
         shutil.rmtree(folder.run, ignore_errors=True)  # stopped before its first checkpoint
@@ -68,7 +68,7 @@ def train(folder: Folder) -> Values:
     try:
         run_training(preset, DATA, folder.run, resume=resume)
     except TrainingInterrupted:
-        raise TrainingInterrupted("training was stopped and saved: the same command again goes on.") from None
+        raise TrainingInterrupted("training was stopped and saved: the same command continues it.") from None
     return {"epochs": preset.train.epochs, "images": preset.train.train_images}
 
 
@@ -81,7 +81,7 @@ def file_hash(path: Path) -> str:
 
 
 def source_hash() -> str:
-    """SHA-256 of the Python that makes the results: both packages."""
+    """SHA-256 of the Python sources that make the results: both packages."""
     digest = hashlib.sha256()
     for package in (edge_moe, edge_moe_host):
         for path in sorted(Path(str(package.__file__)).parent.rglob("*.py")):
@@ -111,7 +111,7 @@ def quantise(folder: Folder, trained: Trained) -> Values:
 
 
 def measure(folder: Folder, trained: Trained) -> Values:
-    """Metrics of both forms on the whole validation split, and where the integer one sends tokens."""
+    """Metrics of both forms on the whole validation split, and the integer form's expert usage."""
     network = load_network(folder.network)[0]
     values = {}
     for name, model in (("float", trained.model), ("integer", IntegerModel(network))):
@@ -143,7 +143,7 @@ def compile_tasks(folder: Folder, trained: Trained, pictures: int) -> Values:
 
 
 def build_simulation() -> str:
-    """Bring the C simulation up to date; the hash of its library."""
+    """Bring the C simulation up to date and return the hash of its library."""
     return file_hash(build_csim(ACCELERATOR).library)
 
 

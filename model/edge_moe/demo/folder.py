@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the demo's files are."""
+"""The places of the demo's files."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +28,7 @@ class Folder:
 
     @property
     def bundle(self) -> Path:
-        """What ``edge-moe compile`` writes."""
+        """The result of ``edge-moe compile``."""
         return self.path / "bundle"
 
     @property

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The demo's drawings: every form of every result in the same colours, and which expert each patch chose."""
+"""The demo's drawings: every form of every result in the same colours, and the expert of each patch."""
 
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ Values = dict[str, Any]
 
 
 def draw_results(folder: Folder, trained: Trained, shown: Values, backend: str) -> Values:
-    """Write every picture; how the integers compare with the floats on each. ``backend``: the accelerator."""
+    """Write every picture; return each one's agreement of integers and floats. ``backend``: accelerator."""
     bundle, images = load_bundle(folder.bundle), load_images(folder.images)
     integer, accelerator = load_record(folder.record("golden")), load_record(folder.record(backend))
     agreement = []
@@ -65,7 +65,7 @@ def _result(program: TaskProgram, raw: np.ndarray, image: np.ndarray) -> Result:
 
 
 def _agreement(kind: str, floats: np.ndarray, integers: np.ndarray) -> Values:
-    """Classes: share of pixels that are the same; others: mean absolute difference."""
+    """For classes the share of equal pixels, else the mean absolute difference."""
     if kind == "classes":
         return {"same": float(np.mean(floats == integers))}
     return {"difference": float(np.mean(np.abs(floats - integers)))}

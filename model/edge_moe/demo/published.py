@@ -24,7 +24,7 @@ Values = dict[str, Any]
 
 @dataclass(frozen=True)
 class Published:
-    """A row of the comparison; None where the source says nothing. ``kind``: published or estimated."""
+    """A row of the comparison; None: the source does not say. ``kind``: published or estimated."""
 
     system: str
     source: str

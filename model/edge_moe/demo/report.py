@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The demo's report: one HTML file with everything in it, made of the demo's results and pictures alone.
+"""The demo's report: one HTML file that contains everything, made from the demo's results and pictures alone.
 
 report.html.j2 has the page's text, markup and style. This file prepares what the page shows.
 """
@@ -48,7 +48,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric of a task, in float and integer form; ``change`` in %, None where the float form has 0."""
+    """A metric of a task, in float and integer form; ``change`` in %, None if the float form has 0."""
 
     task: str
     name: str
@@ -70,7 +70,7 @@ class Legend:
 
 @dataclass(frozen=True)
 class Kind:
-    """All instructions of a kind: their sums, and their share of the frame's cycles."""
+    """All instructions of one kind: their sums, and their share of the frame's cycles."""
 
     title: str
     count: int
@@ -91,7 +91,7 @@ class Frame:
 
 
 def write_report(path: Path, folder: Folder, results: Values) -> None:
-    """Write the page; ``results`` is what results.json holds."""
+    """Write the page; ``results`` is the content of results.json."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -104,7 +104,7 @@ def write_report(path: Path, folder: Folder, results: Values) -> None:
 
 
 def page_data(folder: Folder, results: Values) -> Values:
-    """What the template shows."""
+    """The template's values."""
     tasks, routing = results["model"]["tasks"], results["drawn"]["routing"]
     usage = results["metrics"]["integer"]["usage"]
     seconds: dict[str, float] = results["seconds"]
@@ -136,7 +136,7 @@ def page_data(folder: Folder, results: Values) -> Values:
 
 
 def _form(value: float | None, spec: str) -> str:
-    """Format a number as Python does; nothing where there is none."""
+    """Format a number as Python does; an empty text for None."""
     return "" if value is None else format(value, spec)
 
 
@@ -170,7 +170,7 @@ def _legend(task: str, results: Values) -> Legend:
 
 
 def _forms(folder: Folder, results: Values) -> list[tuple[Picture, list[Picture]]]:
-    """Of each picture: the input, and every form of every task."""
+    """For each picture the input, and every form of every task."""
     titles = {
         "truth": "ground truth",
         "float": "float32, PyTorch",

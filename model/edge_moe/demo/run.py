@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``edge-moe demo``: from training to every backend on the same pictures, and a report of all of it.
+"""``edge-moe demo``: from training to every backend on the same pictures, and a report.
 
-Each step is run once: interrupted, the demo goes on where it was. The report is written only when all
-backends agree to the bit.
+Each step runs once: after an interruption the demo continues where it was. The report is written only when
+all backends agree to the bit.
 """
 
 import functools
@@ -44,9 +44,9 @@ Values = dict[str, Any]
 
 @dataclass(frozen=True)
 class DemoOptions:
-    """``checkpoint``: a trained model instead of training one. ``pictures``: that every backend runs.
-    ``board_python``: of the environment with pynq. ``compared``: another checkpoint than the packaged one for
-    the comparison with published accelerators."""
+    """``checkpoint``: use this trained model. ``pictures``: how many each backend runs. ``board_python``:
+    Python of the environment with pynq. ``compared``: a checkpoint to use instead of the packaged one in the
+    comparison with published accelerators."""
 
     checkpoint: Path | None = None
     pictures: int = 6
@@ -55,7 +55,7 @@ class DemoOptions:
 
 
 def run_demo(out: Path, options: DemoOptions | None = None) -> Path:
-    """Run every step that is not done yet; the report's file.
+    """Run every step that is not done yet; return the report's file.
 
     Raises EdgeMoEError when a step cannot be done or backends differ; there is no report then.
     """
@@ -76,14 +76,14 @@ class _Demo:
     def _step(
         self, name: str, title: str, work: Callable[[], Values], inputs: str = "", made: tuple[Path, ...] = ()
     ) -> Values:
-        """A report of earlier results does not outlive the first step that runs again."""
+        """The first step that runs again removes the report of earlier results."""
         forget = self.report.unlink
         return self.steps.run(
             name, title, work, inputs=inputs, made=made, before=lambda: forget(missing_ok=True)
         )
 
     def run(self) -> Path:
-        # first, as it needs a compiler: what is missing should not show after minutes of training
+        # first, as it needs a compiler: a missing one must not show only after minutes of training
         _LOG.info("the C simulation is brought up to date")
         library = demo_flow.build_simulation()
         checkpoint = self._checkpoint()
@@ -173,7 +173,7 @@ class _Demo:
         try:
             counts = demo_backends.compare(records, results["pictures"]["names"])
         except EdgeMoEError:
-            self.report.unlink(missing_ok=True)  # it says that they agree
+            self.report.unlink(missing_ok=True)  # it would say that they agree
             raise
         total = sum(sum(by_task.values()) for by_task in counts.values())
         _LOG.info("    %s values compared with golden: all are equal", f"{total:,}")

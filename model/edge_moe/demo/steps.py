@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Steps that say how far they are, and that are not run again once they ended well."""
+"""Steps that report their progress, and that do not run again once they have succeeded."""
 
 import hashlib
 import json
@@ -17,10 +17,10 @@ Values = dict[str, Any]  # plain data, as JSON has it
 
 
 class Steps:
-    """Runs steps in order. What a step found out lies in FOLDER/NAME.json, written when it has ended.
+    """Runs steps in order. FOLDER/NAME.json has a step's values; it is written when the step has ended.
 
-    A step is kept when that file is there, the step's inputs and all those before it are the same, and the
-    files that it made exist. Once a step ran, every later one runs too.
+    A step is kept if that file exists, the inputs of this and all earlier steps are the same, and the files
+    that it made exist. Once a step has run, every later one runs too.
     """
 
     def __init__(self, folder: Path, total: int) -> None:
@@ -40,7 +40,7 @@ class Steps:
         made: Sequence[Path] = (),
         before: Callable[[], None] = lambda: None,
     ) -> Values:
-        """What ``work`` returned, now or when it last ran; ``before`` is called when it has to run now."""
+        """The values that ``work`` returns, or returned when it last ran; ``before`` is called before it."""
         self._key = hashlib.sha256(f"{self._key}/{name}/{inputs}".encode()).hexdigest()
         self.titles[name] = title
         head = f"[{len(self.titles)}/{self.total}] {title}"

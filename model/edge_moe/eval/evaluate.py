@@ -23,7 +23,7 @@ from edge_moe_host.errors import EdgeMoEError
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """What :func:`evaluate` measured.
+    """The result of :func:`evaluate`.
 
     ``metrics``: task -> name -> value, as :mod:`edge_moe.eval.metrics` defines them. ``class_iou``:
     task with classes -> class name -> IoU, for the classes that occur. ``usage``: task -> int64
@@ -92,7 +92,7 @@ def evaluate(
     prediction is resized bilinearly (``align_corners=False``) to the label's size before it is
     measured. Every module's training flag is as before when this returns or raises.
 
-    Raises EdgeMoEError for a task without labels, an empty data set, and what metrics refuse.
+    Raises EdgeMoEError for a task without labels, an empty data set, and values that metrics refuse.
     """
     count = _checked_count(dataset, tasks, batch_size, limit)
     cfg = getattr(model, "cfg", None)
@@ -158,7 +158,7 @@ def _checked_count(dataset: TaskDataset, tasks: Sequence[str], batch_size: int, 
 
 @contextlib.contextmanager
 def _evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode without gradients; afterwards every module is in the mode it had."""
+    """Evaluation mode without gradients; every module returns to its previous mode afterwards."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:

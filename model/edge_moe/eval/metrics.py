@@ -3,7 +3,7 @@
 
 Every ratio (IoU, accuracy, F, share of pixels) is a fraction in [0, 1]; angles are degrees, depths
 are in the label's unit (metres). The metric that :class:`edge_moe.tasks.Task` calls the headline
-enters :func:`delta_m`. What each number means is said at the class that computes it.
+enters :func:`delta_m`. The class that computes a number says what it means.
 """
 
 import math

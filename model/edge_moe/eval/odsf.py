@@ -37,7 +37,7 @@ NMS_TOLERANCE = 1.01  # a pixel survives a neighbour that is at most 1 % stronge
 
 @dataclass(frozen=True)
 class BoundaryProtocol:
-    """How boundaries are scored; the defaults are those of the module's description.
+    """How boundaries are scored; the module's docstring explains the steps and defaults.
 
     ``max_distance`` is a fraction of the picture's diagonal: 0.0075 on BSDS and PASCAL-Context;
     some NYUD-v2 results in the literature use 0.011.
@@ -76,7 +76,7 @@ def suppress_non_maxima(probability: np.ndarray) -> np.ndarray:
     dy, dx = np.gradient(smooth)
     dyy, dyx = np.gradient(dy)
     dxx = np.gradient(dx, axis=1)
-    # arctan2 gives the direction of the larger eigenvalue; on a crest the other one is stronger
+    # arctan2 gives the direction of the larger eigenvalue; on a crest the other one has larger magnitude
     across = 0.5 * np.arctan2(2 * dyx, dxx - dyy) + np.where(dxx + dyy < 0, np.pi / 2, 0)
     step_y, step_x = np.sin(across), np.cos(across)
     rows, columns = np.indices(values.shape)
@@ -144,7 +144,7 @@ def augment_matching(
             rows = np.repeat(frontier, degree)
             new = unseen[columns]
             columns, rows = columns[new], rows[new]
-            parent[columns] = rows  # of several rows the last one written keeps the column
+            parent[columns] = rows  # if several rows reach a column, the last one written keeps it
             kept = parent[columns] == rows
             columns, rows = columns[kept], rows[kept]
             unseen[columns] = False
@@ -238,7 +238,7 @@ class BestPoint:
 def best_point(levels: np.ndarray, precision: np.ndarray, recall: np.ndarray) -> BestPoint:
     """Largest F on the curve, interpolated linearly between neighbouring thresholds.
 
-    The three arrays are float [thresholds]. Of equal values the lowest threshold is taken.
+    The three arrays are float [thresholds]. Among equal values the lowest threshold wins.
     """
     place = np.arange((len(levels) - 1) * INTERPOLATION_STEPS + 1) / INTERPOLATION_STEPS
     grid = np.arange(len(levels))
@@ -272,7 +272,7 @@ class BoundaryScore:
         self._predicted += counts.predicted
         self._truth += counts.truth
         f = precision_recall_f(counts.matched, counts.predicted, counts.truth)[2]
-        # a picture without a match at any threshold is best served by the fewest false pixels
+        # without a match at any threshold, the best one has the fewest false pixels
         best = int(np.argmax(f)) if f.max() > 0 else int(np.argmin(counts.predicted))
         self._own_matched += int(counts.matched[best])
         self._own_predicted += int(counts.predicted[best])

@@ -25,7 +25,7 @@ _LOG = logging.getLogger(__name__)
 def show_dataset(
     checkpoint: Path, data: str, count: int, out: Path, tasks: Sequence[str] | None, device: str
 ) -> Iterator[Path]:
-    """Pictures of ``count`` validation images, spread over the split, beside their ground truth.
+    """Pictures of ``count`` validation images, spread over the split, next to their ground truth.
 
     Yields each file as it is written.
     """
@@ -54,7 +54,7 @@ def show_images(
 ) -> Iterator[Path]:
     """Pictures for image files, folders of images and video files; yields each file as it is written.
 
-    Predictions are drawn at the picture's own size. Of a video every ``every``-th frame is used.
+    Predictions are drawn at the picture's own size. Every ``every``-th frame of a video is used.
     """
     if every < 1:
         raise EdgeMoEError(f"every = {every} is not allowed: it must be at least 1.")
@@ -66,7 +66,7 @@ def show_images(
             if number % every:
                 continue
             stem = Path(name).stem
-            if stem in written:  # the same name in another folder, or with another ending
+            if stem in written:  # the same name in another folder, or with another extension
                 stem = f"{source.stem}_{number}_{stem}"
             written.add(stem)
             predictions = predict(model, frame, chosen)
@@ -87,11 +87,11 @@ def predict(model: M3ViT, image: np.ndarray, tasks: Sequence[str]) -> dict[str, 
 def _class_style(
     preset: Preset, data: str, tasks: Sequence[str]
 ) -> tuple[dict[str, tuple[str, ...]], dict[str, np.ndarray]]:
-    """Class names and colours of the data set that the model was trained on, where it is at hand."""
+    """Class names and colours of the model's training data, if that is available."""
     try:
         dataset = open_validation(preset, data, tasks)
     except EdgeMoEError:
-        _LOG.info("'%s' is not at hand: classes are drawn by number.", data)
+        _LOG.info("'%s' is not available: classes are drawn by number.", data)
         return {}, {}
     return dataset.class_names, dataset.palette
 

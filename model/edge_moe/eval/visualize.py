@@ -48,7 +48,7 @@ def draw(
     limit: float | None = None,
     depth_kind: DepthKind = "metric",
 ) -> np.ndarray:
-    """Draw a label, or a prediction in the form of a label (:func:`decode`), as uint8 H x W x 3 RGB.
+    """Draw a label, or a prediction decoded to a label's form (:func:`decode`), as uint8 H x W x 3 RGB.
 
     The rules are those of :func:`edge_moe_host.runtime.drawing.draw_values`.
     """
@@ -73,7 +73,7 @@ class _Legend:
 
 
 class _Canvas:
-    """A white picture that pixels are painted on, and texts that matplotlib sets afterwards."""
+    """A white picture with painted pixels, and texts that matplotlib adds afterwards."""
 
     def __init__(self, height: int, width: int) -> None:
         self.pixels = np.full((height, width, 3), 255, dtype=np.uint8)
@@ -180,7 +180,7 @@ def _legend(
 def _arrange(
     groups: Sequence[Sequence[_Tile]], legends: Sequence[_Legend], title: str, depth_kind: DepthKind
 ) -> np.ndarray:
-    """Cells in rows: a group of tiles stacked in each, the legends below the input."""
+    """Cells in rows: each has a stacked group of tiles; the legends are below the input."""
     height, width = groups[0][0].pixels.shape[:2]
     stacked = max(len(group) for group in groups)
     below_input = stacked > 1  # otherwise the legends take the cell after the last task
@@ -232,7 +232,7 @@ def _paint_bar(canvas: _Canvas, y: int, x: int, width: int, limit: float, depth_
 def _paint_legends(
     canvas: _Canvas, y: int, x: int, room: tuple[int, int], legends: Sequence[_Legend]
 ) -> None:
-    """Swatches and names of each task's classes, in as many columns as the room asks for."""
+    """Swatches and names of each task's classes, in as many columns as fit the space."""
     height, width = room
     lines = max(1, height // _LINE)
     needed = [max(1, math.ceil(len(legend.entries) / lines)) for legend in legends]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Foreign weights as models of this project: the same function to 1e-5 in float32."""
+"""Other projects' weights as models of this project: the same function to 1e-5 in float32."""
 
 from edge_moe.importers.assembly import Imported
 from edge_moe.importers.checkpoint import import_checkpoint

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every importer shares: its result, and a model's state dict put together name by name."""
+"""The common part of all importers: their result, and a model's state dict, built name by name."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,8 +11,8 @@ from edge_moe.config import ModelConfig, Preset
 from edge_moe.nn import build_model
 from edge_moe_host.errors import EdgeMoEError
 
-FILL_SEED = 0  # what a checkpoint lacks is drawn from this seed, so an import is repeatable
-SHOWN = 6  # names that one message lists before it counts the rest
+FILL_SEED = 0  # missing weights are drawn with this seed, so an import is repeatable
+SHOWN = 6  # names that a message lists; it counts the others
 
 
 @dataclass(frozen=True)
@@ -64,11 +64,11 @@ class Assembly:
 
 
 def listing(names: Sequence[str]) -> str:
-    """The first names and how many more there are."""
+    """The first names and the number of others."""
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return ", ".join(names[:SHOWN]) + more
 
 
 def refuse_missing(where: str, missing: Sequence[str]) -> None:
-    """Raise EdgeMoEError naming what the source lacks."""
+    """Raise EdgeMoEError that lists the missing names."""
     raise EdgeMoEError(f"{where} lacks {listing(missing)}: --allow-missing initialises what is missing.")

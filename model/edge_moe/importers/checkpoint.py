@@ -15,7 +15,7 @@ from edge_moe.tasks import TASKS
 from edge_moe_host.config import to_dict
 from edge_moe_host.errors import EdgeMoEError
 
-# what the shapes of an M3ViT checkpoint do not show; the rest is inferred when there is no preset
+# not visible in the shapes of an M3ViT checkpoint; the rest is inferred if there is no preset
 _FREE_KEYS = {"model.num_heads": "num_heads", "model.top_k": "top_k", "model.image_size": "image_size"}
 
 
@@ -100,6 +100,6 @@ def _report(imported: Imported, out: Path) -> str:
         *(f"note: {note}" for note in imported.notes),
     ]
     if imported.filled:
-        lines += [f"{len(imported.filled)} parameters were not there and are initialised:"]
+        lines += [f"{len(imported.filled)} parameters were missing and are initialised:"]
         lines += [f"  {name}" for name in imported.filled]
     return "\n".join(lines)

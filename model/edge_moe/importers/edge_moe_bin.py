@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Edge-MoE's weight folder: one raw little-endian float32 file ``NAME.float32.bin`` per tensor.
 
-Row 0 of ``pos_embed`` holds CLS token plus its position embedding, images are not normalised, and
-attention logits are scaled by 1/8, that is 1/sqrt(64). Task heads are no part of the format: they
-are always initialised. The published folder lacks the experts' weights (``htoh4_weight`` and
+Row 0 of ``pos_embed`` is the CLS token plus its position embedding, images are not normalised, and
+attention logits are scaled by 1/8 = 1/sqrt(64). The format has no task heads: they are always
+initialised. The published folder lacks the experts' weights (``htoh4_weight`` and
 ``h4toh_weight``), which therefore need ``allow_missing``.
 """
 
@@ -27,7 +27,7 @@ _SUFFIX = ".float32.bin"
 
 
 class _Folder:
-    """The files; remembers which were read and which were missing."""
+    """The files, with a record of those that were read and those that were missing."""
 
     def __init__(self, path: Path, allow_missing: bool) -> None:
         self.path = path
@@ -37,7 +37,7 @@ class _Folder:
         self.missing: list[str] = []
 
     def take(self, name: str, shape: tuple[int, ...]) -> Tensor | None:
-        """The tensor, or None when its file is absent or, if that is allowed, of another size."""
+        """The tensor. None if its file is absent or, where that is allowed, has another size."""
         self.read.add(name)
         file = self.path / f"{name}{_SUFFIX}"
         if name not in self.names:

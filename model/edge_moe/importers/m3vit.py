@@ -15,11 +15,11 @@ decoders.TASK.conv_I, syncbn_fc_I     heads.TASK.convs.I, bns.I, convolution bia
 decoders.TASK.conv_4, norm            heads.TASK.out, norm
 ====================================  =====================================================
 
-A state dict shows neither the number of attention heads nor top-k: the first must be given (option
-or preset), the second follows from equal cost with the dense FFN unless it is given. It does not
-show either whether the gates saw their block's input (``gate_input_ahead``) or a slice of the
-experts per task (``regu_experts_fromtask``); both are experiments that M3ViT has off by default, and
-they are not supported.
+A state dict shows neither the number of attention heads nor top-k. The first must be given (option or
+preset); the second follows from equal cost with the dense FFN unless it is given. Nor does it show
+whether the gates saw their block's input (``gate_input_ahead``) or a slice of the experts per task
+(``regu_experts_fromtask``). M3ViT has both experiments off by default, and they are not
+supported.
 """
 
 import dataclasses
@@ -51,7 +51,7 @@ from edge_moe_host.errors import EdgeMoEError
 
 
 class _Porter:
-    """Carries parameters from a checkpoint into a state dict, noting what is missing."""
+    """Copies parameters from a checkpoint into a state dict and notes the missing ones."""
 
     def __init__(self, path: Path, tensors: Mapping[str, Tensor], owner: str, cfg: ModelConfig) -> None:
         self.path = path
@@ -81,7 +81,7 @@ class _Porter:
         return value
 
     def copy(self, theirs: str, ours: str, *, transpose: bool = False) -> None:
-        """One parameter as it is, or a matrix transposed."""
+        """Copy one parameter, or a transposed matrix."""
         shape = tuple(self.assembly.shape(ours))
         value = self.take(theirs, shape[::-1] if transpose else shape)
         if value is not None:
@@ -162,7 +162,7 @@ def _port_embedding(porter: _Porter, source_grid: tuple[int, int] | None) -> lis
     if positions is None:
         return []
     patches = rows - int(cfg.cls_token)
-    # as many patches as the model has: taken to be its own grid, as loading them would do
+    # as many patches as in the model: assume the model's grid, as loading them would
     grid = source_grid or (cfg.grid_size if patches == math.prod(cfg.grid_size) else infer_grid(patches))
     if grid is None or math.prod(grid) != patches:
         raise EdgeMoEError(
@@ -206,7 +206,7 @@ def _port_blocks(porter: _Porter, gates: Gates, order: list[str]) -> list[str]:
 
 
 def _port_task_embedding(porter: _Porter, order: list[str]) -> list[str]:
-    """The embedding MLP; its closing LayerNorm, which the model lacks, is folded into the weights.
+    """The embedding MLP. Its last LayerNorm, which the model lacks, is folded into the weights.
 
     There is one input per task, so the embeddings e_t are a finite table: with fc1 = [I 0]^T hidden
     unit t is GELU(1) for task t and 0 otherwise, and column t of fc2 = e_t / GELU(1) gives e_t.
@@ -274,7 +274,7 @@ def _port_heads(porter: _Porter) -> None:
 
 
 def _leftover(porter: _Porter, dropped: set[str]) -> list[str]:
-    """Whatever was not taken must belong to tasks that the model leaves out."""
+    """Check that unused parameters belong to tasks that the model leaves out."""
     decoders = tuple(f"decoders.{name}." for task in dropped for name in (task, M3VIT_TASKS.get(task, task)))
     wrong = [
         name

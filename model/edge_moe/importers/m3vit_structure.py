@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What model an M3ViT checkpoint holds, from its parameter names and shapes alone."""
+"""The model in an M3ViT checkpoint, from its parameter names and shapes alone."""
 
 import re
 from collections.abc import Mapping
@@ -30,7 +30,7 @@ _USED = re.compile(
     rf"|decoders\.\w+\.(norm|conv_[0-4]|syncbn_fc_[0-3]){_AFFINE}"
     r"|decoders\.\w+\.syncbn_fc_[0-3]\.(running_mean|running_var|num_batches_tracked))"
 )
-# In M3ViT's checkpoints or those it starts from, but without effect on what the model predicts.
+# In M3ViT's checkpoints or those it starts from, but without effect on predictions.
 _UNUSED = re.compile(
     rf"((head|head_dist|pre_logits|pre_logits\.fc|fc_norm|norm){_AFFINE}|dist_token"
     rf"|tam_model\d\..+|decoders\.\w+\.(output_level_\d|conv_seg){_AFFINE}"
@@ -45,7 +45,7 @@ def canonical_names(
 ) -> tuple[dict[str, Tensor], list[str]]:
     """Names without wrappers' prefixes, single-task ``decoder.`` as ``decoders.TASK.``, and notes.
 
-    Names known to be without effect are dropped and noted; unknown ones raise EdgeMoEError.
+    Names without effect are dropped and noted; unknown ones raise EdgeMoEError.
     """
     for prefix in _PREFIXES:
         tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
@@ -75,7 +75,7 @@ def task_order(
 ) -> dict[str, int]:
     """Tasks of the checkpoint with their channels, in the order of its gates.
 
-    The order of the decoders in the file is no guide: old torch versions sorted them by name.
+    The order of the decoders in the file does not show it: old torch versions sorted them by name.
     """
     found: dict[str, int] = {}
     for name in tensors:
@@ -108,7 +108,7 @@ def task_order(
 
 
 def gates_of(tensors: Mapping[str, Tensor]) -> Gates | None:
-    """Routing that the names show; None when there are experts without any gate."""
+    """The routing that the names show; None if there are experts but no gate."""
     names = [name for name in tensors if name.endswith(".w_gate")]
     if not names:
         return None if any(".mlp.experts." in name for name in tensors) else "dense"
@@ -126,7 +126,7 @@ def infer_config(
     top_k: int | None,
     image_size: tuple[int, int] | None,
 ) -> tuple[ModelConfig, list[str]]:
-    """The model configuration that the shapes show, and notes on what they do not."""
+    """The model configuration that the shapes show, and notes on assumptions."""
 
     def shape(name: str, ndim: int) -> tuple[int, ...]:
         if name not in tensors:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Position embeddings of another patch grid."""
+"""Position embeddings for another patch grid."""
 
 import math
 

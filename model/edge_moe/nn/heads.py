@@ -46,5 +46,5 @@ class TaskHead(nn.Module):
             if stage:
                 x = upsample(x, (h << stage, w << stage))
             x = F.relu(bn(conv(x)))
-        # contiguous: the full-size logits would otherwise be channels-last, which losses must re-lay
+        # contiguous: otherwise the full-size logits are channels-last, and losses would have to copy
         return upsample(self.scale * self.out(x).float().contiguous(), self.image_size)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """M3ViT: a vision transformer whose tasks share everything but gates and heads (Liang et al., 2022).
 
-A forward pass computes the tasks asked for and no other, and runs what they have in common once:
-all blocks up to the first MoE block, and that block's attention.
+A forward pass computes only the tasks that were asked for. It runs their common part once: all blocks
+up to the first MoE block, and that block's attention.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ from edge_moe_host.errors import EdgeMoEError
 
 @dataclass(frozen=True)
 class ModelOutput:
-    """What one forward pass gives.
+    """The result of one forward pass.
 
     predictions: task -> float32 [B, C, H, W] at the input's size: logits for classes and binary
     tasks, metres for depth, unnormalised vectors for normals. balance_loss: scalar, the mean over

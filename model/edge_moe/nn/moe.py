@@ -23,7 +23,7 @@ SHARED_GATE = "shared"
 
 @dataclass(frozen=True)
 class Routing:
-    """Where the tokens of one MoE block went."""
+    """The experts and scores of the tokens in one MoE block."""
 
     expert: Tensor  # int64 [B, N, k], best first
     score: Tensor  # float [B, N, k], softmax over all experts
@@ -127,7 +127,7 @@ def balance_loss(
 
     clean [T, E] logits without noise, ranked [T, E] noisy logits in falling order, expert [T, k],
     score [T, k]. Importance is the sum of an expert's scores; load the expected number of tokens
-    that a fresh draw of the noise would send to it, all others' noise being kept (Shazeer et al.,
+    that a new draw of its noise would send to it while the others' noise is kept (Shazeer et al.,
     ICLR 2017, appendix A). Without noise the load is the plain count and has no gradient.
     """
     E, k = clean.shape[1], expert.shape[1]
@@ -146,7 +146,7 @@ def balance_loss(
 
 
 def _joint(local: Tensor) -> Tensor:
-    """Sum over ranks, whose gradient on each rank is such that the *mean* over ranks is the joint one."""
+    """Sum over ranks; its gradients are scaled so that their *mean* over ranks is the joint gradient."""
     joint = local.detach().clone()
     dist.all_reduce(joint)
     scaled = dist.get_world_size() * local

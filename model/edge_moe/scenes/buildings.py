@@ -38,7 +38,7 @@ FACADE_COLUMNS = (
 
 @dataclass(frozen=True)
 class Style:
-    """What the faces of one building share."""
+    """Common properties of one building's faces."""
 
     wall: Colour
     storeys: int

@@ -24,7 +24,7 @@ class ScenesDataset(TaskDataset):
 
     ``tasks`` maps task to channels; semseg takes 7, 19, 21 or 40 classes. ``size`` is (height,
     width). With ``cache``, each sample is kept there as an uncompressed .npz file and read on
-    later access; a damaged file is rendered anew, and without room the data set goes on without
+    later access. A damaged file is rendered anew; on a full disk the data set continues without
     caching. Several processes may share a cache.
     """
 
@@ -89,7 +89,7 @@ class ScenesDataset(TaskDataset):
         return index % self.count
 
     def _read(self, path: Path) -> Sample | None:
-        """The cached sample, or None where there is none that can be trusted."""
+        """The cached sample; None if there is none or it is damaged."""
         try:
             with np.load(path, allow_pickle=False) as archive:
                 sample: Sample = {name: archive[name] for name in archive.files}
@@ -103,9 +103,9 @@ class ScenesDataset(TaskDataset):
 
     def _write(self, path: Path, sample: Sample) -> None:
         try:
-            # a name of its own keeps writers of the same sample apart; the last one to finish stays
+            # each writer of a sample has a file name of its own; the last one to finish stays
             with replacing(path, durable=False) as temporary, temporary.open("wb") as file:
                 np.savez(file, allow_pickle=False, **sample)
         except EdgeMoEError as error:
-            _LOG.warning("%s Going on without the scenes cache.", error)
+            _LOG.warning("%s Continuing without the scenes cache.", error)
             self._folder = None

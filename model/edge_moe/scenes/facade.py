@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Facades: windows, doors, shops, bands and bricks from one table row per wall.
 
-A wall is a grid of storeys and window axes; what a cell shows follows from a hash of its place, so
-a facade costs one polygon whatever its number of windows.
+A wall is a grid of storeys and window axes. A hash of a cell's place decides what it shows, so a facade
+costs one polygon for any number of windows.
 """
 
 import numpy as np
@@ -25,8 +25,8 @@ _STEEPEST = np.float32(0.04)
 def paint_facades(scene: Scene, f: Fragments, at: slice, reflection: Array, slant: Array) -> None:
     """Paint the facade fragments ``at``.
 
-    ``reflection`` (3 x n) is what their glass mirrors, ``slant`` (n) the cosine between view and
-    wall normal, in [0, 1].
+    ``reflection`` (3 x n) is the radiance that their glass mirrors, ``slant`` (n) the cosine between
+    view and wall normal, in [0, 1].
     """
     table = np.ascontiguousarray(np.array(scene.facades, np.float32).T)
     row = np.array(scene.facade).take(f.surface[at])
@@ -67,7 +67,7 @@ def paint_facades(scene: Scene, f: Fragments, at: slice, reflection: Array, slan
         door[below] = opens
 
     soft_u = footprint / np.maximum(slant, _STEEPEST)
-    # Where a pixel spans a window axis or more, windows blend into their mean.
+    # If a pixel spans a window axis or more, windows blend into their mean.
     blend = np.clip(np.float32(1.6) * soft_u / pitch - np.float32(0.6), 0, 1)
     opening = upper | shop | entry
     pane = soft_box(du, half_u, soft_u)
@@ -97,7 +97,7 @@ def paint_facades(scene: Scene, f: Fragments, at: slice, reflection: Array, slan
     sign *= floor == SHOP_FLOOR
     rim = col("frame") ** 2
     cell = hash_unit(axis, level, seed)
-    # Curtains and blinds in the lower part of some windows, lamps behind others.
+    # Curtains and blinds in the lower part of some windows, lamps inside others.
     curtain = np.maximum(cell - np.float32(0.68), 0) * np.float32(0.9) * (dv > np.float32(-0.2) * half_v)
     inside = col("glass") ** 2 + curtain
     lit = (hash_unit(level, axis, seed) < col("lit")).astype(np.float32)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Articulated people, on foot and on bicycles, built from tapered capsules.
 
-Local coordinates: x to the figure's right, y up, z where it faces. Lengths are fractions of the
-stature until they are placed. Poses come from a bank that is filled as they are asked for; each
-figure adds its own clothes.
+Local coordinates: x to the figure's right, y up, z forward. Lengths are fractions of the stature until
+the figure is placed. Poses come from a bank that is filled on demand; each figure adds its own
+clothes.
 """
 
 import functools

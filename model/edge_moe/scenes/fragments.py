@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What shading knows about each pixel, as flat planes."""
+"""The input of shading for each pixel, as flat planes."""
 
 from dataclasses import dataclass
 from itertools import pairwise
@@ -20,12 +20,12 @@ _CURVED_TILT = 0.6  # curved surfaces take their texture from x + 0.6 z and y
 class Fragments:
     """Flat arrays over the n pixels that show something solid, sorted by material.
 
-    Sorted, the pixels of one material are a slice, so that painting them needs no gathering. Planes
-    of three components are 3 x n: NumPy works through long rows far faster than through pixels of
-    three values.
+    In this order the pixels of one material are a slice, so painting them needs no gathering. Planes of
+    three components are 3 x n: NumPy processes long rows far faster than pixels of three
+    values.
     """
 
-    order: Index  # image position of each fragment; the sky's pixels follow after the first n
+    order: Index  # image position of each fragment; the sky's pixels follow the first n
     by_material: list[slice]  # fragments of each material
     surface: Index
     part: npt.NDArray[np.uint8]
@@ -62,7 +62,7 @@ class Fragments:
         return full.take(back)
 
     def positions(self) -> Index:
-        """Where each pixel of the image stands in ``order``."""
+        """The index in ``order`` of each pixel of the image."""
         back = np.empty_like(self.order)
         back[self.order] = np.arange(len(back))
         return back

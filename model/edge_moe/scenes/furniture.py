@@ -160,7 +160,7 @@ def add_tree(scene: Scene, dice: Dice, x: float, z: float, base: float, leaf: Co
 
 
 def add_bush(scene: Scene, dice: Dice, x: float, z: float, base: float, leaf: Colour, size: float) -> None:
-    """A shrub that stands on the ground."""
+    """A shrub on the ground."""
     wx, wz = scene.street.place(x, z)
     edge = scene.group()
     bush = scene.surface(PART["bush"], dice.colour(leaf, 0.2), edge, edge, Material.FOLIAGE)

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from edge_moe.scenes.labels import PART
 
-# float32; NumPy's type stubs lose the width where arrays meet Python numbers.
+# float32; NumPy's type stubs lose the width when arrays are combined with Python numbers.
 Array = npt.NDArray[Any]
 Colour = tuple[float, float, float]  # sRGB in [0, 1]
 Point = tuple[float, float, float]  # world metres
@@ -115,7 +115,7 @@ class View:
 
 @dataclass
 class Street:
-    """The carriageway and what lies beside it, in road coordinates.
+    """The carriageway and the strips beside it, in road coordinates.
 
     Road coordinates are ``x`` (lateral; the centre line is 0) and world ``z``; the bend shifts the
     world: ``X = x + bend * z^2 / 2``.
@@ -212,7 +212,7 @@ class Scene:
             ("kerb", Material.PLAIN, 0.58),
             ("kerb", Material.PLAIN, 0.58),
         ):
-            # Grass and pavement lie in one plane and meet without a step, yet are two objects.
+            # Grass and pavement are in one plane and meet without a step, but are two objects.
             self.surface(PART[name], (shade, shade, shade), self.group(), 0, material)
         for kerb in (Fixed.KERB_RIGHT, Fixed.KERB_CROSS):
             self.edge[kerb] = self.edge[Fixed.KERB_LEFT]

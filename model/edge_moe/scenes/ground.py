@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The ground by ray casting: carriageway at height 0, everything beside it at kerb height.
+"""The ground by ray casting: the carriageway at height 0, all else at kerb height.
 
-A ray that meets the raised level above the carriageway but the lower level beyond it has hit the
-kerb face in between.
+A ray that meets the raised level above the carriageway, but the lower level outside it, has hit the
+kerb face between them.
 """
 
 import numpy as np
@@ -64,7 +64,7 @@ def cast_ground(scene: Scene, view: View, rays: tuple[Array, Array, Array], buff
     kerb = np.nonzero(~low0 & low1 & ground)
     ka, kb = (x1[kerb], z1[kerb]), (x0[kerb], z0[kerb])
     edge = np.where(kb[0] > 0, np.float32(street.right), np.float32(-street.left))
-    cross = np.abs(ka[0]) > np.abs(edge)  # the upper hit lies in a side street
+    cross = np.abs(ka[0]) > np.abs(edge)  # the upper hit is in a side street
     share = (edge - ka[0]) / np.where(kb[0] == ka[0], 1, kb[0] - ka[0])
     side = np.where(kb[0] > 0, np.int32(Fixed.KERB_RIGHT), np.int32(Fixed.KERB_LEFT))
     for _, end, _, _ in street.crossings:

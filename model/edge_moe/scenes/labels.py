@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every rendered surface is called in each class set.
+"""The class of every rendered surface in each class set.
 
 The renderer labels pixels with a *part*; every class set is a table over parts, so the sets can
-never contradict each other. Sets are chosen by their number of classes: 7 (the Cityscapes
-groups), 19 (the Cityscapes training ids), 21 (a street set in the manner of PASCAL: class 0 is
-background, which holds the sky) and 40 (the renderer's own finest set).
+never contradict each other. The number of classes chooses the set: 7 (the Cityscapes groups), 19
+(the Cityscapes training ids), 21 (a street set similar to PASCAL: class 0 is background and
+includes the sky) and 40 (the renderer's own finest set).
 """
 
 import functools
@@ -131,7 +131,7 @@ _PALETTE_19 = (
 
 
 def _spread_palette(count: int) -> npt.NDArray[np.uint8]:
-    """Distinct colours in the manner of PASCAL: the bits of the index spread over R, G and B."""
+    """Distinct colours as in PASCAL: the bits of the index are spread over R, G and B."""
     colours = np.zeros((count, 3), np.uint8)
     for index in range(count):
         value = index

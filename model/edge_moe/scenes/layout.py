@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What stands where: buildings and everything that moves or grows on the street."""
+"""The layout: buildings and everything that moves or grows on the street."""
 
 import math
 
@@ -14,7 +14,7 @@ REACH = 110.0  # metres of street that are furnished
 
 
 class _Taken:
-    """Road-coordinate boxes that are occupied, so that bodies do not run into each other."""
+    """Occupied boxes in road coordinates, so that bodies do not overlap."""
 
     def __init__(self) -> None:
         self.boxes: list[tuple[float, float, float, float]] = []
@@ -96,7 +96,7 @@ def _add_rows(scene: Scene, dice: Dice, district: str) -> None:
 
 
 def _add_side_street_ends(scene: Scene, dice: Dice) -> None:
-    """Buildings that close side streets some way off, so that not every gap opens on the sky."""
+    """Distant buildings that close side streets, so that not every gap shows the sky."""
     street = scene.street
     for z0, z1, left, right in street.crossings:
         for side, there in enumerate((left, right)):
@@ -326,7 +326,7 @@ def _add_people(scene: Scene, dice: Dice, district: str, taken: _Taken, camera: 
                     scene, dice, x, z, 0.0, dice.choice((-1, 1)) * math.pi / 2 + dice.normal(0.2)
                 )
     for _ in range(dice.choice((0, 0, 1, 1, 2))):
-        # Somebody close to the camera, so that limbs are large enough to learn from.
+        # A person close to the camera, so that limbs are large enough for training.
         z = dice.uniform(3.2, 8.5)
         forward = camera.rotation[2]
         x = camera.position[0] + z * float(forward[0] / forward[2]) + dice.uniform(-0.42, 0.42) * z

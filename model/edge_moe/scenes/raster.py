@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Visibility: which surface each pixel shows and its inverse z-depth.
+"""Visibility: the surface that each pixel shows and its inverse z-depth.
 
 The inverse depth of a plane is affine in screen space, so a polygon is one fill of a stamp image
 and one comparison inside its bounding box. Round limbs are resolved together, as one list of
@@ -17,7 +17,7 @@ from edge_moe.scenes.geometry import Array, Polygons, Scene, View, join
 
 NEAR = 0.25  # metres; nothing closer is drawn
 SHIFT = 4  # fractional bits of polygon corners
-_RELIEF = 0.4  # depth of a foliage relief, of its width
+_RELIEF = 0.4  # depth of a foliage relief, as a fraction of its width
 _SMALL = 500  # pixels in the bounding box of polygons that are drawn together
 _STEEP_SMALL = 2000  # the same for planes seen at a slant, whose outlines are better exact
 _STEEP = 0.015  # relative change of inverse depth per pixel that counts as a slant
@@ -28,9 +28,9 @@ GUARD = 1 << 18  # corners farther outside the image than this (pixels) are clam
 class Buffers:
     """Per-pixel visibility, filled by the functions of this module.
 
-    ``surface`` int32, ``inverse`` float32 (1 / z-depth, 0: sky). Normals are in camera coordinates:
-    of planar surfaces in ``table``, unit; of curved surfaces (``curved``) per pixel in ``normal``,
-    H x W x 3, of any positive length.
+    ``surface`` int32, ``inverse`` float32 (1 / z-depth, 0: sky). Normals are in camera coordinates.
+    ``table`` has those of planar surfaces, with unit length; ``normal`` (H x W x 3) has those of curved
+    surfaces (``curved``) per pixel, with any positive length.
     """
 
     surface: npt.NDArray[np.int32]
@@ -136,7 +136,7 @@ def _fill(polygons: Polygons, view: View, buffers: Buffers, stamp: npt.NDArray[n
         cv2.fillConvexPoly(stamp, outline, identity, 8, SHIFT)
         box = (slice(y0, y1), slice(x0, x1))
         inverse = (ys[y0:y1] * plane[1, i] + plane[2, i])[:, None] + xs[x0:x1] * plane[0, i]
-        # Outlines cover up to half a pixel more than the polygon: never nearer than its nearest corner.
+        # Outlines cover up to half a pixel more than the polygon: clamp to its nearest corner's depth.
         if steep[i]:
             np.minimum(inverse, limit[i], out=inverse)
         wins = inverse > buffers.inverse[box]
@@ -198,10 +198,10 @@ def _boxes(
 def _resolve(
     pixel: npt.NDArray[np.int64], inverse: Array, buffers: Buffers
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Write the nearest fragment of each pixel where it is nearer than what is there.
+    """Write the nearest fragment of each pixel if it is nearer than the pixel's current content.
 
-    Returns the indices of written fragments, farthest first, and their pixels: a later write to
-    the same pixel is nearer, so that arrays indexed in this order end up right.
+    Returns the indices of written fragments, farthest first, and their pixels: later writes to a pixel
+    are nearer, so arrays indexed in this order end with the nearest one.
     """
     candidates = np.flatnonzero(inverse > buffers.inverse.reshape(-1).take(pixel))
     order = candidates[np.argsort(inverse[candidates])]
@@ -222,7 +222,7 @@ def fill_capsules(
     kept = np.minimum(start[:, 2] - r0, end[:, 2] - r1) > NEAR
     start, end, r0, r1, surface = start[kept], end[kept], r0[kept], r1[kept], surface[kept]
     a, b = view.project(start), view.project(end)
-    # Nothing is thinner than a pixel: thin poles stay connected, as a real lens would blur them.
+    # Bodies are at least a pixel thick: thin poles stay connected, as a real lens would blur them.
     radius_a = np.maximum(r0 * view.focal / start[:, 2], 0.55)
     radius_b = np.maximum(r1 * view.focal / end[:, 2], 0.55)
     low = np.floor(np.minimum(a - radius_a[:, None], b - radius_b[:, None]))

@@ -3,10 +3,10 @@
 
 Depth is z-depth along the optical axis in metres, 0 (no measurement) in the sky and beyond
 ``FAR``. Normals are in camera coordinates (x right, y down, z forward), unit length, facing the
-camera; zero in the sky. Edges lie between objects and along strong creases (kerbs, the corners of
-buildings): a pixel is 1 when its right or lower neighbour belongs to another one. Salient are the
-up to three people, cyclists, bicycles and vehicles that cover most pixels, each at least 0.4 % of
-the image and a quarter of the largest.
+camera; zero in the sky. Edges are between objects and along strong creases (kerbs, the corners of
+buildings): a pixel is 1 if its right or lower neighbour belongs to another object. Up to three people,
+cyclists, bicycles and vehicles are salient: those that cover most pixels, if each covers at least
+0.4 % of the image and a quarter of the largest.
 """
 
 import functools
@@ -45,7 +45,7 @@ _SALIENT_RATIO = 0.25
 
 @dataclass
 class Composition:
-    """A scene, the light in it and what each pixel of a view shows, before shading."""
+    """A scene, its light and the surface that each pixel of a view shows, before shading."""
 
     scene: Scene
     weather: Weather
@@ -59,9 +59,9 @@ class Composition:
 def _keep_heap() -> None:
     """Let the C library keep freed memory between images, once per process.
 
-    glibc hands the top of its heap back to the system whenever an image is finished and faults
-    it in again for the next, a sixth of the whole time. Freeing one large block, which is never
-    touched, raises the sizes from which it does so; other allocators do not care.
+    glibc returns the top of its heap to the system after each image and faults it in again for the
+    next, which takes a sixth of the whole time. Freeing one large block, which is never touched,
+    raises the sizes from which it does so; other allocators ignore this.
     """
     np.empty(_HEAP_BYTES, np.uint8)
 
@@ -93,10 +93,10 @@ def render_scene(
 ) -> Sample:
     """Image and labels of scene ``index`` of the stream ``seed`` at ``size`` (height, width).
 
-    The bytes depend on the arguments alone. What stands where depends on seed and index only;
-    the size decides how it is sampled (field of view: 47 to 66 degrees across a 2:1 image, other
-    shapes see the same solid angle). Raises :class:`EdgeMoEError` for a negative seed or index, a
-    size below 16 pixels, an unknown task or number of classes.
+    The bytes depend on the arguments alone, and the layout on seed and index only. The size decides the
+    sampling (field of view: 47 to 66 degrees across a 2:1 image; other shapes have the same solid
+    angle). Raises :class:`EdgeMoEError` for a negative seed or index, a size below 16 pixels, an
+    unknown task or number of classes.
     """
     _keep_heap()
     check_request(seed, size, tasks)

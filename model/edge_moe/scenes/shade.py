@@ -13,7 +13,7 @@ from edge_moe.scenes.shadow import cast_shadows, contact_shade
 from edge_moe.scenes.texture import paint_all
 from edge_moe.scenes.weather import Weather, paint_sky
 
-_STREET_MIRRORED = (0.13, 0.125, 0.12)  # linear colour of what mirrors show below the sky
+_STREET_MIRRORED = (0.13, 0.125, 0.12)  # linear colour in mirrors below the sky
 _VISIBLE_SUN = 0.4  # weaker sunlight casts no visible shadow of small bodies
 _GLOW = 2.2  # radiance of signal lamps
 
@@ -105,10 +105,10 @@ def _reflection(view: View, weather: Weather, f: Fragments, at: slice) -> tuple[
 
 
 def _building_shadow(scene: Scene, weather: Weather, f: Fragments) -> Array:
-    """Share of the sun that the row of buildings on the sun's side takes away, in [0, 1].
+    """Share of sunlight that the row of buildings on the sun's side blocks, in [0, 1].
 
-    The row is a wall along the building line whose height is known per metre; the ray to the sun
-    meets it at one place.
+    The row is a wall along the building line with one height per metre; the ray to the sun meets it at
+    one place.
     """
     sun = weather.sun
     side = 1 if sun[0] > 0 else 0

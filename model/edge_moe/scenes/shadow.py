@@ -53,7 +53,7 @@ def cast_shadows(
 
 
 def contact_shade(scene: Scene, view: View) -> Mask:
-    """Ground below vehicles, where little of the sky is seen: uint8 H x W, 255 below."""
+    """Ground below vehicles, where little skylight arrives: uint8 H x W, 255 below."""
     mask: Mask = np.zeros((view.height, view.width), np.uint8)
     if scene.contacts:
         _draw(mask, view, np.stack(scene.contacts)[..., [0, 2]], 0.0)

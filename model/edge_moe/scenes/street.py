@@ -53,7 +53,7 @@ def draw_street(dice: Dice, district: str) -> Street:
 
 
 def draw_camera(dice: Dice, street: Street) -> tuple[Camera, bool]:
-    """Mostly a camera behind a windscreen, at times one carried on the pavement."""
+    """Usually a camera behind a windscreen, sometimes one carried on the pavement."""
     walker = dice.chance(0.2)
     if walker:
         side = dice.integer(0, 1)

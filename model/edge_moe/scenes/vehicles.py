@@ -2,7 +2,7 @@
 """Cars, vans, trucks and buses as prisms over a side profile, with flat details on their faces.
 
 Local coordinates: x right, y up from the road, z forward, origin below the vehicle's centre. Shapes
-come from a bank that is filled as they are asked for; each vehicle adds its own paint.
+come from a bank that is filled on demand; each vehicle adds its own paint.
 """
 
 import functools
@@ -28,7 +28,7 @@ RUBBER: Colour = (0.09, 0.09, 0.09)
 _BANK_SEED = 4711
 _VARIANTS = 96  # shapes per kind
 _DETAIL_END = 32.0  # metres; farther vehicles lack small parts
-_DECAL = 0.015  # metres that a detail stands off its face
+_DECAL = 0.015  # metres between a detail and its face
 _CIRCLE = [(math.cos(2 * math.pi * i / 10), math.sin(2 * math.pi * i / 10)) for i in range(10)]
 
 Quad = list[Point]
@@ -167,7 +167,7 @@ def _car(dice: Dice, detail: bool) -> tuple[_Body, float, float, float]:
         (rear + 0.03, belt - 0.06),
         (rear, low),
     ]
-    _prism(body, profile, half, centre, low, inner=2)  # the cabin stands on the third
+    _prism(body, profile, half, centre, low, inner=2)  # the cabin is on the third
     shield: Quad = [
         (-half, belt, hood),
         (half, belt, hood),
@@ -356,7 +356,7 @@ def add_vehicle(scene: Scene, dice: Dice, kind: str, x: float, z: float, heading
     colours = [colour or paint for colour in shape.colours]
     ids = np.array(scene.surfaces(shape.parts, colours, shape.materials, instance, instance))
     q, d = shape.quads, shape.discs
-    discs = 5 * q  # where the corners of discs start, after the quads' corners and reference points
+    discs = 5 * q  # start of the discs' corners, after the quads' corners and reference points
     rest = discs + 11 * d
     scene.quads.append(Polygons(points[: 4 * q].reshape(q, 4, 3), points[4 * q : discs], ids[:q]))
     corners = points[discs : discs + 10 * d].reshape(d, 10, 3)

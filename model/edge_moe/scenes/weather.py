@@ -14,7 +14,7 @@ from edge_moe.scenes.noise import noise_bank
 
 @dataclass(frozen=True)
 class Weather:
-    """What the renderer needs to know about light and camera electronics."""
+    """Light and camera electronics of one scene."""
 
     sun: npt.NDArray[np.float64]  # world direction towards the sun, unit
     sunlight: Array  # RGB
@@ -88,7 +88,7 @@ def paint_sky(weather: Weather, rays: tuple[Array, Array, Array]) -> Array:
     scale = 1.0 / np.sqrt(x * x + y * y + z * z)
     rise = np.maximum(y * scale, 0)
     share = np.sqrt(np.minimum(rise * np.float32(1.9), 1))
-    # Clouds lie in a plane: they shrink towards the horizon.
+    # Clouds are in a plane: they shrink towards the horizon.
     spread = np.float32(34.0) * scale / (rise + np.float32(0.12))
     u = x * spread + np.float32(weather.cloud_offset[0])
     v = z * spread + np.float32(weather.cloud_offset[1])

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What tests and benches share: cases, an independent reference, small models, builds of the C++, stand-ins.
+"""Shared by tests and benches: cases, an independent reference, small models, builds of the C++, stand-ins.
 
-These need NumPy and the host package alone, and so also run where no model package can:
+These need only NumPy and the host package, and so also run without the model package:
 
 - ``checkout``: where the checkout's files are
 - ``cases``: layers and values that reach the ends of their ranges
@@ -23,7 +23,7 @@ The others need the model package:
 - ``hls_ops``: the C++ operators with golden's arguments
 - ``csim``: the C simulation, and programs of single instructions on it
 - ``instructions``: single instructions compared with golden
-- ``hls_source``, ``hls_probe``: what the C++ says of its own arrays, streams and multipliers
+- ``hls_source``, ``hls_probe``: the C++'s own arrays, streams and multipliers
 - ``vendor_tools``: stand-ins for the programs of the chip's vendor
 - ``markdown_files``, ``source_messages``: the project's Markdown, and the messages of its sources
 """

@@ -72,7 +72,7 @@ def small_bundle(folder: Path, **changes: Any) -> Bundle:
 
 
 def assert_equals_golden(bundle: Bundle, network: IntegerNetwork, images: int = 2, seed: int = 0) -> int:
-    """Every intermediate of every task equals golden's; the number of values compared."""
+    """Assert that every intermediate of every task equals golden's; return the number of values."""
     pictures = random_images(network.config, images, seed)
     count = 0
     for task in network.tasks:

@@ -11,7 +11,7 @@ X_RMS = 74.0  # of uniform int8
 
 
 def compare(actual, expected, dtype):
-    """Assert type, shape and every value; the number of values that were compared."""
+    """Assert type, shape and every value; return the number of values."""
     expected = np.array(expected, dtype=np.int64)
     assert actual.dtype == dtype
     assert actual.shape == expected.shape
@@ -60,7 +60,7 @@ def random_linear(rng, shape, high=127, gain=1.0, bits=8):
 
 
 def random_ffn(rng, width, hidden, gain=0.6, zero_point=-100):
-    """fc1 to about +-6 in Q10, so that GELU's curve and both its ends occur."""
+    """fc1 with results to about +-6 in Q10, so that GELU's curve and both its ends occur."""
     multiplier, shift = multiplier_and_shift(127 / 8000)
     return FFN(
         random_linear(rng, (hidden, width), high=6144, gain=0.5),

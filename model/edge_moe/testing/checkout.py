@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the files of the checkout are that tests use and no package holds."""
+"""Places of the checkout's files that tests use and that are in no package."""
 
 from pathlib import Path
 

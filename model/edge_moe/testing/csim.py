@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The C simulation as its Makefile builds it, and programs of single instructions that run on it."""
+"""The C simulation as its Makefile builds it, and programs of single instructions for it."""
 
 import functools
 import os
@@ -18,12 +18,12 @@ from edge_moe_host.contract.layout import TILE, tiles
 from edge_moe_host.contract.scratch import int8_pairs
 
 VARIANT = os.environ.get("EDGE_MOE_CSIM", "O3")
-LOAD_CHANNELS = 256  # of the LOAD instructions that place rows
+LOAD_CHANNELS = 256  # channels of the LOAD instructions that place rows
 
 
 @functools.cache
 def build(variant=VARIANT, accelerator="zcu104"):
-    """Path of the library; the C++ is compiled when it is not up to date."""
+    """Path of the library; the C++ is compiled if it is not up to date."""
     run = make("csim", f"VARIANT={variant}", f"ACCELERATOR={accelerator}")
     assert run.returncode == 0, run.stdout + run.stderr
     return ROOT / run.stdout.strip().splitlines()[-1]
@@ -36,12 +36,12 @@ def csim(variant=VARIANT, accelerator="zcu104"):
 
 
 def pad_channels(x):
-    """[rows, C] filled up to whole tiles with values that must not matter."""
+    """[rows, C] padded to whole tiles with values that must not matter."""
     return np.pad(x, ((0, 0), (0, -x.shape[1] % TILE)), constant_values=77)
 
 
 def int8_words(x):
-    """Bytes of int8 rows stored by pairs; the partner of an odd last row holds anything."""
+    """Bytes of int8 rows stored by pairs; the partner of an odd last row may hold any value."""
     x = pad_channels(x)
     x = np.pad(x, ((0, len(x) % 2), (0, 0)), constant_values=-5)
     return x.reshape(len(x) // 2, 2, -1, TILE).swapaxes(1, 2).tobytes()
@@ -61,7 +61,7 @@ class Bench:
                   width=width, patch=patch)  # fmt: skip
 
     def reserve(self, size):
-        """Address of so many bytes, rounded up to whole rows of LOAD."""
+        """Address of this many bytes, rounded up to whole rows of LOAD."""
         address = self.free
         self.free += -(-size // (2 * LOAD_CHANNELS)) * 2 * LOAD_CHANNELS
         return address
@@ -106,7 +106,7 @@ class Bench:
         return self.block(entries)
 
     def run(self):
-        """Run the program; scratch memory and accumulators stay in the bench. Cycles of the instructions."""
+        """Run the program and return its instructions' cycles; memory and accumulators stay in the bench."""
         self.emit(Opcode.STORE, src=0, rows=1, in_channels=1)
         self.emit(Opcode.END)
         cycles = []

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Damage to bundles: other values in manifests and programs, with checksums that are right again."""
+"""Damage to bundles: changed values in manifests and programs, with correct checksums."""
 
 import dataclasses
 import json
@@ -41,7 +41,7 @@ VALUES: tuple[Any, ...] = (
 
 
 def refuse_bundle(path: Path, message: str = ".") -> str:
-    """The bundle is refused with one sentence, which is returned."""
+    """Assert that the bundle is refused with one sentence, and return it."""
     try:
         load_bundle(path)
     except BundleError as error:
@@ -61,7 +61,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
 
 
 def reseal(path: Path, data: dict[str, Any]) -> None:
-    """Write a manifest whose checksum is right."""
+    """Write a manifest with a correct checksum."""
     (path / "manifest.json").write_text(manifest.seal(data))
 
 
@@ -85,7 +85,7 @@ def leaves(data: Any, place: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 
 
 def random_instruction(rng: np.random.Generator, instruction: Instruction) -> Instruction:
-    """With another value in one of the fields that its opcode reads."""
+    """Another value in one of the fields that the opcode reads."""
     names = [*operands(Opcode(instruction.opcode)), "opcode"]
     name = rng.choice(names)
     field = next(f for f in isa.fields(Instruction) if f.name == name)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""hls/Makefile for tests that run side by side: one build at a time, so that none sees half of another's."""
+"""hls/Makefile for parallel tests: one build at a time, so that no test sees an unfinished build."""
 
 import fcntl
 import subprocess
@@ -12,7 +12,7 @@ from edge_moe.testing.checkout import HLS, ROOT
 
 @contextmanager
 def building() -> Iterator[None]:
-    """No other process is between these lines at the same time."""
+    """Only one process at a time is between these lines."""
     lock = ROOT / "build" / "hls.lock"
     lock.parent.mkdir(exist_ok=True)
     with lock.open("w") as file:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The operator tops of hls/ops, built by its Makefile and called through ctypes with golden's arguments.
 
-Rows are padded to whole slices of 32 channels; padding of activations holds a value that must not matter.
+Rows are padded to whole slices of 32 channels; the padding of activations must not matter.
 """
 
 import ctypes
@@ -20,13 +20,13 @@ VARIANTS = os.environ.get("EDGE_MOE_OPS", "O0 O2 O3 exact").split()
 
 
 def pad_rows(x, value=0, unit=TILE):
-    """[..., C] with C filled up to a multiple of ``unit``."""
+    """[..., C] with C padded to a multiple of ``unit``."""
     missing = -x.shape[-1] % unit
     return np.ascontiguousarray(np.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, missing)], constant_values=value))
 
 
 def pad_matrix(weight, unit=TILE):
-    """[..., out, in], both filled up with zeros."""
+    """[..., out, in], both padded with zeros."""
     weight = pad_rows(weight)
     missing = -weight.shape[-2] % unit
     return np.ascontiguousarray(np.pad(weight, [(0, 0)] * (weight.ndim - 2) + [(0, missing), (0, 0)]))
@@ -34,7 +34,7 @@ def pad_matrix(weight, unit=TILE):
 
 @functools.cache
 def build(variant):
-    """Path of the operator library; the C++ is compiled when it is not up to date."""
+    """Path of the operator library; the C++ is compiled if it is not up to date."""
     run = make("ops", f"VARIANT={variant}")
     assert run.returncode == 0, run.stdout + run.stderr
     return ROOT / "build" / "hls" / "zcu104" / f"ops_{variant}" / "libedge_moe_ops.so"
@@ -140,7 +140,7 @@ class Operators:
         return wide, narrow
 
     def linear(self, x, layer, epilogue, residual=None, ffn=None):
-        """An isa.Epilogue of a linear; ``ffn`` has what follows GELU."""
+        """A linear with an isa.Epilogue; ``ffn`` has the constants after GELU."""
         rows, fan_in = x.shape
         out = len(layer.weight)
         residual = pad_rows(np.zeros((rows, out), np.int16) if residual is None else residual)
@@ -191,7 +191,7 @@ class Operators:
         return expert.astype(np.int32), score
 
     def experts(self, x, expert, score, residual, ffns):
-        """Residual with the mixture added, int16 [rows, width]; None where a route names no expert."""
+        """Residual plus mixture, int16 [rows, width]; None if a route names no expert."""
         rows, width = x.shape
         hidden = len(ffns[0].fc1.weight)
         low, high = pad_rows(np.zeros_like(residual)), pad_rows(np.zeros(residual.shape, np.int8))

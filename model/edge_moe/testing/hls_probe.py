@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the accelerator's C++ says of itself: sizes of arrays and streams, products of each loop's iteration.
+"""Measured on the accelerator's C++: sizes of arrays and streams, products of each loop's iteration.
 
 The preprocessed top (``hls_source``) is compiled with its pragmas turned into counters, and runs a small
 program.
@@ -35,7 +35,7 @@ class Said:
         return found
 
     def readers(self, function: str) -> dict[str, int]:
-        """Loop's function -> the most calls in one iteration of the functions whose signature is so."""
+        """Loop's function -> the most calls, in one iteration, of the functions with this signature."""
         found: dict[str, int] = {}
         for (loop, called), count in self.calls.items():
             if f"edge_moe::{function}" in called:

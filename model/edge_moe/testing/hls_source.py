@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The accelerator's C++ as an HLS tool sees it: functions, arrays, streams, products, pragmas.
 
-The top is preprocessed with __SYNTHESIS__ defined, so macros and files may be renamed freely. What is left is
-the project's own plain style: one declaration a line, pragmas on lines of their own.
+The top is preprocessed with __SYNTHESIS__ defined, so macros and files may be renamed freely. The result is
+in the project's own plain style: one declaration per line, pragmas on lines of their own.
 """
 
 import re
@@ -76,7 +76,7 @@ def _pragma(text: str) -> Pragma:
 
 
 def missing_tool() -> str:
-    """Why the C++ cannot be read here; empty where it can."""
+    """Why the C++ cannot be read here; empty if it can."""
     if not shutil.which("g++"):
         return "g++ is not installed"
     return "" if find_spec("hls4ml") else "ap_int.h comes with hls4ml, which is not installed"
@@ -134,7 +134,7 @@ def _closing(text: str, start: int) -> int:
 
 
 def callees(source: Source, function: Function) -> list[str]:
-    """Functions called, one entry for each call that is written."""
+    """Functions called, one entry for each call in the text."""
     names = re.findall(r"(\w+)(?:<[^<>;()]*>)?\(", function.body)
     return [name for name in names if name in source.functions]
 
@@ -180,7 +180,7 @@ def streams(function: Function) -> list[tuple[str, str]]:
 
 
 def products(function: Function) -> list[str]:
-    """Products of two values neither of which is a constant, as written, spaces apart."""
+    """Products of two values that are not constants, as written but for spaces."""
     tokens = _TOKEN.findall(_PRAGMA.sub("", function.body))
     found = []
     for at, token in enumerate(tokens):
@@ -197,7 +197,7 @@ def _ends_value(tokens: list[str], at: int) -> bool:
 
 
 def _left(tokens: list[str], at: int) -> int:
-    """Where the product that ends before ``at`` begins."""
+    """The begin of the product that ends before ``at``."""
     place = at - 1
     while True:
         if tokens[place] in ")]":
@@ -218,7 +218,7 @@ def _left(tokens: list[str], at: int) -> int:
 
 
 def _right(tokens: list[str], at: int) -> int:
-    """Where the factor that begins at ``at`` ends."""
+    """The end of the factor that begins at ``at``."""
     place = at
     while True:
         if tokens[place] in "([":
@@ -243,7 +243,7 @@ def _constant(tokens: list[str]) -> bool:
 
 
 def unrolled(function: Function) -> list[Function]:
-    """Bodies of the loops whose iterations exist side by side."""
+    """Bodies of unrolled loops, whose iterations exist in parallel."""
     found = []
     for match in re.finditer(r"^#pragma HLS unroll$", function.body, re.MULTILINE):
         depth, end = 1, match.end()
@@ -257,8 +257,8 @@ def unrolled(function: Function) -> list[Function]:
 
 
 def instances(source: Source, top: str) -> dict[str, int]:
-    """Function name -> how many pieces of hardware are made of it: one for each call of a function that is
-    inlined, one for all calls in one function of one that is not. Lanes of unrolled loops do not count."""
+    """Function name -> its number of hardware copies: one for each call if it is inlined, else one for all
+    calls in the same function. Lanes of unrolled loops do not count."""
     callers: dict[str, list[tuple[str, int]]] = {}
     for function in reachable(source, top):
         calls = callees(source, function)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A small model in every form that a backend of the host runtime takes."""
+"""A small model in every form that the host runtime's backends take."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +37,7 @@ class Forms:
 
 
 def make_forms(folder: Path, seed: int = 0) -> Forms:
-    """Quantised from drawn weights, of 4 tasks of all kinds."""
+    """Quantised from random weights, with 4 tasks of all kinds."""
     torch.manual_seed(seed)
     model = build_model(PRESET.model)
     with torch.no_grad():

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Single instructions on the accelerator against golden: each runs one of a size and compares every value."""
+"""Single instructions on the accelerator against golden: each function runs one and compares every value."""
 
 import dataclasses
 
@@ -19,7 +19,7 @@ FFN_BYTES = {"multiplier": "gelu_multiplier", "shift2": "gelu_shift", "zero_poin
 
 
 def equal(actual, expected):
-    """Equality of every value; how many there were."""
+    """Assert that every value is equal; return their number."""
     np.testing.assert_array_equal(actual, expected)
     assert expected.size
     return expected.size
@@ -129,7 +129,7 @@ def run_gate(rows, width, experts, top_k):
 
 
 def run_experts(expert, experts, width=48, hidden=70, score=None, seed=0, gain=0.6):
-    """Golden's residual with the mixture added, and the accelerator's; cycles of EXPERTS."""
+    """Golden's residual plus mixture, and the accelerator's; cycles of EXPERTS."""
     rng, bench = np.random.default_rng(seed), Bench()
     rows, top_k = expert.shape
     ffns = [random_ffn(rng, width, hidden, gain) for _ in range(experts)]
@@ -177,7 +177,7 @@ def run_upsample2x(height, width, channels):
 
 
 def run_patches(height, width, patch):
-    """Lines and patches of any number of bytes, so that words of image, row and scratch fall anywhere."""
+    """Lines and patches of any number of bytes, so that words of image, row and scratch can be anywhere."""
     image = np.random.default_rng(patch).integers(0, 256, (height, width, 3)).astype(np.uint8)
     bench = Bench(image, patch)
     bench.place_int8(np.zeros((2, 32), np.int8))

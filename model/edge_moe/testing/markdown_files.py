@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The project's Markdown: its files, their links, anchors, code and tables, as a forge reads them."""
+"""The project's Markdown: its files, their links, anchors, code and tables, as a code host reads them."""
 
 import re
 from collections.abc import Iterator
@@ -27,14 +27,14 @@ _PARSER = MarkdownIt("commonmark").enable("table")
 
 @dataclass(frozen=True)
 class Table:
-    """Cells as they are written. ``lines``: of the rows, as the file has them."""
+    """Cells as written. ``lines``: the rows' lines in the file."""
 
     heading: list[str]
     rows: list[list[str]]
     lines: list[str]
 
     def surplus(self) -> Iterator[str]:
-        """Cells beyond the heading's: a forge does not show them."""
+        """Cells beyond the heading's: a code host does not show them."""
         wide = "|" + " |" * MOST_COLUMNS + "\n|" + "-|" * MOST_COLUMNS + "\n"
         for line in self.lines:
             (row,) = _tables(_PARSER.parse(wide + line), [])[0].rows
@@ -42,7 +42,7 @@ class Table:
 
 
 def _tables(tokens: list[Token], lines: list[str]) -> list[Table]:
-    """Tables among a file's tokens. ``lines``: of that file."""
+    """Tables among a file's tokens. ``lines``: the file's lines."""
     found: list[Table] = []
     rows: list[list[str]] = []
     for before, token in zip([None, *tokens], tokens, strict=False):
@@ -81,7 +81,7 @@ class Document:
 
     @cached_property
     def inline(self) -> list[Token]:
-        """What paragraphs, headings and cells are made of: texts, links, pictures, code."""
+        """The parts of paragraphs, headings and cells: texts, links, pictures, code."""
         return [child for token in self.tokens for child in token.children or ()]
 
     @property
@@ -110,7 +110,7 @@ class Document:
 
     @cached_property
     def anchors(self) -> set[str]:
-        """By GitHub's rule: small letters, no punctuation, hyphens for spaces; repeated ones are numbered."""
+        """By GitHub's rule: lower case, no punctuation, hyphens for spaces; repeated ones are numbered."""
         seen: dict[str, int] = {}
         for before, token in zip(self.tokens, self.tokens[1:], strict=False):
             if before.type == "heading_open":

@@ -10,7 +10,7 @@ from edge_moe.info import HEAD_CONVS
 from edge_moe.quant.network import Block, Head, IntegerNetwork
 from edge_moe_host.golden.operators import FFN, Attention, Gate, LayerNorm, Linear
 
-INPUT_RMS = 40.0  # what int8 activations are aimed at
+INPUT_RMS = 40.0  # aim for int8 activations
 
 
 class NetworkMaker:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Float models with random weights that are harder to quantise than freshly initialised ones."""
+"""Float models with random weights, harder to quantise than freshly initialised ones."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ CONFIG = ModelConfig(
 
 
 def changed(**fields: Any) -> ModelConfig:
-    """CONFIG with other values."""
+    """CONFIG with these values changed."""
     return dataclasses.replace(CONFIG, **fields)
 
 
@@ -60,5 +60,5 @@ def pictures(count: int, config: ModelConfig = CONFIG, seed: int = 0) -> Iterato
 
 
 def as_tensor(images: np.ndarray) -> torch.Tensor:
-    """uint8 [B, H, W, 3] as the model takes it."""
+    """uint8 [B, H, W, 3] as the model's input."""
     return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()

@@ -10,12 +10,12 @@ from edge_moe_host.contract.bundle import Bundle, load_bundle
 from edge_moe_host.runtime.accelerator import Accelerator
 
 BUNDLES = ROOT / "build" / "board_bundles"
-TIMEOUT = 20.0  # seconds for a frame that is right
+TIMEOUT = 20.0  # seconds for a correct frame
 SHORT = 0.3  # for one that never ends
 
 
 class Sample:
-    """A bundle, pictures, and what golden makes of them."""
+    """A bundle, pictures, and golden's results for them."""
 
     def __init__(self, name: str) -> None:
         self.path = BUNDLES / name / "bundle"
@@ -30,21 +30,21 @@ class Sample:
         self.tasks = list(self.bundle.tasks)
 
     def frame(self, accelerator: Accelerator, task: str, index: int = 0) -> int:
-        """Run a frame and compare it with golden; the number of values."""
+        """Run a frame and compare it with golden; return the number of values."""
         return self.compare(accelerator.run(self.images[index], task).raw, task, index)
 
     def compare(self, raw: np.ndarray, task: str, index: int) -> int:
-        """A result equals golden's; the number of values."""
+        """Assert that a result equals golden's; return the number of values."""
         assert raw.dtype == np.int16
         np.testing.assert_array_equal(raw.reshape(-1), self.right[task][index])
         return raw.size
 
     def all_frames(self, accelerator: Accelerator) -> int:
-        """Every task of every picture; the number of values that were equal."""
+        """Check every task of every picture; return the number of equal values."""
         frames = itertools.product(range(len(self.images)), self.tasks)
         return sum(self.frame(accelerator, task, index) for index, task in frames)
 
     @property
     def values(self) -> int:
-        """How many there are in all results."""
+        """The number of values in all results."""
         return sum(right.size for right in self.right.values())

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Messages of the sources, as templates: … stands for what is filled in.
 
-A message is what an error is made with, what is printed or logged, and what a script echoes before it fails.
+A message is the text of an error, a printed or logged text, or a script's last echo before it fails.
 """
 
 import ast
@@ -17,7 +17,7 @@ from types import MappingProxyType
 from edge_moe.testing.checkout import ROOT
 
 WILD = "…"
-# Calls whose argument a user reads, besides those that make an error.
+# Calls whose argument a user reads, apart from those that make an error.
 SAYING = {"print", "exit", "critical", "error", "exception", "info", "warning"}
 _MANY = 64  # alternatives of one template
 
@@ -32,7 +32,7 @@ _MAKE_TEXT = re.compile(r"^([A-Z_]+) ?:?= ?(.*)$", re.MULTILINE)
 
 @dataclass(frozen=True)
 class Template:
-    """A message and the file that says it."""
+    """A message and its file."""
 
     text: str
     path: str
@@ -42,12 +42,12 @@ class Template:
 
 
 class PythonMessages:
-    """Messages of a Python source. ``returned``: texts that functions of any source return, by name."""
+    """Messages of a Python source. ``returned``: texts that functions return, in any source, by name."""
 
     def __init__(self, source: str, returned: Mapping[str, list[str]] = MappingProxyType({})) -> None:
         self.tree, self.returned = ast.parse(source), returned
         self.functions = [node for node in ast.walk(self.tree) if isinstance(node, ast.FunctionDef)]
-        self.names: dict[str, list[ast.expr]] = {}  # what constants and variables are set to
+        self.names: dict[str, list[ast.expr]] = {}  # values of constants and variables
         for node in ast.walk(self.tree):
             if isinstance(node, ast.Assign):
                 for target in node.targets:
@@ -66,7 +66,7 @@ class PythonMessages:
                             yield re.sub(r"%[.\d]*[sdf]", WILD, text)  # of a logger
 
     def _handed(self) -> set[tuple[str, int]]:
-        """Functions of this source that say one of their arguments, and its place."""
+        """Functions of this source that print one of their arguments, and its index."""
         found = set()
         for function in self.functions:
             places = {argument.arg: place for place, argument in enumerate(function.args.args)}
@@ -84,7 +84,7 @@ class PythonMessages:
                     yield from ((function.name, text) for text in self.texts(node.value))
 
     def texts(self, node: ast.expr, depth: int = 0) -> list[str]:
-        """Templates that an expression may be; [] when it is no text."""
+        """Possible templates of an expression; [] if it is no text."""
         match node:
             case ast.Constant(value=str(text)):
                 return [text]
@@ -103,7 +103,7 @@ class PythonMessages:
         return []
 
     def _part(self, node: ast.expr, depth: int) -> list[str]:
-        """What a part of an f-string may be."""
+        """Possible texts of a part of an f-string."""
         value = node.value if isinstance(node, ast.FormattedValue) else node
         if isinstance(value, ast.Call):
             return [WILD, *self.returned.get(_name(value.func), [])]
@@ -168,14 +168,14 @@ def messages() -> tuple[Template, ...]:
 
 
 def says(template: str, message: str) -> bool:
-    """Whether a quoted message is this template: word for word from end to end, but that … in the message may
-    be anything, and a full stop at the end does not count."""
+    """Whether a quoted message equals this template word for word. A … in the message matches anything, and a
+    full stop at the end does not count."""
     pattern = ".*".join(re.escape(part) for part in message.rstrip(".").split(WILD))
     return re.fullmatch(pattern, template.rstrip("."), re.DOTALL) is not None
 
 
 def closest(message: str, templates: Iterable[Template]) -> Template:
-    """The template that has most of a message, in pieces of several characters."""
+    """The template that shares most of a message, in pieces of several characters."""
     matcher = difflib.SequenceMatcher(b=message, autojunk=False)
 
     def common(known: Template) -> int:

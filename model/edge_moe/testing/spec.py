@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""SPEC.md, sections 2 to 4, word by word in Python integers: slow, and independent of golden.
+"""SPEC.md, sections 2 to 4, literally in Python integers: slow, and independent of golden.
 
 Everything is a nested list of int for one image; no NumPy arithmetic, no import from the project.
-Layers are the constants' dataclasses, read by field name. Tables are computed with 50 digits.
+Layers are the dataclasses of constants, read by field name. Tables are computed with 50 digits.
 """
 
 from decimal import Decimal, localcontext
@@ -66,7 +66,7 @@ TABLES = {name: [_half_up(value) for value in values] for name, values in exact_
 
 
 def reciprocal(v: int) -> tuple[int, int]:
-    """(R, k); the mantissa is read off the binary digits."""
+    """(R, k); the mantissa is taken from the binary digits."""
     digits = bin(v)[2:]
     mantissa = int(digits[:11].ljust(11, "0"), 2)
     return TABLES["RECIPROCAL"][mantissa - 1024], len(digits) - 1
@@ -200,7 +200,7 @@ def attention(qkv: ROWS, attn) -> ROWS:
 
 
 def gate_logits(x: ROWS, gate) -> ROWS:
-    """By the two int8 halves of each weight."""
+    """Computed from the two int8 halves of each weight."""
     low = [[(w + 64) % 128 - 64 for w in row] for row in gate.weight.tolist()]
     high = [[(w - v) // 128 for w, v in zip(*rows, strict=True)]
             for rows in zip(gate.weight.tolist(), low, strict=True)]  # fmt: skip
@@ -228,7 +228,7 @@ def route(logits: ROWS, gate) -> tuple[ROWS, ROWS]:
 
 
 def experts(x: ROWS, expert: ROWS, score: ROWS, ffns) -> ROWS:
-    """What the residual gains, before it is added."""
+    """The mixture, before it is added to the residual."""
     result = []
     for token, chosen, weights in zip(x, expert, score, strict=True):
         total = [0] * len(ffns[0].fc2.weight)
@@ -262,7 +262,7 @@ def conv3x3(x: ROWS, layer, height: int, width: int, pad: int) -> ROWS:
 
 
 def upsample2x(x: ROWS, height: int, width: int) -> ROWS:
-    """Output 2i lies a quarter before i, output 2i + 1 a quarter behind it."""
+    """Output 2i is a quarter before i, output 2i + 1 a quarter after it."""
 
     def taps(o: int, size: int) -> list[tuple[int, int]]:
         near, far = o // 2, o // 2 + (1 if o % 2 else -1)

@@ -12,7 +12,7 @@ SIZE = (32, 64)
 
 
 class Toy(TaskDataset):
-    """Halves of one colour whose class and depth follow from the colour."""
+    """Halves of one colour each, which decides class and depth."""
 
     name = "toy"
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Small data set trees in the layouts that their users have on disk, with known contents."""
+"""Small data set trees with known contents, in the layouts that users have on disk."""
 
 import json
 from collections.abc import Iterable, Mapping

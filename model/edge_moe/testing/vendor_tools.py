@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Stand-ins for the vendor's programs, and files in the form in which those write them.
+"""Stand-ins for the vendor's programs, and files in the form that those write.
 
-The programs run the project's own scripts against stubs that know the vendor's commands (tests/vendor/stubs)
-and record each of them. Verilog and reports are made from the interface description, in the tool's form.
+The stand-ins run the project's own scripts against stubs of the vendor's commands (tests/vendor/stubs), which
+record each command. Verilog and reports are made from the interface description, in the tool's form.
 """
 
 import json
@@ -156,7 +156,7 @@ def write_operator(folder: Path, name: str) -> None:
 
 
 def csynth_xml(interface: Interface, part: str = "", clock_ns: float = 0.0) -> str:
-    """csynth.xml with a module of two pipelined loops, one of them nested, and a loop that is not."""
+    """csynth.xml with two nested loops, the inner one pipelined, and a loop of unknown trip count."""
     cost = "<BRAM_18K>104</BRAM_18K><DSP>1100</DSP><FF>90000</FF><LUT>120000</LUT><URAM>64</URAM>"
     return f"""<?xml version="1.0" encoding="UTF-8"?>
 <profile>
@@ -225,7 +225,7 @@ POWER = """\
 
 
 def write_results(folder: Path, interface: Interface, operator: str = "") -> None:
-    """What the stubs copy where a tool would write: syn, sim, impl of HLS, reports of Vivado."""
+    """Files that the stubs copy in place of the tool's output: syn, sim, impl of HLS, reports of Vivado."""
     if operator:
         write_operator(folder / "syn" / "verilog", operator)
     else:
@@ -245,7 +245,7 @@ def write_results(folder: Path, interface: Interface, operator: str = "") -> Non
 
 
 def tcl_program() -> list[str]:
-    """The command that runs Tcl; the test is skipped where there is none."""
+    """The command that runs Tcl; the test is skipped if there is none."""
     found = shutil.which("tclsh") or shutil.which("tclsh8.6")
     if found:
         return [found]
@@ -256,7 +256,7 @@ def tcl_program() -> list[str]:
 
 
 class Workplace:
-    """A folder with stand-ins for the programs named, and what make is told to build in it."""
+    """A folder with stand-ins for these programs, and the variables that make builds in it with."""
 
     def __init__(self, folder: Path, *programs: str) -> None:
         self.folder, self.log = folder, folder / "log.jsonl"
@@ -278,7 +278,7 @@ class Workplace:
             path.chmod(path.stat().st_mode | stat.S_IXUSR)
 
     def make(self, where: str, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        """Run make with nothing of this machine's environment but the programs that it needs."""
+        """Run make with an environment that has only the programs that it needs."""
         found = [shutil.which(program) for program in ("make", "g++", "sh", "cp")]
         path = [str(self.bin), *dict.fromkeys(str(Path(program).parent) for program in found if program)]
         variables = {
@@ -304,7 +304,7 @@ class Workplace:
         )
 
     def commands(self, *names: str) -> list[dict[str, object]]:
-        """What the stubs recorded since the last call; with names, only these commands."""
+        """Commands that the stubs recorded since the last call; with names, only these."""
         entries = (
             [json.loads(line) for line in self.log.read_text().splitlines()] if self.log.exists() else []
         )
@@ -319,7 +319,7 @@ def workplace(folder: Path, interface: Interface, *programs: str, operator: str 
 
 
 def one_sentence(run: subprocess.CompletedProcess[str]) -> str:
-    """What make printed besides its own error line."""
+    """Output of make without its own error line."""
     assert run.returncode != 0
     own = [
         line
@@ -340,7 +340,7 @@ def stub_headers() -> list[str]:
 
 
 def synthesis_command(source: Path, headers: Path, *mode: str, accelerator: str = "zcu104") -> list[str]:
-    """g++ as the tool's own compiler is: with __SYNTHESIS__."""
+    """g++ with __SYNTHESIS__, as the tool's own compiler has it."""
     flags = vendor.design(accelerator, TOP, ROOT / "hls", headers).flags.split()
     warnings = ["-Wall", "-Wextra", "-Werror", "-Wno-unused-label", "-Wno-unknown-pragmas"]
     return ["g++", *mode, "-D__SYNTHESIS__=1", *warnings, *flags, *stub_headers(), str(source)]

@@ -54,7 +54,7 @@ _MODEL_STREAM, _PCGRAD_STREAM = 1, 2
 _log = logging.getLogger(__name__)
 
 
-class TrainingInterrupted(EdgeMoEError):  # noqa: N818 - asked for, not an error
+class TrainingInterrupted(EdgeMoEError):  # noqa: N818 - requested, not an error
     """Ctrl-C or SIGTERM; the state is saved. ``exit_code`` is the shell's for an interrupt."""
 
     exit_code = 130
@@ -73,12 +73,12 @@ class Trainer:
         out: folder for checkpoints and logs; must be empty or absent unless ``resume``.
         resume: continue from ``out/last.pt``.
         init: checkpoint of the same model or of its dense twin to start from.
-        quantised: network made by ``edge-moe quantise`` whose grids every forward pass goes through
+        quantised: network made by ``edge-moe quantise``; every forward pass rounds to its grids
             (quantisation-aware fine-tuning).
-        device: of this rank, see :func:`edge_moe.distributed.start`.
-        max_steps: stop (with a checkpoint) after this many steps in all; the schedule still spans
+        device: this rank's device, see :func:`edge_moe.distributed.start`.
+        max_steps: stop (with a checkpoint) after this many steps in total; the schedule still spans
             ``train.epochs``.
-        val_every: validate every so many epochs, and after the last.
+        val_every: validate every ``val_every`` epochs, and after the last.
 
     Raises EdgeMoEError for bad input of any kind.
     """
@@ -161,7 +161,7 @@ class Trainer:
         )
         with contextlib.closing(self.monitor), self._signals():
             if self.step == 0:
-                self._save_last()  # also shows at once that the folder can be written
+                self._save_last()  # also checks at once that the folder can be written
             if not self.validated:
                 self._finish_epoch()
             while self.step < self.total_steps and not self._at_limit():
@@ -251,7 +251,7 @@ class Trainer:
         return StepReport(dict(zip(losses, values, strict=False)), values[-3], values[-2], lr, values[-1] > 0)
 
     def _require_finite(self, report: StepReport) -> None:
-        """Stop before the update that would spoil the weights."""
+        """Stop before an update that would damage the weights."""
         for name, value in [*report.losses.items(), ("balance", report.balance)]:
             if not math.isfinite(value):
                 self._diverged(f"the {name} loss is {value}")

@@ -10,7 +10,7 @@ from edge_moe.distributed import average_gradients, average_tensors
 
 
 def task_order(tasks: Sequence[str], step: int) -> list[str]:
-    """Order of the per-task updates of a step: the first task rotates, so none is always last."""
+    """Order of the per-task updates of a step: the first task rotates, so no task is always last."""
     first = step % len(tasks)
     return [*tasks[first:], *tasks[:first]]
 
@@ -37,7 +37,7 @@ def pcgrad_gradients(
     A parameter that two or more tasks reach is shared: there each task's gradient is projected
     onto the normal plane of every other task's it conflicts with, and the results are summed.
     A parameter of one task keeps its gradient. The balance loss is no task: its gradient is
-    added unchanged. ``generator`` (CPU) orders the projections; all ranks seed it alike, and
+    added unchanged. ``generator`` (CPU) orders the projections; all ranks use one seed, and
     gradients are averaged over ranks before they are compared.
     """
     per_task = [

@@ -9,9 +9,9 @@ normals                L1 between unit normals, mean over the three components
 depth                  L1 in metres
 =====================  ===============================================================
 
-as in M3ViT (Liang et al., NeurIPS 2022, section 4.1 and its supplement). What is not valid is
-said in :mod:`edge_moe.tasks`. In data-parallel runs the counts are summed over ranks and each
-rank's loss is scaled such that the *average over ranks* is the loss of the joint batch.
+as in M3ViT (Liang et al., NeurIPS 2022, section 4.1 and its supplement). :mod:`edge_moe.tasks` says
+which pixels are not valid. In data-parallel runs the counts are summed over ranks and each rank's
+loss is scaled such that the *average over ranks* is the loss of the joint batch.
 """
 
 import torch
@@ -70,7 +70,7 @@ def _cross_entropy(logits: Tensor, label: Tensor) -> Tensor:
 
 
 def _weighted_bce(logit: Tensor, label: Tensor, positive_weight: float | None) -> Tensor:
-    """Positives weigh w and negatives 1 - w; w is the negatives' share where it is not given.
+    """Positives weigh w and negatives 1 - w; w defaults to the negatives' share.
 
     The balanced form is that of holistically nested edge detection (Xie & Tu, ICCV 2015, eq. 2).
     """

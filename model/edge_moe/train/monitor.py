@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a run reports: a progress bar, lines of text, ``log.jsonl`` and TensorBoard files.
+"""Reports of a run: a progress bar, lines of text, ``log.jsonl`` and TensorBoard files.
 
 ``log.jsonl`` has one object per line. ``kind`` is ``train`` (every 10 steps: mean ``loss`` per task,
 ``balance`` and ``grad_norm`` over the last 10 steps, ``lr``, ``images_per_s``) or ``val``
@@ -102,7 +102,7 @@ class Monitor:
             self.board.add_scalar(f"train/{name}", value, step)
 
     def end_epoch(self, step: int) -> None:
-        """Close the bar and sum up the epoch in a line."""
+        """Close the bar and summarise the epoch in a line."""
         if self.out is None:
             return
         self.close_bar()

@@ -18,7 +18,7 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, ob
     free: list[nn.Parameter] = []
     for module in model.modules():
         for name, parameter in module.named_parameters(recurse=False):
-            # Stacked expert biases are matrices, so the name decides and not the dimension.
+            # Stacked expert biases are matrices, so the name decides, not the dimension.
             exempt = isinstance(module, _NORMS) or name.startswith("bias") or name in _TOKENS
             if parameter.requires_grad:
                 (free if exempt else decayed).append(parameter)
@@ -32,7 +32,7 @@ def build_optimizer(model: nn.Module, train: TrainConfig) -> torch.optim.Optimiz
     """SGD with momentum, or AdamW (Loshchilov & Hutter, ICLR 2019), as the configuration says."""
     groups = parameter_groups(model, train.weight_decay)
     if train.optimizer == "sgd":
-        # not fused: that form needs the momentum of all parameters to start in the same step
+        # not fused: the fused form needs the momentum of all parameters to start in the same step
         return torch.optim.SGD(groups, lr=train.lr, momentum=train.momentum, foreach=True)
     return torch.optim.AdamW(groups, lr=train.lr, fused=True)
 
@@ -59,7 +59,7 @@ class Ema:
 
     The decay of step t (0-based) is ``min(decay, (1 + t) / (10 + t))``, so that a short run is
     not an average with its own initialisation. Integer buffers are copied. ``model`` is a second
-    instance of the model trained, which becomes the average; its start is the average's start.
+    instance of the trained model and becomes the average; it starts with this instance's values.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""tclsh by means of Python's tkinter, for machines without the program: tclsh.py SCRIPT ARGUMENTS."""
+"""tclsh through Python's tkinter, for machines without the program: tclsh.py SCRIPT ARGUMENTS."""
 
 import os
 import sys
@@ -7,7 +7,7 @@ import tkinter
 
 
 def leave(status: str = "0") -> None:
-    """Tcl's exit, which tkinter takes away."""
+    """Tcl's exit, which tkinter removes."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(int(status))

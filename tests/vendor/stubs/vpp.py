@@ -24,7 +24,7 @@ def need(condition: bool, sentence: str) -> None:
 
 
 def read_config(path: Path) -> dict[str, list[str]]:
-    """Every value of every key; ``part`` stands before the section."""
+    """Every value of every key; ``part`` comes before the section."""
     values: dict[str, list[str]] = {}
     section = ""
     for line in path.read_text().splitlines():
