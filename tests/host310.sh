@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # The host package's own tests on Python 3.10 and NumPy 1, as boards have them, where that Python is installed.
-#   host310.sh VENV JOBS      run in the checkout; build/host310.txt says in one line what became of it
+#   host310.sh VENV JOBS      run in the checkout; build/host310.txt has the outcome in one line
 set -eu
 venv=$1 jobs=$2
 mkdir -p build

@@ -90,7 +90,7 @@ class Damage:
         return True
 
     def swap(self) -> bool:
-        """A file of another bundle or of another task, with its checksum made right half of the time."""
+        """A file of another bundle or another task; its checksum is corrected half of the time."""
         name = self.random.choice(list(self.content))
         data = self.random.choice([*self.content.values(), *self.other.values()])
         (self.folder / name).write_bytes(data)
@@ -99,7 +99,7 @@ class Damage:
         return data != self.content[name]
 
     def sealed_manifest(self) -> bool:
-        """An entry of the manifest, with every checksum right."""
+        """An entry of the manifest, with correct checksums."""
         data = json.loads(self.content["manifest.json"])
         del data["checksum"]
         *keys, last = self.random.choice(leaves(data)[1:])
@@ -115,7 +115,7 @@ class Damage:
         return True
 
     def sealed_program(self) -> bool:
-        """A field of an instruction, with every checksum right."""
+        """A field of an instruction, with correct checksums."""
         name = self.random.choice(["depth.program.bin", "semseg.program.bin"])
         content = self.content[name]
         at = 64 * int(self.rng.integers(len(content) // 64))
@@ -130,7 +130,7 @@ class Damage:
         return True
 
     def sealed_weights(self) -> bool:
-        """A few bytes of the weight image, with every checksum right."""
+        """A few bytes of the weight image, with correct checksums."""
         data = bytearray(self.content["weights.bin"])
         for _ in range(self.random.randint(1, 8)):
             data[self.random.randrange(len(data))] = self.random.randrange(256)
@@ -150,7 +150,7 @@ def test_damaged_bundles(original: Path, tmp_path: Path) -> None:
         damage.repair()
     assert use(damage.folder) == "equal"
     assert sum(seen.values()) == MUTATIONS
-    for name in ("bits", "cut"):  # nothing that is not sealed again is accepted
+    for name in ("bits", "cut"):  # bundles that are not sealed again are never accepted
         assert seen[name, "refused"] + seen[name, "unchanged"] == MUTATIONS / len(kinds), seen
     for name in ("swap", "sealed_manifest"):
         assert seen[name, "refused"] > 100, seen
@@ -159,7 +159,7 @@ def test_damaged_bundles(original: Path, tmp_path: Path) -> None:
 
 
 def test_bundles_of_another_meaning(original: Path, tmp_path: Path) -> None:
-    """What no compiler made is refused, or C++ and reference make the same of it."""
+    """Bundles that no compiler made are refused, or C++ and reference give equal results."""
     damage = Damage(original, original, tmp_path / "bundle")
     seen: Counter[str] = Counter()
     for number in range(MUTATIONS // 2):
@@ -172,7 +172,7 @@ def test_bundles_of_another_meaning(original: Path, tmp_path: Path) -> None:
 
 
 def use(path: Path) -> str:
-    """Refused with a sentence; or C simulation and reference agree in every task; or they do not."""
+    """Refused with a sentence, or C simulation and reference agree in every task, or they differ."""
     image = np.random.default_rng(0).integers(0, 256, (8, 16, 3)).astype(np.uint8)
     try:
         bundle = load_bundle(path)
@@ -227,7 +227,7 @@ def damaged(data: bytes, rng: random.Random) -> bytes:
 
 
 def decoded(path: Path) -> np.ndarray | None:
-    """Pixels of an 8-bit file by Pillow alone."""
+    """Pixels of an 8-bit file, read by Pillow alone."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         image = ImageOps.exif_transpose(Image.open(path))

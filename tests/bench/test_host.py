@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The benchmark of the host runtime: the library's processor time is left out, and nothing else is."""
+"""The benchmark of the host runtime leaves out the library's processor time, and nothing else."""
 
 import time
 from collections.abc import Callable
@@ -19,7 +19,7 @@ FRAMES = 3
 
 
 def slow(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The same function after so much work; a clock of processor time does not count waiting."""
+    """The same function after DELAY of work; a clock of processor time does not count waiting."""
 
     def called(*arguments: Any, **options: Any) -> Any:
         end = time.thread_time() + DELAY

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The board's tests run where pynq is installed: bundles with golden results, and simulated boards.
 
-After every test each board that it used must have all its buffers back, and nothing noted against the driver.
+After every test each board that it used must have all its buffers back and no violations by the driver.
 """
 
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ def mini() -> Sample:
 
 @pytest.fixture(scope="session")
 def other() -> Sample:
-    """For another accelerator."""
+    """A bundle for another accelerator."""
     return Sample("other")
 
 
@@ -44,7 +44,7 @@ def locks(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def board(small: Sample) -> Iterator["SimulatedDevice"]:
-    """A simulated board with the accelerator of ``small``; looked over when the test is done."""
+    """A simulated board with the accelerator of ``small``; it is checked after the test."""
     with simulated_board(small.bundle) as device:
         yield device
         assert device.default_memory.buffers == 0
@@ -56,7 +56,7 @@ def board(small: Sample) -> Iterator["SimulatedDevice"]:
 def accelerator(
     request: pytest.FixtureRequest, board: "SimulatedDevice", small: Sample, locks: Path
 ) -> Iterator[Accelerator]:
-    """``small`` on the board, waiting both ways."""
+    """``small`` on the board, with either way of waiting."""
     with Accelerator.open(
         "pynq", small.bundle, device=board, wait=request.param, timeout=TIMEOUT, locks=locks
     ) as opened:

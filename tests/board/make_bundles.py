@@ -3,8 +3,8 @@
 
     .venv/bin/python tests/board/make_bundles.py
 
-writes into build/board_bundles/ for each network a bundle and ``golden.npz``: ``images`` and each task's raw
-``values``; and ``interface.json``, what the block design connects.
+writes into build/board_bundles/ a bundle and ``golden.npz`` for each network (``images`` and each task's raw
+``values``), and ``interface.json``, which describes what the block design connects.
 """
 
 import dataclasses
@@ -26,7 +26,7 @@ IMAGES = 4
 
 
 def main() -> None:
-    """Make everything that is not there yet, or is older than what it is made of."""
+    """Make all files that do not exist yet, or that are older than their sources."""
     BUNDLES.mkdir(parents=True, exist_ok=True)
     accelerator = load_accelerator("zcu104")
     other = dataclasses.replace(accelerator, max_tokens=280)
@@ -48,7 +48,7 @@ def main() -> None:
 
 
 def write_bundle(name, config, accelerator) -> None:
-    """A random network's bundle, pictures, and what golden makes of them."""
+    """A random network's bundle, pictures, and golden's results for them."""
     folder = BUNDLES / name
     shutil.rmtree(folder, ignore_errors=True)
     network = random_network(config, seed=6)

@@ -40,7 +40,7 @@ def test_mini_at_its_full_size(mini: Sample, locks: Path) -> None:
 
 @pytest.mark.parametrize("backend", ["csim", "poll", "interrupt", "remote"])
 def test_one_program_on_every_backend(backend: str, small: Sample, locks: Path) -> None:
-    """The same lines, whatever runs the bundle: equal raw values, maps at the picture's own size."""
+    """The same code on every backend: equal raw values, maps at the picture's own size."""
     picture = np.random.default_rng(3).integers(0, 256, (50, 70, 3)).astype(np.uint8)
     board = simulated_board(small.bundle)
     server, port = serve(board)
@@ -103,7 +103,7 @@ def test_high_addresses(small: Sample, locks: Path) -> None:
 
 
 def test_two_frames_are_on_their_way(board: SimulatedDevice, small: Sample, locks: Path) -> None:
-    """While the device works on one frame the host prepares the next: the device hardly rests."""
+    """While the device works on one frame the host prepares the next: the device is hardly ever idle."""
     task = small.tasks[0]
     with opened(small, board, locks=locks) as accelerator:
         board.set_latency(0.05)
@@ -156,7 +156,7 @@ def test_several_threads(accelerator: Accelerator, small: Sample) -> None:
 def test_the_environment_names_the_device(
     small: Sample, locks: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The program of a user with a board runs as it is; the simulated board goes with the accelerator."""
+    """A program for a real board runs unchanged; the simulated board closes with the accelerator."""
     monkeypatch.setenv("EDGE_MOE_DEVICE", str(ROOT / "board" / "zcu104" / "simulated.py"))
     with Accelerator.open("pynq", small.path, locks=locks) as accelerator:
         board = accelerator.device

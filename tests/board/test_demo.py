@@ -43,14 +43,14 @@ def out(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def kept_board(board: SimulatedDevice, monkeypatch: pytest.MonkeyPatch) -> SimulatedDevice:
-    """What --simulated runs on: a board that is there before and after, and looked over at the end."""
+    """The board of --simulated: it exists before and after the demo, and is checked at the end."""
     monkeypatch.setattr("simulated.simulated_board", lambda _: contextlib.nullcontext(board))
     return board
 
 
 @pytest.fixture
 def turns(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Tasks in the order in which the device was given them."""
+    """Tasks in the order in which the device got them."""
     submit, seen = PynqAccelerator._submit, []
 
     def noting(self: PynqAccelerator, task: str, image: np.ndarray) -> object:
@@ -72,13 +72,13 @@ def run(*arguments: object) -> int:
 
 
 def overlay(sample: Sample, index: int, task: str) -> np.ndarray:
-    """What the file of golden's result over picture ``index`` holds."""
+    """Content of the file with golden's result over picture ``index``."""
     raw = Raw(sample.right[task][index], None, 0.0)
     return make_result(sample.bundle.task(task), raw, sample.images[index]).draw(sample.images[index])
 
 
 def equal_files(out: Path, right: dict[str, np.ndarray]) -> int:
-    """The folder holds these pictures and nothing else; the number of values that are equal."""
+    """Assert that the folder has exactly these pictures; return the number of equal values."""
     assert {path.name for path in out.iterdir()} == set(right)
     for name, picture in right.items():
         np.testing.assert_array_equal(np.asarray(Image.open(out / name)), picture)
@@ -86,7 +86,7 @@ def equal_files(out: Path, right: dict[str, np.ndarray]) -> int:
 
 
 def rows(printed: str) -> dict[str, list[str]]:
-    """The table at the end, by the first column."""
+    """The last table, by its first column."""
     lines = printed[printed.index("task  ") :].splitlines()
     return {line.split()[0]: re.split(r"\s{2,}", line)[1:] for line in lines[1:]}
 
@@ -238,7 +238,7 @@ def test_stretches_add_up() -> None:
         part.count(SimpleNamespace(task="a", seconds=0.5))
         part.end(Energy(seconds=seconds, watts=watts))
         total.add(part)
-    assert total.watts == pytest.approx(5.0)  # of the four seconds with a sensor
+    assert total.watts == pytest.approx(5.0)  # over the four seconds with a sensor
     figures = total.figures("a")
     assert (figures.frames, figures.per_second) == (3, 3 / 8)
     assert figures.joules == pytest.approx(5.0 * 8 / 3)
@@ -328,7 +328,7 @@ def test_without_a_board(small: Sample, tmp_path: Path, monkeypatch, capsys) -> 
 def test_a_board_that_fails(
     kept_board: SimulatedDevice, small: Sample, tmp_path: Path, out: Path, capsys, monkeypatch
 ) -> None:
-    """One sentence with the registers; and the next run of the demo works."""
+    """The message is one sentence with the registers, and the next run of the demo works."""
     count = demo.Stretch.count
 
     def counting(self: Stretch, result: object) -> None:

@@ -25,7 +25,7 @@ LONG = 60.0  # seconds that no test lasts
 
 
 def fails(accelerator: Accelerator, sample: Sample, kind: type[DeviceError], message: str) -> DeviceError:
-    """A frame fails with this error, in one sentence; afterwards every frame works."""
+    """Assert that a frame fails with this error, in one sentence, and that later frames work."""
     with pytest.raises(kind, match=message) as caught:
         accelerator.run(sample.images[0], sample.tasks[0])
     assert type(caught.value) is kind
@@ -55,7 +55,7 @@ def test_never_done_twice(accelerator: Accelerator, small: Sample, board: Simula
 
 
 def test_done_late(accelerator: Accelerator, small: Sample, board: SimulatedDevice) -> None:
-    """A result that comes when nobody waits for it is nobody's."""
+    """A late result, for which nobody waits any more, is given to no frame."""
     board.inject(Fault.LATE, seconds=SHORT + 0.5)
     accelerator._timeout = SHORT
     with pytest.raises(DeviceTimeoutError):
@@ -63,7 +63,7 @@ def test_done_late(accelerator: Accelerator, small: Sample, board: SimulatedDevi
     time.sleep(1.0)
     accelerator._timeout = TIMEOUT
     small.all_frames(accelerator)
-    assert board.downloads == 1  # it came to its end by itself
+    assert board.downloads == 1  # it ended by itself
 
 
 def test_late_but_in_time(accelerator: Accelerator, small: Sample, board: SimulatedDevice) -> None:
@@ -121,7 +121,7 @@ def test_nothing_answers_at_the_program(
 def test_registers_that_do_not_answer(
     skip: int, accelerator: Accelerator, small: Sample, board: SimulatedDevice
 ) -> None:
-    """Wherever in a frame the bus fails."""
+    """The bus fails at any place in a frame."""
     board.register_skip, board.register_faults = skip, 1
     fails(accelerator, small, BusError, "register '.*' could not be (read|written): .*nothing answers at")
     assert board.register_faults == 0
@@ -136,7 +136,7 @@ def test_registers_that_do_not_answer_for_long(
 
 
 def test_a_lost_interrupt(board: SimulatedDevice, small: Sample, locks: Path) -> None:
-    """The register is looked at all the same."""
+    """The register is read nevertheless."""
     with Accelerator.open(
         "pynq", small.bundle, device=board, wait="interrupt", timeout=TIMEOUT, locks=locks
     ) as accelerator:
@@ -156,7 +156,7 @@ def test_interrupts_come(board: SimulatedDevice, small: Sample, locks: Path) -> 
 def test_an_interrupt_that_nobody_took(
     board: SimulatedDevice, small: Sample, locks: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """That of a frame which was done before it was waited for does not hide the next frame's."""
+    """The interrupt of a frame that was done before the wait does not hide the next frame's."""
     with Accelerator.open(
         "pynq", small.bundle, device=board, wait="interrupt", timeout=TIMEOUT, locks=locks
     ) as accelerator:
@@ -177,7 +177,7 @@ def test_an_interrupt_that_nobody_took(
 def test_overlay_that_cannot_be_loaded_again(
     accelerator: Accelerator, small: Sample, board: SimulatedDevice
 ) -> None:
-    """As long as it does not come back each frame says so, at once; when it does, frames work."""
+    """While the device does not return, each frame says so at once; when it returns, frames work."""
     board.inject(Fault.NEVER_DONE)
     board.fail_downloads = 2
     accelerator._timeout = SHORT
@@ -198,7 +198,7 @@ def test_overlay_that_cannot_be_loaded_again(
 def refused(
     sample: Sample, board: SimulatedDevice, locks: Path, kind: type[DeviceError], message: str
 ) -> None:
-    """Opening fails with one sentence and leaves nothing behind; the next attempt works."""
+    """Opening fails with one sentence and frees everything; the next attempt works."""
     options = {"device": board, "timeout": SHORT, "locks": locks}
     with pytest.raises(kind, match=message) as caught:
         Accelerator.open("pynq", sample.bundle, **options)
@@ -234,7 +234,7 @@ def test_a_bundle_for_another_accelerator(
 def test_memory_that_does_not_suffice(
     after: int, board: SimulatedDevice, small: Sample, locks: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whichever buffer cannot be had, those before it are given back."""
+    """If any buffer cannot be allocated, the earlier ones are freed."""
     memory, allocate = board.default_memory, board.default_memory.allocate
     with monkeypatch.context() as patch:
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""install.sh: what it checks, a dry run, and a real installation into a fresh environment without network."""
+"""install.sh: its checks, a dry run, and a real installation into a fresh environment without network."""
 
 import os
 import re
@@ -36,7 +36,7 @@ def install(*arguments: str, script: Path = FOLDER / "install.sh", **variables: 
 
 
 def fake(folder: Path, name: str, says: str) -> Path:
-    """A program of this name that always says the same."""
+    """A program of this name with a fixed output."""
     folder.mkdir(exist_ok=True)
     path = folder / name
     path.write_text(f"#!/bin/sh\necho '{says}'\n")
@@ -45,7 +45,7 @@ def fake(folder: Path, name: str, says: str) -> Path:
 
 
 class Fresh:
-    """An environment with nothing in it, to which packages are lent."""
+    """An empty environment, into which packages can be linked."""
 
     def __init__(self, folder: Path) -> None:
         venv.create(folder, with_pip=False)
@@ -53,7 +53,7 @@ class Fresh:
         self.site = next(folder.glob("lib/python*/site-packages"))
 
     def lend(self, *packages: str) -> None:
-        """Link packages of this environment, and what is known about them."""
+        """Link packages of this environment, with their metadata."""
         for path in Path(sysconfig.get_path("purelib")).iterdir():
             if path.name.split("-")[0].split(".")[0] in packages and not (self.site / path.name).exists():
                 (self.site / path.name).symlink_to(path)
@@ -66,7 +66,7 @@ class Fresh:
         return done.stdout
 
     def files(self) -> dict[str, bytes]:
-        """What was installed, but for pip's notes on where it came from."""
+        """The installed files, without pip's notes on their origin."""
         paths = [
             path for name in ("edge_moe_host", "edge_moe_host-*") for path in self.site.glob(f"{name}/**/*")
         ]
@@ -83,7 +83,7 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fresh]:
 
 
 def test_it_installs_what_a_board_needs_and_nothing_else(fresh: Fresh, tmp_path: Path) -> None:
-    """In order: what is missing is said; a dry run changes nothing; twice is the same as once."""
+    """In order: missing things are named; a dry run changes nothing; a second run changes nothing."""
     status, printed, errors = install("--remote", PYTHON=fresh.python)
     assert (status, printed) == (1, "")
     assert errors == (
@@ -155,7 +155,7 @@ def test_a_board(tmp_path: Path) -> None:
     ],
 )  # fmt: skip
 def test_versions(python: str, pynq: str, numpy: str, message: str, tmp_path: Path) -> None:
-    """Of a Python that says so of itself, and does the rest as it is."""
+    """A Python that claims these versions, and otherwise works as usual."""
     stand_in = tmp_path / "python"
     stand_in.write_text(
         "#!/bin/sh\n"

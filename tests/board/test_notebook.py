@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The notebook as it is, cell by cell in a kernel of its own, on the simulated board."""
+"""The unchanged notebook, cell by cell in a kernel of its own, on the simulated board."""
 
 import base64
 import io
@@ -28,7 +28,7 @@ KEEP = (
 
 @pytest.fixture(scope="module")
 def executed(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Any], dict[str, np.ndarray]]:
-    """Its code cells with their outputs, and what was in the kernel at the end."""
+    """Its code cells with their outputs, and the kernel's variables at the end."""
     folder = tmp_path_factory.mktemp("notebook")
     small = Sample("small")
     shutil.copytree(small.path, folder / "bundle")
@@ -48,7 +48,7 @@ def executed(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Any], dict[
 
 
 def text(cell: Any) -> str:
-    """What a cell printed; nothing may go to the standard error."""
+    """The output of a cell; nothing may go to the standard error."""
     streams = [output for output in cell.outputs if output.output_type == "stream"]
     assert all(stream.name == "stdout" for stream in streams), streams
     return "".join(stream.text for stream in streams)
@@ -105,7 +105,7 @@ def test_what_it_prints(executed, small: Sample) -> None:
 
 
 def test_without_its_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A mistake that everybody makes ends the first cell with one sentence."""
+    """A common mistake ends the first cell with one sentence."""
     monkeypatch.setenv("EDGE_MOE_DEVICE", str(FOLDER / "simulated.py"))
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path))
     resources = {"metadata": {"path": str(tmp_path)}}

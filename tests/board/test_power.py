@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Power through pynq's own sensor code: what there is, what there is not, and energy of a stretch of time."""
+"""Power through pynq's own sensor code: sensors, missing sensors, and the energy of an interval."""
 
 import math
 import time
@@ -46,7 +46,7 @@ def test_without_sensors_there_are_no_numbers(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_remote_board_has_no_sensors_here(board: SimulatedDevice) -> None:
-    """The sensors of this machine are not its."""
+    """The simulated board does not have this machine's sensors."""
     board.capabilities["REMOTE"] = True
     assert PowerMeter(board).read().watts is None
 

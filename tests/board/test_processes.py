@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One device, several processes: the lock, what kill -9 leaves, and Ctrl-C in a stream."""
+"""One device, several processes: the lock, the state after kill -9, and Ctrl-C in a stream."""
 
 import os
 import signal
@@ -113,7 +113,7 @@ def test_a_second_accelerator_of_this_process_is_refused(
 
 
 def test_ctrl_c_in_a_stream_of_another_process(child: Child, small: Sample) -> None:
-    """A real SIGINT: the stream ends, the device works on, everything is freed."""
+    """A real SIGINT: the stream ends, the device keeps working, everything is freed."""
     body = """
         source = (golden['images'][n % 4] for n in range(10**9))
         seen = 0
@@ -170,7 +170,7 @@ def test_ctrl_c_while_a_frame_hangs(accelerator: Accelerator, board: SimulatedDe
 def test_ctrl_c_between_submission_and_its_record(
     accelerator: Accelerator, small: Sample, board: SimulatedDevice
 ) -> None:
-    """A frame that the backend took, and of which nobody knows, is in nobody's way."""
+    """A frame that the backend took, but whose token was lost, blocks no other frame."""
     task = small.tasks[0]
     for _ in range(3):
         accelerator._submit(task, small.images[1])  # its token is lost

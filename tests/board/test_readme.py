@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The README of the board: its options and files are there."""
+"""The README of the board: its options and files exist."""
 
 import re
 

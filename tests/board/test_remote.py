@@ -29,7 +29,7 @@ from edge_moe_host.runtime.accelerator import Accelerator
 
 @pytest.fixture(autouse=True)
 def own_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """pynq notes what it loaded in its own folder; here elsewhere."""
+    """pynq records in its own folder what it loaded; here in another one."""
     monkeypatch.setattr(global_state, "STATE_DIR", str(tmp_path))
 
 
@@ -68,7 +68,7 @@ def test_every_result(far: Far, small: Sample) -> None:
 
 
 def test_one_board_after_another(small: Sample, tmp_path: Path, locks: Path) -> None:
-    """pynq keeps nothing of a board that was left."""
+    """pynq keeps no state of a board that was closed."""
     for number in range(2):
         there = Far(small, tmp_path / str(number), locks)
         for _ in range(2):
@@ -121,7 +121,7 @@ def test_nobody_at_the_address(small: Sample) -> None:
 
 
 def test_a_board_that_goes(far: Far, small: Sample) -> None:
-    """Frames fail, closing does not, and neither waits for ever."""
+    """Frames fail, closing does not, and neither hangs."""
     accelerator = far.open(timeout=1.0)
     small.frame(accelerator, small.tasks[0])
     far.server.stop(None).wait(10)

@@ -44,7 +44,7 @@ def driver(overlay: pynq.Overlay) -> Iterator[EdgeMoEDriver]:
 
 
 def test_the_design_is_that_of_the_board(overlay: pynq.Overlay) -> None:
-    """Addresses, name and masters are those that the block design takes from the code generator."""
+    """Addresses, name and masters equal those that the code generator gives to the block design."""
     shown = json.loads((BUNDLES / "interface.json").read_text())
     cell = overlay.ip_dict[CELL]
     assert cell["type"] == shown["vlnv"] == VLNV
@@ -201,7 +201,7 @@ def test_interrupt_registers(driver: EdgeMoEDriver, board: SimulatedDevice) -> N
 
 
 def test_uio(driver: EdgeMoEDriver, board: SimulatedDevice) -> None:
-    """One interrupt for each time that it is armed, for as long as the pin is high."""
+    """While the pin is high, arming gives one interrupt each time."""
     path = pynq.interrupt.get_uio_irq(121)
     assert pynq.interrupt.get_uio_irq(122) is None
     file = os.open(path, os.O_RDWR | os.O_NOCTTY)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Three hundred frames in a row, with faults between; ten thousand are ``python board/zcu104/soak.py``."""
+"""Three hundred frames in a row, with faults between them; board/zcu104/soak.py runs ten thousand."""
 
 import subprocess
 import sys

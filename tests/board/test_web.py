@@ -60,7 +60,7 @@ class Page:
         return json.load(self.get("/state"))
 
     def measured(self) -> dict[str, Any]:
-        """The state once its figures are there."""
+        """The state, once it has figures."""
         deadline = time.monotonic() + SECONDS
         while not (state := self.state())["measured"]:
             assert time.monotonic() < deadline
@@ -74,14 +74,14 @@ class Page:
 
 @pytest.fixture(scope="module")
 def results(small: Sample) -> dict[str, Result]:
-    """What the page shows."""
+    """The page's content."""
     with Accelerator.open("csim", small.path) as csim:
         return csim.run_tasks(np.full((60, 80, 3), 90, np.uint8))
 
 
 @pytest.fixture(scope="module")
 def coloured(results: dict[str, Result]) -> Result:
-    """Of a bundle that names its classes."""
+    """The page of a bundle that names its classes."""
     palette = np.array([(128, 64, 128), (70, 130, 180)], np.uint8)
     return dataclasses.replace(results["semseg"], class_names=("road", "<sky>"), palette=palette)
 
@@ -139,7 +139,7 @@ def test_legends(page: Page, results: dict[str, Result], coloured: Result) -> No
 
 
 def test_pictures(page: Page, results: dict[str, Result]) -> None:
-    """Byte for byte the overlay of what the C simulation gives."""
+    """Byte for byte the overlay of the C simulation's result."""
     page.measured()
     for task, result in results.items():
         with page.get(f"/{task}.jpg?7") as answer:
@@ -256,7 +256,7 @@ def test_a_picture_is_drawn_once(results: dict[str, Result], monkeypatch: pytest
 
 
 def browse(folder: Path, url: str, *options: str) -> str:
-    """What chromium prints."""
+    """The output of chromium."""
     command = [
         CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking",
         "--hide-scrollbars", f"--user-data-dir={folder}", "--virtual-time-budget=5000", *options, url,
@@ -295,7 +295,7 @@ def test_both_tasks_and_their_numbers(page: Page, results: dict[str, Result], tm
 @needs_browser
 @pytest.mark.parametrize("width", [1000, 400])
 def test_both_pictures_are_seen(width: int, page: Page, results: dict[str, Result], tmp_path: Path) -> None:
-    """The commonest colour of each overlay covers a part of the screen that only the picture can."""
+    """The commonest colour of each overlay covers an area of the screen that only the picture can cover."""
     page.measured()
     file = tmp_path / "screen.png"
     browse(tmp_path, f"http://127.0.0.1:{page.port}/", f"--window-size={width},1500", f"--screenshot={file}")

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Arrays that hold the accelerator to what its pragmas say of them: HLS_DISTANCE and HLS_INDEPENDENT, and one
-// read and one write in an iteration of a pipelined loop (ram_s2p). Included in place of those macros.
+// Arrays that check the pragmas' claims about them: HLS_DISTANCE and HLS_INDEPENDENT, and one read and one
+// write in an iteration of a pipelined loop (ram_s2p). Included in place of those macros.
 #ifndef EDGE_MOE_TESTS_HLS_CHECKED_HPP
 #define EDGE_MOE_TESTS_HLS_CHECKED_HPP
 
@@ -15,7 +15,7 @@ namespace checked {
 
 constexpr int INDEPENDENT = 1 << 30;  // as a distance: never
 
-// Of the executor: iterations of pipelined loops so far, and loops that are done. Reads that were checked.
+// Counters of the executor: iterations of pipelined loops so far, finished loops, and checked reads.
 struct Time {
   uint64_t iteration = 0;
   uint64_t loop = 0;
@@ -28,7 +28,7 @@ inline Time& now() {
   return time;
 }
 
-// Added to an array's distances: what is said too much must be seen.
+// Added to an array's distances, to test that a wrong claim is detected.
 inline std::map<std::string, int>& more() {
   static std::map<std::string, int> distances;
   return distances;
@@ -59,7 +59,7 @@ class Checked {
 
   Place operator[](int index) const { return Place(const_cast<Checked&>(*this), index); }
 
-  // In the loop that runs, what is read was written so many iterations before.
+  // The value read was written this many iterations earlier in the running loop.
   void claim(int distance, const char* name) {
     distance_ = distance;
     claimed_in_ = now().loop;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// hls::stream for one process alone: never full, and zeros once nothing is left.
+// hls::stream for a single process: never full, and zeros once it is empty.
 #pragma once
 #include <deque>
 

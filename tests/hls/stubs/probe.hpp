@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Counts, in every iteration of a pipelined loop, the calls of functions that are inlined into it: what an HLS
-// tool builds side by side. The pragmas of the design become calls of these.
+// Counts the calls of inlined functions in every iteration of a pipelined loop: an HLS tool builds these in
+// parallel. The design's pragmas become calls of these functions.
 #pragma once
 #include <cstdio>
 #include <map>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // One instruction of every kind through `execute`, all operands zero: each pipelined loop runs, and each product
-// in it at least once. Small sizes, but rows enough for every stage of a pipeline to be busy at once.
+// in it at least once. Sizes are small, but rows are enough to fill every stage of a pipeline.
 
 namespace probe {
 

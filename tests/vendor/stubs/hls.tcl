@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Stand-in for vitis_hls: Tcl commands of UG1399 2022.2 to 2025.2, as far as the project may use them.
-# What synthesis would write is copied from the folder that VENDOR_RESULTS names.
+# The results of synthesis are copied from the folder that VENDOR_RESULTS names.
 
 source [file join [file dirname [info script]] record.tcl]
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-# Vendor commands that record what they are told. A command, option or number of arguments that was not
-# declared is an error, as it is in the tool. Log: one JSON object per command, in the file VENDOR_LOG names.
+# Vendor commands that record their arguments. An undeclared command, option or number of arguments is an
+# error, as in the tool. Log: one JSON object per command, in the file that VENDOR_LOG names.
 
 namespace eval record {
     variable log [open $::env(VENDOR_LOG) a]
@@ -59,7 +59,7 @@ proc record::need {condition sentence} {
     if {!$condition} { error $sentence }
 }
 
-# The part is the ZCU104's: any other name is a mistake here.
+# The part is the ZCU104's: any other name is an error here.
 proc record::need_part {part} {
     need [expr {$part eq "xczu7ev-ffvc1156-2-e"}] "there is no part $part"
 }

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Stand-in for vivado: project, run and block design commands (UG835, 2022.2 and later), which are recorded.
-# Whether cells, pins and properties exist only the tool knows. Results of implementation are copied from the
+# Only the tool knows whether cells, pins and properties exist. Results of implementation are copied from the
 # folder that VENDOR_RESULTS names.
 
 source [file join [file dirname [info script]] record.tcl]
@@ -92,7 +92,7 @@ record::declare apply_bd_automation {} {-rule -config} {1 1} {}
 foreach kind {cells pins intf_pins addr_spaces} {
     record::declare get_bd_$kind {} {} {1 1} { return [lindex $objects 0] }
 }
-# What a port of the processor shows: the memory and others.
+# Address segments of a processor's port: the memory and others.
 record::declare get_bd_addr_segs {} {-of_objects} {0 1} {
     if {![dict exists $opt -of_objects]} { return [lindex $objects 0] }
     return [lmap name {DDR_LOW LPS_OCM QSPI} { string cat [dict get $opt -of_objects]_ $name }]

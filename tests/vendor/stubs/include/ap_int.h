@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The open arbitrary-precision types refuse __SYNTHESIS__, under which the sources are read here as the tool
-// reads them.
+// The open arbitrary-precision types refuse __SYNTHESIS__, which is defined here so that the sources are read as
+// the tool reads them.
 #ifndef EDGE_MOE_STUB_AP_INT_H
 #define EDGE_MOE_STUB_AP_INT_H
 
