@@ -17,7 +17,7 @@ def test_three_hundred_frames(mini: Sample) -> None:
     counts = soak(mini.bundle, 300, seed=1, fault_every=1)
     assert counts["frames"] == 300
     assert counts["values"] > 300 * 2000
-    assert counts["faults"] == 5  # of six; a lost interrupt is none
+    assert counts["faults"] == 5  # six kinds; the lost interrupt does not count
 
 
 def test_a_run_goes_on_where_it_stopped(small: Sample) -> None:

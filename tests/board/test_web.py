@@ -174,7 +174,7 @@ def test_several_browsers(page: Page, results: dict[str, Result]) -> None:
         connection = http.client.HTTPConnection("127.0.0.1", page.port, timeout=SECONDS)
         for _ in range(5):
             for path in ("/", "/state", *(f"/{task}.jpg" for task in right)):
-                connection.request("GET", path)  # of one connection, kept alive
+                connection.request("GET", path)  # over one connection, kept alive
                 answer = connection.getresponse()
                 body = answer.read()
                 seen.append(answer.status == 200 and body == right.get(path[1:-4], body))

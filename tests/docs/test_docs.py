@@ -26,7 +26,7 @@ def subcommands(parser: argparse.ArgumentParser) -> Mapping[str, argparse.Argume
 PARSER = build_parser()
 COMMANDS = subcommands(PARSER)
 OPTIONS = {option for command in COMMANDS.values() for option in command._option_string_actions}
-# of the scripts, and of torchrun
+# options of the scripts, and of torchrun
 SCRIPTS = [
     *ROOT.glob("board/*/*.py"),
     *ROOT.glob("board/*/*.sh"),

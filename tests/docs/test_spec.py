@@ -26,7 +26,7 @@ def examples(name):
 def stated(pattern):
     """The integers at the only match of this pattern in SPEC.md; line breaks count as spaces."""
     found = re.findall(pattern, re.sub(r"\s+", " ", SPEC))
-    assert len(found) == 1, f"{pattern} stands {len(found)} times in SPEC.md"
+    assert len(found) == 1, f"{pattern} occurs {len(found)} times in SPEC.md"
     values = found[0] if isinstance(found[0], tuple) else (found[0],)
     return [int(value) for value in values]
 

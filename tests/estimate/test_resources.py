@@ -185,7 +185,7 @@ def test_every_memory_port_is_listed_as_it_is(cpp: Cpp) -> None:
             )
             for way in ("read", "write")
         )
-        assert min(reads, writes) == (1, 2)  # as little as can be said of what is not used
+        assert min(reads, writes) == (1, 2)  # the least claim about an unused array
         found[name] = (transfer, *max(reads, writes), writes > reads)
     assert {m.name: (m.bits, m.requests, m.burst, m.writes) for m in cpp.listed.masters} == found
     assert len(found) == 7
@@ -378,5 +378,5 @@ def test_the_command_refuses_what_does_not_fit(
     captured = capsys.readouterr()
     assert "big.toml' does not fit xczu7ev" in captured.err
     assert captured.err.count("\n") == 1
-    assert "| URAM | 96 | " in captured.out  # where it goes is still said
+    assert "| URAM | 96 | " in captured.out  # the table still shows the use
     assert reports.read_estimate(out)["URAM"] > load_board("zcu104").resources["URAM"]

@@ -62,7 +62,7 @@ def make_checkpoint(kind, grid=(2, 4), cls=True, norm=True, seed=0):
         rows = D + (WIDTH if kind == "task_conditioned" else 0)
         for gate in [f"{t}." for t in range(len(TASKS))] if kind == "multi_gate" else [""]:
             ck[f"{b}.mlp.gate.{gate}w_gate"] = torch.randn(rows, EXPERTS, generator=gen) / rows**0.5
-    for task, channels in sorted(TASKS.items()):  # as old torch versions order a ModuleDict
+    for task, channels in sorted(TASKS.items()):  # in the order of a ModuleDict in old torch versions
         d = f"decoders.{RAW[task]}"
         affine(f"{d}.norm", D)
         for stage, cin in enumerate((D, CHANNELS, CHANNELS, CHANNELS)):

@@ -269,7 +269,7 @@ def test_grid_is_exactly_what_the_multipliers_say() -> None:
     out_scale = 10 ** rng.uniform(-1, 1.5, 40)
     scale, multiplier, shift = weight_grid("layer", weight, bias, out_scale)
     assert np.allclose(scale * 2.0**shift / out_scale, multiplier, rtol=1e-12)
-    assert multiplier.min() < 400  # where a scale that is not exact would be 1/800 off
+    assert multiplier.min() < 400  # so an inexact scale would be 1/800 off
     assert np.abs(nearest(weight, scale, 127) * scale[:, None] - weight).max() < 1.01 * scale.max()
 
 

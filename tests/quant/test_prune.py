@@ -157,7 +157,7 @@ def test_dropping_an_unused_expert_leaves_choices_and_renormalises_scores() -> N
     assert np.array_equal(np.array(kept)[new_expert], expert)
     assert (new_score >= score).all()
     assert (new_score > score).mean() > 0.9
-    # by hand: the same numerators over the sum of those that are left
+    # by hand: the same numerators over the sum of the remaining ones
     y = requantise(logits, gate.multiplier, gate.shift, -(2**15), 2**15 - 1)
     below = ((y.max(-1, keepdims=True) >> 8) + 1 << 8) - y
     P = rounding_shift(EXP2[below & 255], np.minimum(below >> 8, 31))

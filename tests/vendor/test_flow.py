@@ -235,7 +235,7 @@ def test_vitis_hls(interface: Interface, tmp_path: Path) -> None:
     assert bench["options"]["-cflags"] == sources["options"]["-cflags"]
     exported = by_name["export_design"][0]["options"]
     assert ":".join(exported[f"-{p}"] for p in ("vendor", "library", "ipname", "version")) == interface.vlnv
-    # nothing is done twice, nor because a file has another time
+    # no step runs twice, not even if a file's time changes
     (ROOT / "hls" / "tcl" / "csynth.tcl").touch()
     for step in ("csynth", "export", "report"):
         assert place.make("hls", step).returncode == 0

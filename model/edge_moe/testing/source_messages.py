@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Messages of the sources, as templates: … stands for what is filled in.
+"""Messages of the sources, as templates: … is a part that the program fills in.
 
 A message is the text of an error, a printed or logged text, or a script's last echo before it fails.
 """

@@ -331,7 +331,7 @@ def one_sentence(run: subprocess.CompletedProcess[str]) -> str:
 
 
 def stub_headers() -> list[str]:
-    """Flags for stand-ins of the tool's headers, and the open arbitrary-precision types behind them."""
+    """Flags for stand-ins of the tool's headers, and the open arbitrary-precision types that they use."""
     spec = find_spec("hls4ml")
     assert spec is not None
     assert spec.submodule_search_locations is not None
