@@ -124,7 +124,7 @@ def test_instructions_are_decoded_as_the_host_does(tmp_path):
     assert (rows[~gelu, -1] & 1).all()
     assert (rows[gelu, -1] & 2).all()
     sets_gelu = gelu & np.array([any((r.shift2, r.multiplier, r.zero_point)) for r in records])
-    assert not (rows[sets_gelu, -1] & 1).any()  # fields that only GELU reads are an excess with another epilogue
+    assert not (rows[sets_gelu, -1] & 1).any()  # GELU's fields are an excess without it
     assert sets_gelu.sum() == 5
 
 

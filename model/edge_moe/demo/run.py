@@ -213,7 +213,7 @@ class _Demo:
                 "published",
                 "cycles of the packaged model",
                 lambda: compare_published(options.pictures, options.compared),
-                f"{options.compared}, tokens",
+                f"{options.compared}",
             ),
         }
 
