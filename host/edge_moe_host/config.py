@@ -27,8 +27,8 @@ def from_dict(
 ) -> Any:
     """Build the dataclass ``cls`` from plain data, checking keys and types.
 
-    Errors are of the type ``error`` and name the key: ``where`` is that of ``data`` itself, ``place`` the
-    file. With ``natural`` integers may not be negative.
+    Errors are of the type ``error`` and name the key: ``where`` is the key of ``data`` itself, ``place`` its
+    file. With ``natural``, integers may not be negative.
     """
     return _Reader(place and f"{place}: ", error, natural).record(cls, data, where)
 
@@ -77,7 +77,7 @@ class _Reader:
         return cls(**{key: self.value(hints[key], value, prefix + key) for key, value in data.items()})
 
     def value(self, hint: Any, value: Any, where: str) -> Any:
-        """``value`` checked against a type hint; integers become floats where floats are asked for."""
+        """``value`` checked against a type hint; integers become floats where the hint is float."""
         if dataclasses.is_dataclass(hint):
             return self.record(typing.cast(type, hint), value, where)
         origin, args = typing.get_origin(hint), typing.get_args(hint)

@@ -30,11 +30,11 @@ class TaskError(EdgeMoEError, ValueError):
 
 
 class ImageError(EdgeMoEError, ValueError):
-    """A picture, a video or an array that is no image."""
+    """A picture, a video or an array that cannot be read as an image."""
 
 
 class SourceError(EdgeMoEError):
-    """A stream's source failed with an exception of its own, which is this one's ``__cause__``."""
+    """A stream's source raised an exception of its own, which is this one's ``__cause__``."""
 
 
 class ClosedError(EdgeMoEError):
@@ -42,7 +42,7 @@ class ClosedError(EdgeMoEError):
 
 
 class DeviceError(EdgeMoEError):
-    """The device behind a backend failed; after it the next frame works, or says why it cannot."""
+    """A backend's device failed; the next frame works again or says why it cannot."""
 
 
 class DeviceTimeoutError(DeviceError):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files that are there whole or not at all."""
+"""Files that appear whole or not at all."""
 
 import contextlib
 import os
@@ -15,8 +15,8 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
     """A temporary name beside ``path`` to write to; it becomes ``path`` when the block ends well.
 
     Missing parent folders are made. Raises EdgeMoEError when the file cannot be written; an older
-    file at ``path`` is then untouched and the temporary one is gone. ``durable``: the file survives a
-    power cut from then on; a cache that can be made again need not wait for that.
+    file at ``path`` is then untouched and the temporary one is removed. ``durable``: return once the file
+    survives a power cut; a cache that can be rebuilt need not wait for that.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")

@@ -188,8 +188,8 @@ def test_without_a_board(small: Sample, monkeypatch: pytest.MonkeyPatch) -> None
 def test_bad_options(board: SimulatedDevice, small: Sample) -> None:
     for options, message in (
         ({"wait": "sleep"}, "wait='sleep' is neither"),
-        ({"timeout": 0}, "timeout=0 is no time"),
-        ({"timeout": float("nan")}, "timeout=nan is no time"),
+        ({"timeout": 0}, "timeout=0 is not allowed"),
+        ({"timeout": float("nan")}, "timeout=nan is not allowed"),
         ({"speed": 3}, "has no option 'speed'"),
     ):
         with pytest.raises(BackendError, match=message):
@@ -203,7 +203,7 @@ def test_bitstream_that_is_not_there(
     with pytest.raises(DeviceError, match=r"overlay is missing: '.*nothing\.bit' does not exist"):
         opened(small, board, bitstream=tmp_path / "nothing.bit", locks=locks)
     board.bitstream = None
-    with pytest.raises(DeviceError, match=r"edge_moe_\w{16}\.bit stands neither beside the bundle nor here"):
+    with pytest.raises(DeviceError, match=r"edge_moe_\w{16}\.bit is neither beside the bundle nor here"):
         opened(small, board, locks=locks)
     lonely = tmp_path / "lonely.bit"
     lonely.write_bytes(b"")

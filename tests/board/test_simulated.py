@@ -79,7 +79,7 @@ def test_registers_elsewhere_are_refused(name: str, overlay: pynq.Overlay) -> No
     place = next(key for key, entry in described.items() if entry["address_offset"] == offset)
     moved = {**described, place: {**described[place], "address_offset": 0x4000}}
     renamed = {("foreign" if key == place else key): entry for key, entry in described.items()}
-    for wrong, there in ((moved, "nothing stands there"), (renamed, "'foreign' stands there")):
+    for wrong, there in ((moved, "has nothing there"), (renamed, "has 'foreign' there")):
         with pytest.raises(ConfigurationError, match=f"'{name}' of 'accelerator' .* {offset:#x}, .*{there}"):
             check_registers(wrong, CELL)
     with pytest.raises(ConfigurationError):

@@ -14,9 +14,9 @@ from edge_moe_host.runtime.result import Raw
 
 
 class CsimAccelerator(Accelerator):
-    """``library``: another than the one that ``make -C hls csim`` builds for the bundle's accelerator.
+    """``library``: by default the one that ``make -C hls csim`` builds for the bundle's accelerator.
 
-    Cycles are those of the loops as written, waiting for memory not counted; seconds are this machine's.
+    Cycles are those of the loops as written, without waiting for memory; seconds are this machine's.
     """
 
     def _open(self, library: str | Path | None = None) -> None:

@@ -28,7 +28,7 @@ _MESSAGE_BYTES = 1024
 
 
 class CsimError(BundleError):
-    """The accelerator stopped, or its streams could not go on: one sentence."""
+    """One sentence: the accelerator stopped, or its streams could not go on."""
 
 
 class _Buffers(ctypes.Structure):
@@ -82,10 +82,9 @@ Watcher = Callable[[int, int, np.ndarray, np.ndarray], None]
 
 @dataclass(frozen=True)
 class CsimRun:
-    """One frame: ``raw`` int16 [h*w, C]; cycles of the loops as written, waiting for memory not counted.
+    """One frame: ``raw`` int16 [h*w, C]; cycles of the loops as written, without waiting for memory.
 
-    ``instruction_cycles`` and ``tensors`` (by golden's names, without the batch) are there when the run was
-    traced.
+    A traced run also has ``instruction_cycles`` and ``tensors`` (by golden's names, without the batch).
     """
 
     raw: np.ndarray
@@ -103,7 +102,7 @@ class Csim:
     """One build of the accelerator."""
 
     def __init__(self, library: Path) -> None:
-        """BundleError when there is no such library, or it is none of an accelerator."""
+        """BundleError when the library is missing or is not an accelerator's."""
         if not library.is_file():
             raise BundleError(
                 f"'{library}' is missing: build the C simulation with make -C hls csim ACCELERATOR=..."
@@ -118,7 +117,7 @@ class Csim:
 
     @functools.cached_property
     def identity(self) -> Registers:
-        """Registers of a run without a program: configuration and version."""
+        """Registers after a run without a program: configuration and version."""
         empty = np.zeros(0, np.uint8)
         return self.execute(empty, empty, empty, empty)
 
@@ -133,9 +132,9 @@ class Csim:
     ) -> Registers:
         """Start the accelerator on uint8 buffers; ``output`` is written in place.
 
-        ``program`` [bytes]: instructions up to the end of the buffer, from the ``offset``-th on. ``weights``
+        ``program`` [bytes]: executed from instruction ``offset`` to the end of the buffer. ``weights``
         [bytes]: the weight image. ``image`` [H, W, 3]. ``output`` [h*w, row bytes]. CsimError when the
-        streams between its parts deadlock, overflow or keep leftovers.
+        streams between the accelerator's parts deadlock, overflow or keep leftovers.
         """
         image_bytes = image.nbytes
         if image_bytes % 16:
@@ -199,19 +198,19 @@ class Csim:
 
 
 def open_csim(bundle: Bundle, library: Path | None = None) -> Csim:
-    """The C simulation that a bundle was compiled for; BundleError when it is missing or another."""
+    """The C simulation that a bundle was compiled for; BundleError when it is missing or does not match."""
     csim = Csim(library or library_path(bundle.manifest.accelerator.hash))
     csim.check(bundle)
     return csim
 
 
 def program_bytes(program: TaskProgram) -> np.ndarray:
-    """uint8 [bytes]: the program as it stands in memory."""
+    """uint8 [bytes]: the program as it is stored in memory."""
     return np.frombuffer(b"".join(map(encode, program.instructions)), dtype=np.uint8)
 
 
 class _Watch:
-    """A watcher as the library calls it. What it raises is kept until the run is over."""
+    """A watcher as the library calls it. It keeps what the watcher raises until the run is over."""
 
     def __init__(self, watch: Watcher) -> None:
         self.watch = watch
@@ -230,7 +229,7 @@ class _Watch:
 
 
 class _Tracer:
-    """Collects cycles, and the tensors that the manifest names, from the scratch memory."""
+    """Collects cycles, and from the scratch memory the tensors that the manifest names."""
 
     def __init__(self, program: TaskProgram) -> None:
         self.program = program

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The backend ``onnx``: each task's ``path.onnx`` in stock onnxruntime, on a CPU or a GPU.
 
-The graphs are those that the bundle was compiled from; the bundle's manifest has their hashes.
+The graphs must be those that the bundle was compiled from: its manifest has their hashes.
 """
 
 import time
@@ -21,12 +21,12 @@ PROVIDERS = {
     "cuda": "CUDAExecutionProvider",
     "tensorrt": "TensorrtExecutionProvider",
 }
-_QUIET = 4  # onnxruntime's log level for what ends the program
+_QUIET = 4  # onnxruntime's log level: fatal errors only
 
 
 class OnnxAccelerator(Accelerator):
     """``graphs``: the folder that ``edge-moe export`` wrote, with TASK/path.onnx. ``provider``: cpu, cuda or
-    tensorrt; what a GPU's provider cannot do runs on the CPU. ``threads``: of the CPU, for one operator."""
+    tensorrt; the CPU runs what a GPU's provider cannot. ``threads``: CPU threads for one operator."""
 
     def _open(self, graphs: str | Path | None = None, provider: str = "cpu", threads: int = 1) -> None:
         self._sessions: dict[str, Any] = {}

@@ -2,7 +2,7 @@
 """The backend ``pynq``: a ZCU104, on the board itself, over PYNQ.remote, or simulated.
 
 The weight image and the programs of all tasks are placed in the board's memory once; a task is chosen by
-where its program begins, so switching copies nothing. Two frames have buffers of their own: while the
+its program's first instruction, so switching copies nothing. There are buffers for two frames: while the
 accelerator computes one, the host writes the next and reads the one before.
 """
 
@@ -45,9 +45,9 @@ WEIGHT_PORTS = ("tables", "weights0", "weights1", "weights2")
 
 @dataclass(frozen=True, eq=False)
 class _Memory:
-    """A contiguous buffer; ``address`` is asked for once, as a remote device answers over the network.
+    """A contiguous buffer; ``address`` is read once, as a remote device answers over the network.
 
-    ``data`` is the buffer without pynq's class: in the destructor that its views have, Ctrl-C gets lost.
+    ``data`` is the buffer without pynq's class, whose views lose a Ctrl-C that arrives in their destructor.
     """
 
     buffer: Any  # PynqBuffer or RemoteBuffer
@@ -71,10 +71,10 @@ class _Frame:
 
 class PynqAccelerator(Accelerator):
     """``device``: of pynq, by default its active one, or ``address`` of a board that runs PYNQ.remote;
-    ``bitstream``: by default the one of the bundle's accelerator; ``timeout``: seconds that a frame may take;
+    ``bitstream``: by default that of the bundle's accelerator; ``timeout``: seconds that a frame may take;
     ``wait``: ``poll`` or ``interrupt``; ``locks``: folder of the lock's file.
 
-    Cycles are the accelerator's own, from its start to its end, and seconds are those at its clock.
+    The accelerator counts cycles from its start to its end; seconds are these at its clock.
     """
 
     slots = 2
@@ -97,12 +97,12 @@ class PynqAccelerator(Accelerator):
         self._allocated: list[Any] = []
         self._slots: list[_Slot] = []
         self._free: list[_Slot] = []
-        self._line: deque[_Frame] = deque()  # frames that were submitted, the first one perhaps running
+        self._line: deque[_Frame] = deque()  # submitted frames; the first one may be running
         self._running = self._unsettled = self._hung = False
         if wait not in ("poll", "interrupt"):
             raise BackendError(f"wait='{wait}' is neither 'poll' nor 'interrupt'.")
         if not timeout > 0:
-            raise BackendError(f"timeout={timeout:g} is no time: give seconds above 0.")
+            raise BackendError(f"timeout={timeout:g} is not allowed: give seconds above 0.")
         self.device, self._leave_device = choose_device(self.bundle, device, address)
         lock = DeviceLock(str(self.device.tag), Path(locks) if locks else None)
         lock.acquire()
@@ -121,7 +121,7 @@ class PynqAccelerator(Accelerator):
     def _load_overlay(self, bitstream: Path) -> None:
         try:
             self._overlay = pynq.Overlay(str(bitstream), device=self.device)
-        except Exception as error:  # pynq's, of many kinds
+        except Exception as error:  # pynq raises many kinds
             raise DeviceError(f"'{bitstream.name}' could not be loaded: {_reason(error)}.") from error
         cells = [name for name, cell in self._overlay.ip_dict.items() if cell["type"] == VLNV]
         if len(cells) != 1:
@@ -132,7 +132,7 @@ class PynqAccelerator(Accelerator):
             self.driver = getattr(self._overlay, cells[0])
         except EdgeMoEError:
             raise
-        except Exception as error:  # such as that only root may map registers
+        except Exception as error:  # for example: only root may map registers
             raise DeviceError(f"the registers of '{cells[0]}' are out of reach: {_reason(error)}.") from error
         if self._by_interrupt:
             self._driver.use_interrupt()
@@ -170,7 +170,7 @@ class PynqAccelerator(Accelerator):
         return memory
 
     def _bring_up(self) -> None:
-        """What a fresh overlay needs: proof that it is the right one, and everything that stays."""
+        """Check that a fresh overlay is the right one, and write everything that does not change."""
         driver, manifest = self._driver, self.bundle.manifest
         driver.enable_interrupt()
         with self._noting_hangs():
@@ -212,7 +212,7 @@ class PynqAccelerator(Accelerator):
     def _submit(self, task: str, image: np.ndarray) -> _Frame:
         self._settle()
         while not self._free:
-            self._finish_first()  # a frame whose submission Ctrl-C interrupted: nobody will ask for it
+            self._finish_first()  # Ctrl-C interrupted its submission: nobody will collect it
         frame = _Frame(task, self._free[-1])
         with _moving("image"):
             frame.slot.image.data[: image.nbytes] = image.reshape(-1)
@@ -224,7 +224,7 @@ class PynqAccelerator(Accelerator):
         return frame
 
     def _start(self) -> None:
-        """Start the first frame of the line."""
+        """Start the first frame in line."""
         frame, driver = self._line[0], self._driver
         entry = self.bundle.tasks[frame.task].entry
         driver.put("image", frame.slot.image.address)
@@ -242,7 +242,7 @@ class PynqAccelerator(Accelerator):
         return self._finish_first()
 
     def _finish_first(self) -> Raw:
-        """Wait for the first frame of the line, start the next, and read the first's result."""
+        """Wait for the first frame in line, start the next, and read the first one's result."""
         frame, driver = self._line[0], self._driver
         out = self.bundle.tasks[frame.task].entry.output
         with self._noting_hangs():
@@ -270,7 +270,7 @@ class PynqAccelerator(Accelerator):
 
     @contextmanager
     def _noting_hangs(self) -> Iterator[None]:
-        """What did not finish in its time is given no more of it."""
+        """Note a timeout in the block, so that the hung run is not waited for again."""
         try:
             yield
         except DeviceTimeoutError:
@@ -278,11 +278,11 @@ class PynqAccelerator(Accelerator):
             raise
 
     def _reset(self) -> None:
-        """Frames are forgotten; what the accelerator is still doing is looked at before the next one."""
+        """Forget all frames; the next one first checks what the accelerator is still doing."""
         self._unsettled = True
 
     def _settle(self) -> None:
-        """After an error or Ctrl-C: let a run end that was left alone; start anew what hangs."""
+        """After an error or Ctrl-C: wait for a run that was left alone; restart a hung accelerator."""
         if not self._unsettled:
             return
         try:
@@ -294,7 +294,7 @@ class PynqAccelerator(Accelerator):
         self._running = self._unsettled = self._hung = False
 
     def _restart(self) -> None:
-        """Load the overlay again: it resets all logic, so that no run goes on behind the host's back."""
+        """Load the overlay again: this resets all logic, so that no run goes on unnoticed."""
         self._hung = True  # should this fail, the next attempt does not wait
         try:
             self._overlay.download()
@@ -306,7 +306,7 @@ class PynqAccelerator(Accelerator):
         self._bring_up()
 
     def _close(self) -> None:
-        with ExitStack() as steps:  # from the last to the first, each whatever happens in the others
+        with ExitStack() as steps:  # last to first, each even if others fail
             if self._leave_device is not None:
                 steps.callback(self._leave_device)
             if self._exclusive is not None:
@@ -323,7 +323,7 @@ class PynqAccelerator(Accelerator):
         self._line.clear()
 
     def _stop(self) -> None:
-        """No run may be on its way when its buffers are freed."""
+        """End the run in progress, if any, before its buffers are freed."""
         try:
             self._driver.wait(0.0 if self._hung else self._timeout)
         except EdgeMoEError:
@@ -338,7 +338,7 @@ def _free(buffer: Any) -> None:
 
 @contextmanager
 def _noting(what: str) -> Iterator[None]:
-    """Closing goes on whatever fails in it."""
+    """Log a failure in the block and go on: closing must not stop half-way."""
     try:
         yield
     except Exception as error:
@@ -347,7 +347,7 @@ def _noting(what: str) -> Iterator[None]:
 
 @contextmanager
 def _moving(what: str) -> Iterator[None]:
-    """Copies between host and board: what goes wrong in them is a BusError."""
+    """Turn errors of copies between host and board into a BusError."""
     try:
         yield
     except Exception as error:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the numbers of a weight block must be, so that every executor makes the same of them. SPEC.md, 9.
+"""Rules for the numbers of a weight block, which give every executor the same results. SPEC.md, 9.
 
-Channels that do not exist have weights and parameters of 0, no weight is the most negative one of its width
+Channels that do not exist have weights and parameters of 0, no weight is the most negative of its width
 (two products share a multiplier), multipliers are not negative, and no sum leaves 32 bits.
 """
 
@@ -28,14 +28,14 @@ LARGEST_INPUT = 128  # magnitude of an int8 activation
 
 
 def check_block(instruction: Instruction, block: np.ndarray, where: str) -> None:
-    """The weight block of any instruction but EXPERTS, uint8 [bytes]; BundleError when it breaks a rule."""
+    """Check the weight block, uint8 [bytes], of any instruction but EXPERTS; BundleError for a fault."""
     section = section_of(instruction.opcode)
     if section is not None:
         _CHECKS[section](instruction, block.reshape(-1, PLANE), where)
 
 
 def check_expert(instruction: Instruction, entry: ExpertEntry, block: np.ndarray, where: str) -> None:
-    """The block of an expert of EXPERTS: its two linears, one after the other."""
+    """Check the block of an expert of EXPERTS: its first linear, then its second."""
     i, planes = instruction, block.reshape(-1, PLANE)
     split = layout.linear_planes(tiles(i.in_channels), tiles(i.hidden_channels), entry.bits1)
     _check_planes(planes[:split], 1, i.in_channels, _first(i.hidden_channels), entry.bits1, where)
@@ -68,7 +68,7 @@ def _check_conv(i: Instruction, planes: np.ndarray, where: str) -> None:
 
 def _check_gate(i: Instruction, planes: np.ndarray, where: str) -> None:
     halves = [_first(i.experts, GATE_EXPERTS)] * 2
-    exists = np.stack(halves, axis=1).reshape(-1)  # GATE_EXPERTS rows of high halves, as many of low ones
+    exists = np.stack(halves, axis=1).reshape(-1)  # GATE_EXPERTS rows of high halves, then of low ones
     _check_planes(planes, 1, i.in_channels, exists, GATE_BITS, where)
     tile_planes = tiles(i.in_channels) * GATE_BITS
     biases, multipliers = _parameters(planes, layout.gate_tiles(i.experts), tile_planes)
@@ -92,7 +92,7 @@ def _check_attention(i: Instruction, planes: np.ndarray, where: str) -> None:
     )
 
 
-# By the kind of their section; a table's entries are checked as they are read.
+# The check of each kind of section; a table's entries are checked when they are read.
 _CHECKS: dict[str, Callable[[Instruction, np.ndarray, str], None]] = {
     "rows": _check_rows,
     "linear": _check_linear,
@@ -104,14 +104,14 @@ _CHECKS: dict[str, Callable[[Instruction, np.ndarray, str], None]] = {
 
 
 def _parameters(planes: np.ndarray, out_tiles: int, tile_planes: int) -> tuple[np.ndarray, np.ndarray]:
-    """int32 and int16 [out_tiles, 32] of a stream with ``tile_planes`` planes of weights for each tile."""
+    """Biases int32 and multipliers int16, [out_tiles, 32], of a stream with ``tile_planes`` planes a tile."""
     pairs = planes[_begins(out_tiles, tile_planes)[::2] + 1].view("<i2").reshape(-1, TILE)
     first = planes[_begins(out_tiles, tile_planes)].view("<i4")
     return first, pairs[:out_tiles]
 
 
 def _begins(out_tiles: int, tile_planes: int) -> np.ndarray:
-    """The plane of each tile with which its parameters begin."""
+    """Index of the plane at which each tile's parameters begin."""
     tile = np.arange(out_tiles)
     return tile * (tile_planes + 1) + (tile + 1) // 2
 
@@ -125,18 +125,18 @@ def _check_absent(exists: np.ndarray, first: np.ndarray, second: np.ndarray, whe
 def _check_planes(
     planes: np.ndarray, taps: int, channels: int, exists: np.ndarray, bits: int, where: str
 ) -> None:
-    """A linear of ``taps`` times ``channels`` inputs, and the outputs that ``exists``, bool [rows]."""
+    """Check a linear of ``taps`` times ``channels`` inputs; ``exists``, bool [rows], marks its outputs."""
     exists, per_tap = exists.reshape(-1, TILE), tiles(channels)
     tile_planes = taps * per_tap * bits
     biases, multipliers = _parameters(planes, len(exists), tile_planes)
     _check_absent(exists, biases, multipliers, where)
     _rule(bool((multipliers >= 0).all()), where, "a multiplier is negative")
     beyond = np.array(~0 << channels % TILE & 0xFFFFFFFF if channels % TILE else 0, np.uint32)
-    # what a bias may be whatever the weights are
+    # the largest bias that is safe with any weights
     most = ACCUMULATOR_LIMIT - (LARGEST_INPUT - 1) * LARGEST_INPUT * taps * channels
     for tile, begin in enumerate(_begins(len(exists), tile_planes)):
         weights = planes[begin + 2 - tile % 2 :][:tile_planes]
-        # bit i of [tap, tile of inputs, plane, output]: of input i
+        # [tap, tile of inputs, plane, output]; bit i belongs to input i
         words = weights.view("<u4").reshape(taps, per_tap, bits, TILE)
         _rule(not (words[:, -1] & beyond).any() and not words[..., ~exists[tile]].any(), where,
               "channels that do not exist have weights")  # fmt: skip

@@ -2,7 +2,7 @@
 """Reading a bundle: a folder with ``manifest.json``, ``weights.bin`` and one program per task.
 
 Everything is checked before anything is used: versions, sizes, checksums, hashes, every field of
-every instruction, and that no instruction can touch what it must not. SPEC.md, sections 7 to 11.
+every instruction, and the memory that each instruction touches. SPEC.md, sections 7 to 11.
 """
 
 import zlib
@@ -22,12 +22,12 @@ from edge_moe_host.errors import BundleError
 MANIFEST_FILE = "manifest.json"
 WEIGHTS_FILE = "weights.bin"
 PROGRAM_SUFFIX = ".program.bin"
-MAX_LIMIT = 2**26  # of any number in an accelerator's configuration; no chip comes near
+MAX_LIMIT = 2**26  # for any number in an accelerator's configuration; no chip comes near
 
 
 @dataclass(frozen=True, eq=False)
 class TaskProgram:
-    """One task of a bundle: its instructions and what the manifest says of it."""
+    """One task of a bundle: its instructions and its entry in the manifest."""
 
     name: str
     instructions: tuple[Instruction, ...]
@@ -64,7 +64,7 @@ class Bundle:
 
 
 def load_bundle(path: Path) -> Bundle:
-    """Read and check a bundle's folder; BundleError says in one sentence what is wrong with it."""
+    """Read and check a bundle's folder; BundleError says in one sentence what is wrong."""
     path = Path(path)
     if not path.is_dir():
         raise BundleError(f"bundle '{path}' is not a folder.")
@@ -102,7 +102,7 @@ def _read(path: Path) -> bytes:
 
 
 def _read_listed(folder: Path, entry: manifest.FileEntry, name: str) -> bytes:
-    """A file that the manifest lists, of the size and checksum that it states."""
+    """A file that the manifest lists; its size and checksum must match."""
     if entry.file != name:
         raise BundleError(f"the manifest of '{folder}' names '{entry.file[:60]}' where '{name}' belongs.")
     data = _read(folder / name)
@@ -143,7 +143,7 @@ def _check_sections(sections: Sequence[Section], weights: np.ndarray, where: str
 
 
 def _check_task(bundle: Bundle, task: TaskProgram) -> list[Section]:
-    """Check one task's program against everything else; the sections that it uses."""
+    """Check one task's program against everything else; returns the sections that it uses."""
     limits: Mapping[str, int] = bundle.manifest.accelerator.config
     where = task.entry.program.file
     if len(task.instructions) > limits["max_instructions"]:
@@ -163,7 +163,7 @@ def _check_task(bundle: Bundle, task: TaskProgram) -> list[Section]:
 
 
 def used_sections(bundle: Bundle, task: TaskProgram) -> list[Section]:
-    """Sections that a task's instructions and expert tables point to; BundleError where there is none."""
+    """Sections that a task's instructions and expert tables point to; BundleError when one is missing."""
     sections = {
         (section.offset, section.beats, section.kind): section for section in bundle.manifest.sections
     }
@@ -191,7 +191,7 @@ def used_sections(bundle: Bundle, task: TaskProgram) -> list[Section]:
 
 
 def _check_weights(bundle: Bundle) -> None:
-    """The numbers of every block; one that several instructions use in the same way is looked at once."""
+    """Check the numbers of every block, once for all instructions that use it in the same way."""
     seen = set()
     for task in bundle.tasks.values():
         for index, i in enumerate(task.instructions):
@@ -216,7 +216,7 @@ def _check_weights(bundle: Bundle) -> None:
 
 
 def _check_entry(task: TaskProgram) -> None:
-    """What the manifest says of a task agrees with its program."""
+    """Check that the manifest's entry of a task agrees with its program."""
     entry, out = task.entry, task.entry.output
     by_opcode = {Opcode(instruction.opcode): instruction for instruction in task.instructions}
     patches, store = by_opcode[Opcode.PATCHES], by_opcode[Opcode.STORE]
@@ -247,7 +247,7 @@ def _block(item: tuple[str, list[int]]) -> int:
 
 
 def _check_tensor(tensor: Tensor, task: TaskProgram) -> None:
-    """A named intermediate lies within what the program uses."""
+    """Check that a named intermediate is within the memory that the program uses."""
     place = f"tensor '{tensor.name[:60]}' of task '{task.name}'"
     sane = (
         tensor.kind in manifest.TENSOR_KINDS

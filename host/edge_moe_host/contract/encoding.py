@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Instructions and experts' entries as bytes. What means nothing is neither written nor read. SPEC.md, 8."""
+"""Instructions and experts' entries as bytes. Bits without a meaning are always 0. SPEC.md, 8."""
 
 import numpy as np
 
@@ -38,7 +38,7 @@ def encode(record: Instruction | ExpertEntry) -> bytes:
 
 
 def decode(record: type[Record], data: bytes, where: str) -> Record:
-    """Read 64 bytes; ``where`` names their place in errors. BundleError when they are no such record."""
+    """Read 64 bytes; ``where`` names their place in errors. BundleError when they are not such a record."""
     words = np.frombuffer(data, dtype="<u4").tolist()
     if len(words) != WORDS:
         raise BundleError(f"{where} has {len(data)} bytes where {RECORD_BYTES} were expected.")
@@ -67,7 +67,7 @@ def _title(record: Instruction | ExpertEntry) -> str:
 
 
 def _check_unused(instruction: Instruction, where: str = "an instruction") -> None:
-    """Opcode and epilogue are known, and fields that the opcode does not read are 0."""
+    """Check that opcode and epilogue are known and that fields which the opcode does not read are 0."""
     if instruction.opcode not in Opcode.__members__.values():
         raise BundleError(f"{where} has the unknown opcode {instruction.opcode}.")
     opcode = Opcode(instruction.opcode)

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Integer expressions as text: Python evaluates them, edge_moe.codegen prints them as C++.
 
-The rules of the opcodes are written in it once, as "row_start + rows <= keys". Text rather than a class with
-operators: ``and``, ``or`` and ``not`` cannot be overloaded, and a rule reads as the sentence that it is.
+The rules of the opcodes are written once in this form, as "row_start + rows <= keys". They are text rather
+than a class with operators because ``and``, ``or`` and ``not`` cannot be overloaded.
 
 The subset has names, integers from 0 up, ``+ - * // %``, comparisons of two values, ``and or not`` and calls.
-Python and C++ mean the same by these while nothing is negative, which the printer proves. Everything else is
-refused when it is parsed. A message is an f-string without its f, whose fields are such expressions.
+They mean the same in Python and C++ while nothing is negative, which the printer proves. The parser refuses
+everything else. A message is an f-string without its f; its fields are expressions of this kind.
 """
 
 import ast
@@ -24,7 +24,7 @@ _NODES = (ast.BinOp, ast.BoolOp, ast.UnaryOp, ast.Compare, ast.Call, ast.Name, a
 
 
 def check(tree: ast.expr, text: str) -> None:
-    """ValueError unless every node is of the subset."""
+    """ValueError unless every node belongs to the subset."""
     for node in ast.walk(tree):
         right = isinstance(node, _NODES)
         if isinstance(node, ast.Constant):
@@ -65,7 +65,7 @@ def names(text: str) -> set[str]:
 
 
 def message_names(text: str) -> set[str]:
-    """The same of a message."""
+    """Every name that a message uses, functions included."""
     return _names(_parse_message(text))
 
 
@@ -80,7 +80,7 @@ def _code(text: str, message: bool) -> CodeType:
 
 
 def value(text: str, scope: Mapping[str, Any]) -> int:
-    """What an expression is with the names of ``scope``; of a condition, True or False."""
+    """The value of an expression with the names of ``scope``; True or False for a condition."""
     result: int = eval(_code(text, False), {"__builtins__": {}}, scope)
     return result
 

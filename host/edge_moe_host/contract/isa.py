@@ -2,8 +2,8 @@
 """Instructions: fields, words and checksum, all declared in one table. SPEC.md, section 8.
 
 An instruction is 16 little-endian words of 32 bits, one memory beat. Word 15 is a checksum of the
-others. The C++ header is generated from :func:`fields`; nothing restates a bit. What each opcode reads and
-allows is in :mod:`edge_moe_host.contract.opcodes`.
+others. The C++ header is generated from :func:`fields`, so no bit is declared twice.
+:mod:`edge_moe_host.contract.opcodes` declares what each opcode reads and allows.
 """
 
 import dataclasses
@@ -21,7 +21,7 @@ CHECKSUM_ROTATE = 5  # bits by which the running checksum is rotated left before
 
 
 class Opcode(enum.IntEnum):
-    """What an instruction does. 0 is none of them, so that cleared memory is no program."""
+    """What an instruction does. No opcode is 0, so that cleared memory is not a program."""
 
     END = 1  # the task is done
     LOAD = 2  # weight image -> int16 rows
@@ -58,14 +58,14 @@ class Instruction:
     opcode: int = _bits(0, 0, 8, "Opcode")
     epilogue: int = _bits(0, 8, 4, "Epilogue of LINEAR")
     weight_bits: int = _bits(0, 12, 4, "bit planes of a weight tile, 2 to 8")
-    shift: int = _bits(0, 16, 6, "of the requantisation; LAYERNORM: of its result; ATTENTION: of the logits")
-    shift2: int = _bits(0, 22, 6, "LINEAR: after GELU; ATTENTION: of the result")
-    top_k: int = _bits(0, 28, 4, "experts of a token, 1 to 8")
+    shift: int = _bits(0, 16, 6, "shift; LAYERNORM: of the result; ATTENTION: of the logits")
+    shift2: int = _bits(0, 22, 6, "shift; LINEAR: after GELU; ATTENTION: of the result")
+    top_k: int = _bits(0, 28, 4, "experts per token, 1 to 8")
     rows: int = _bits(1, 0, 16, "rows to compute: tokens, pixels of a map, patches")
     row_start: int = _bits(1, 16, 16, "ATTENTION: first query; CONV3X3: first pixel")
     in_channels: int = _bits(2, 0, 16, "channels of a source row")
     out_channels: int = _bits(2, 16, 16, "channels of a destination row")
-    hidden_channels: int = _bits(3, 0, 16, "EXPERTS: between the linears")
+    hidden_channels: int = _bits(3, 0, 16, "EXPERTS: channels between the two linears")
     experts: int = _bits(3, 16, 16, "number of experts")
     src: int = _bits(4, 0, 32, "source rows; ATTENTION: row 0 of qkv; CONV3X3, UPSAMPLE2X: the whole map")
     dst: int = _bits(5, 0, 32, "first destination row")
@@ -73,10 +73,10 @@ class Instruction:
     hidden: int = _bits(7, 0, 32, "EXPERTS: workspace of rows x hidden_channels bytes")
     weight_offset: int = _bits(9, 0, 32, "first beat of the weight block; EXPERTS: of the table")
     weight_beats: int = _bits(10, 0, 32, "beats of the weight block; EXPERTS: of the table")
-    height: int = _bits(11, 0, 16, "of the source map; PATCHES: of the image")
-    width: int = _bits(11, 16, 16, "of the source map; PATCHES: of the image")
-    multiplier: int = _bits(12, 0, 16, "LINEAR: after GELU; GATE: of the logits")
-    zero_point: int = _bits(12, 16, 8, "of the result of GELU", signed=True)
+    height: int = _bits(11, 0, 16, "height of the source map; PATCHES: of the image")
+    width: int = _bits(11, 16, 16, "width of the source map; PATCHES: of the image")
+    multiplier: int = _bits(12, 0, 16, "multiplier; LINEAR: after GELU; GATE: of the logits")
+    zero_point: int = _bits(12, 16, 8, "zero point of GELU's result", signed=True)
     pad: int = _bits(12, 24, 8, "CONV3X3: value outside the map", signed=True)
     keys: int = _bits(13, 0, 16, "ATTENTION: rows of qkv")
     heads: int = _bits(13, 16, 8, "ATTENTION: heads")
@@ -92,11 +92,11 @@ class ExpertEntry:
     weight_beats: int = _bits(1, 0, 32, "beats of the expert's block")
     bits1: int = _bits(2, 0, 4, "bit planes of the first linear")
     bits2: int = _bits(2, 4, 4, "bit planes of the second linear")
-    shift1: int = _bits(2, 8, 6, "of the first linear's requantisation")
-    shift2: int = _bits(2, 14, 6, "of the second linear's requantisation")
-    gelu_shift: int = _bits(2, 20, 6, "of the requantisation after GELU")
-    gelu_multiplier: int = _bits(3, 0, 16, "of the requantisation after GELU")
-    zero_point: int = _bits(3, 16, 8, "of the result of GELU", signed=True)
+    shift1: int = _bits(2, 8, 6, "shift of the first linear's requantisation")
+    shift2: int = _bits(2, 14, 6, "shift of the second linear's requantisation")
+    gelu_shift: int = _bits(2, 20, 6, "shift of the requantisation after GELU")
+    gelu_multiplier: int = _bits(3, 0, 16, "multiplier of the requantisation after GELU")
+    zero_point: int = _bits(3, 16, 8, "zero point of GELU's result", signed=True)
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ def fields(record: type) -> tuple[Field, ...]:
 
 
 def checksum(words: Sequence[int]) -> int:
-    """Checksum of a record's first 15 words: rotated left by 5, then exclusive-or, word by word."""
+    """Checksum of a record's first 15 words: for each, rotate left by 5, then exclusive-or with the word."""
     value = CHECKSUM_SEED
     for word in words[:CHECKSUM_WORD]:
         value = ((value << CHECKSUM_ROTATE | value >> (32 - CHECKSUM_ROTATE)) & 0xFFFFFFFF) ^ word

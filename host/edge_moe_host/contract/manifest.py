@@ -49,7 +49,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Tensor:
-    """Where a named intermediate of golden's trace lies once ``instruction`` is done.
+    """Where a named intermediate of golden's trace is stored after ``instruction``.
 
     Channels come in groups of ``group``, each stored in ``stored`` channels. Logits are not kept in
     the scratch memory: their address is 0.
@@ -69,8 +69,8 @@ class Tensor:
 class Output:
     """What STORE leaves in the output buffer, and how it becomes the task's map.
 
-    int16 [height * width, channels], each row in ``row_bytes``; enlarged by ``factor``, then the
-    largest channel (``kind`` classes) or the sums; ``scale`` is the meaning of one unit.
+    int16 [height * width, channels], each row in ``row_bytes``. They are enlarged by ``factor``; the result
+    is the largest channel (``kind`` classes) or the sums, of which one unit means ``scale``.
     """
 
     kind: str
@@ -92,7 +92,7 @@ class ClassStyle:
 
 @dataclass(frozen=True)
 class TaskEntry:
-    """One task: its program and all that is known of it."""
+    """One task: its program and everything known about it."""
 
     program: FileEntry
     graph: str  # hash of the path.onnx that it was compiled from: file_hash
@@ -107,7 +107,7 @@ class TaskEntry:
 
 @dataclass(frozen=True)
 class Manifest:
-    """Everything that a bundle says of itself."""
+    """Everything that a bundle says about itself."""
 
     format: str
     format_version: int
@@ -135,7 +135,7 @@ def _dump(data: Mapping[str, Any]) -> str:
 
 
 def seal(data: Mapping[str, Any]) -> str:
-    """Text of a manifest: the only form that is accepted, with the checksum of the rest."""
+    """Text of a manifest in the only accepted form, including the checksum of the rest."""
     plain = {key: value for key, value in data.items() if key != CHECKSUM}
     return _dump({**plain, CHECKSUM: zlib.crc32(_dump(plain).encode())})
 

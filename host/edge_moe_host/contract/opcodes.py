@@ -2,9 +2,9 @@
 """THE table of the opcodes: what each reads, its limits, shape, scratch rows and weights. SPEC.md, 8 to 10.
 
 Encoder, bundle reader, compiler, interpreter, estimator and the generated C++ (edge_moe_opcodes.hpp) derive
-from it. Conditions, numbers of rows and lengths are text of :mod:`edge_moe_host.contract.expressions`: of an
-instruction's fields, the accelerator's LIMITS, DEFINITIONS, and layout's constants and functions. Rules are
-looked at in their order, after every range; regions and weights after every rule. So a divisor whose range
+from it. Conditions, numbers of rows and lengths are text of :mod:`edge_moe_host.contract.expressions`, over
+an instruction's fields, the accelerator's LIMITS, DEFINITIONS, and layout's constants and functions. All
+ranges are checked first, then the rules in their order, then regions and weights. So a divisor whose range
 begins at 1 is never 0.
 """
 
@@ -27,7 +27,7 @@ from edge_moe_host.contract.layout import (
     tiles,
 )
 
-# What a program needs to know about its accelerator: keys of the accelerator's configuration.
+# Limits that a program depends on: keys of the accelerator's configuration.
 LIMITS = (
     "scratch_bytes",
     "accumulator_rows",
@@ -46,7 +46,7 @@ LIMITS = (
     "max_patch_size",
 )
 
-# Names for what several expressions use.
+# Names for terms that several expressions use.
 DEFINITIONS = {
     "pixels": "height * width",
     "head": "out_channels // heads",
@@ -61,7 +61,7 @@ CONSTANTS: dict[str, int] = {
     **{epilogue.name: int(epilogue) for epilogue in Epilogue},
 }
 
-# How rows are stored -> beats of ``rows`` rows of ``channels``. int8 and routing rows go by pairs.
+# How rows are stored -> beats of ``rows`` rows of ``channels``. int8 and routing rows are stored in pairs.
 BEATS_OF = {
     "int8": "pairs(rows) * tiles(channels)",
     "int16": "rows * tiles(channels)",
@@ -71,9 +71,9 @@ STORED_AS = {"int8": "int8", "int16": "int16", "routing": "int8"}
 
 @dataclass(frozen=True)
 class Operand:
-    """A field that an opcode reads, in [low, high]; ``high`` may name a limit. None: all that its bits hold.
+    """A field that an opcode reads, in [low, high]; ``high`` may name a limit; None allows all its bits.
 
-    With ``epilogue``, it is read with that epilogue only.
+    With ``epilogue``, the field is read with that epilogue only.
     """
 
     name: str
@@ -84,7 +84,7 @@ class Operand:
 
 @dataclass(frozen=True)
 class Rule:
-    """A relation between fields, and what is said where it does not hold."""
+    """A relation between fields, and the message when it does not hold."""
 
     condition: str
     message: str
@@ -92,10 +92,10 @@ class Rule:
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows in the scratch memory, at the address field ``field``; neither read nor written: a workspace."""
+    """Rows in the scratch memory, at the address field ``field``; a workspace is neither read nor written."""
 
     field: str
-    kind: str  # of STORED_AS
+    kind: str  # key of STORED_AS
     rows: str
     channels: str
     reads: bool | str = False  # or a condition
@@ -105,7 +105,7 @@ class Rows:
 
 @dataclass(frozen=True)
 class Weights:
-    """The weight block: the kind of its section, and its planes."""
+    """The weight block: the kind of its section, and its number of planes."""
 
     section: str
     planes: str
@@ -113,7 +113,7 @@ class Weights:
 
 @dataclass(frozen=True)
 class Declaration:
-    """All rules of one opcode. It also reads the addresses of its rows and the place of its weights."""
+    """All rules of one opcode. It also reads the addresses of its rows and of its weights."""
 
     operands: tuple[Operand, ...] = ()
     rules: tuple[Rule, ...] = ()
@@ -343,7 +343,7 @@ OPCODES: dict[Opcode, Declaration] = {
 }
 
 EXPERT_SECTION = "expert"
-# An expert's entry: its fields, and its block, of which the instruction's fields have their part.
+# An expert's entry: its fields, and its block, whose length also depends on the instruction's fields.
 ENTRY = Declaration(
     operands=(
         Operand("shift1", 1, SHIFT_LIMIT),
@@ -369,7 +369,7 @@ EPILOGUE_OPCODES = frozenset(
 
 
 class Scope(dict[str, Any]):
-    """Names of expressions: what it is made of, then DEFINITIONS, constants and functions."""
+    """Names in expressions: its own entries, then DEFINITIONS, constants and functions."""
 
     def __missing__(self, name: str) -> Any:
         if name in DEFINITIONS:
@@ -385,7 +385,7 @@ class Region:
     field: str  # the instruction's address field
     address: int
     size: int
-    rows: str  # what its rows are: their type, and their channels
+    rows: str  # type and channels of its rows
     unit: int  # bytes of a row, or of the two rows of a pair
     reads: bool
     writes: bool
@@ -393,9 +393,9 @@ class Region:
 
 @cache
 def operands(opcode: Opcode, epilogue: int | None = None) -> tuple[str, ...]:
-    """The fields that an opcode reads besides ``opcode``, in their order; every other one is 0.
+    """The fields that an opcode reads besides ``opcode``, in their order; all others must be 0.
 
-    With an ``epilogue``, those that it reads with that one.
+    With an ``epilogue``, only the fields that are read with it.
     """
     declared = OPCODES[opcode]
     read = {o.name for o in declared.operands if epilogue is None or o.epilogue in (None, epilogue)}
@@ -405,14 +405,14 @@ def operands(opcode: Opcode, epilogue: int | None = None) -> tuple[str, ...]:
 
 
 def ranges(declared: Declaration, epilogue: int = 0) -> Iterator[tuple[str, int, int | str]]:
-    """Field, smallest value, and largest one or the limit that it is, of what is read with ``epilogue``."""
+    """(field, smallest value, largest value or name of a limit) of each field read with ``epilogue``."""
     for operand in declared.operands:
         if operand.low is not None and operand.high is not None and operand.epilogue in (None, epilogue):
             yield operand.name, operand.low, operand.high
 
 
 def rows_bytes(kind: str, rows: int, channels: int) -> int:
-    """Bytes that rows take in the scratch memory; ``channels`` of routing rows do not matter."""
+    """Bytes that rows take in the scratch memory; routing rows ignore ``channels``."""
     channels = layout.ROUTE_BYTES if kind == "routing" else channels
     return BEAT * expressions.value(BEATS_OF[STORED_AS[kind]], Scope(rows=rows, channels=channels))
 
@@ -443,7 +443,7 @@ def regions(instruction: Instruction) -> list[Region]:
 
 
 def broken_rules(instruction: Instruction, limits: Mapping[str, int]) -> Iterator[str]:
-    """What is said of each rule that does not hold, once the fields are in their ranges."""
+    """The message of each rule that does not hold; the fields must be in their ranges."""
     scope = Scope({**limits, **vars(instruction)})
     for rule in OPCODES[Opcode(instruction.opcode)].rules:
         if not expressions.value(rule.condition, scope):
@@ -451,13 +451,13 @@ def broken_rules(instruction: Instruction, limits: Mapping[str, int]) -> Iterato
 
 
 def section_of(opcode: int) -> str | None:
-    """Kind of the section that an opcode's weight block is; None where it has no block."""
+    """Kind of section of an opcode's weight block; None when it has no block."""
     weights = OPCODES[Opcode(opcode)].weights
     return weights.section if weights else None
 
 
 def weight_beats(instruction: Instruction) -> int:
-    """Beats of the weight block that an instruction's other fields imply; 0 where it has none."""
+    """Beats of the weight block that an instruction's other fields imply; 0 when it has none."""
     weights = OPCODES[Opcode(instruction.opcode)].weights
     return BEATS_PER_PLANE * expressions.value(weights.planes, Scope(vars(instruction))) if weights else 0
 
@@ -470,7 +470,7 @@ def expert_beats(instruction: Instruction, entry: ExpertEntry) -> int:
 
 
 def _check_names() -> None:
-    """ValueError for an expression with a name that nothing gives a meaning."""
+    """ValueError for an expression with an undefined name."""
     known = {field.name for record in (Instruction, ExpertEntry) for field in isa.fields(record)}
     known.update(LIMITS, DEFINITIONS, FUNCTIONS, CONSTANTS)
     used = {text: expressions.names(text) for text in DEFINITIONS.values()}

@@ -18,9 +18,9 @@ def _rule(condition: bool, where: str, rule: str) -> None:
 
 
 def decode_program(data: bytes, where: str) -> tuple[Instruction, ...]:
-    """Instructions of a program file. BundleError when a field or checksum is wrong or END is misplaced."""
+    """Instructions of a program file. BundleError for a wrong field or checksum, or a misplaced END."""
     if not data or len(data) % RECORD_BYTES:
-        raise BundleError(f"{where} has {len(data)} bytes, which is no whole number of instructions.")
+        raise BundleError(f"{where} has {len(data)} bytes, which is not a whole number of instructions.")
     program = tuple(
         decode(Instruction, data[start : start + RECORD_BYTES],
                f"instruction {start // RECORD_BYTES} of {where}")
@@ -51,7 +51,7 @@ def _check_ranges(
 
 
 def _check_block(record: Instruction | ExpertEntry, needed: int, where: str) -> None:
-    """The weight block has the length that its shape needs, and begins where a block can."""
+    """Check that the weight block has the length that its shape needs and begins at a whole plane."""
     _rule(
         record.weight_beats == needed,
         where,
@@ -65,7 +65,7 @@ def _check_block(record: Instruction | ExpertEntry, needed: int, where: str) -> 
 
 
 def check_instruction(instruction: Instruction, limits: Mapping[str, int], where: str) -> None:
-    """Fields lie in their ranges and fit each other and the accelerator; BundleError otherwise."""
+    """BundleError unless all fields are in their ranges and fit each other and the accelerator."""
     opcode = Opcode(instruction.opcode)
     where = f"{where} ({opcode.name})"
     _check_ranges(instruction, OPCODES[opcode], limits, where, instruction.epilogue)
@@ -87,11 +87,11 @@ def check_instruction(instruction: Instruction, limits: Mapping[str, int], where
 
 
 def check_scratch(program: Sequence[Instruction], limits: Mapping[str, int], where: str) -> int:
-    """Rows are read as they were written, and no instruction overwrites what it reads; the peak used.
+    """Check that rows are read as they were written and that no instruction overwrites what it reads.
 
-    Raises BundleError naming the instruction.
+    Returns the peak number of bytes used. BundleError names the instruction.
     """
-    # the instruction that wrote each 64 bytes, or -1; every region is a whole number of them
+    # the instruction that wrote each 64 bytes, or -1; every region is a multiple of 64 bytes
     writer = np.full(limits["scratch_bytes"] // layout.ALIGNMENT, -1, dtype=np.int32)
     written: dict[int, Region] = {}
     peak = 0
@@ -133,15 +133,15 @@ def _extent(region: Region) -> str:
 
 
 def _check_rows(region: Region, source: Region, index: int, place: str) -> None:
-    """Rows are read as the same kind that was written, from a row's or a pair's beginning on: executors keep
-    the two kinds differently, and channels that fill a tile up hold anything."""
+    """Check that rows are read as the kind that was written, from the start of a row or pair: executors store
+    the kinds differently, and channels that fill up a tile may hold anything."""
     same = region.rows == source.rows and (region.address - source.address) % region.unit == 0
     _rule(same, place, f"{region.field} is rows of {region.rows}, not those of instruction {index}, "
           f"{source.rows} from byte {source.address} on")  # fmt: skip
 
 
 def _check_routing(experts: Instruction, writer: Instruction, place: str) -> None:
-    """Routing rows were made by a gate over as many experts, so that none of another number can occur."""
+    """Check that a gate over the same number of experts made the routing rows, so that all indices exist."""
     same = (writer.opcode, writer.experts, writer.top_k) == (Opcode.GATE, experts.experts, experts.top_k)
     _rule(
         same,
@@ -152,6 +152,6 @@ def _check_routing(experts: Instruction, writer: Instruction, place: str) -> Non
 
 
 def check_entry(entry: ExpertEntry, instruction: Instruction, where: str) -> None:
-    """An expert's entry fits the EXPERTS instruction; BundleError otherwise."""
+    """BundleError unless an expert's entry fits the EXPERTS instruction."""
     _check_ranges(entry, ENTRY, {}, where)
     _check_block(entry, opcodes.expert_beats(instruction, entry), where)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Register map of the accelerator's AXI4-Lite port, and what its status and error codes say.
+"""Register map of the accelerator's AXI4-Lite port, and the meaning of its status and error codes.
 
-The arguments of the top function (hls/src/edge_moe.cpp) in their order; Vitis HLS gives them their
+The registers are the arguments of the top function (hls/src/edge_moe.cpp) in their order; Vitis HLS assigns
 offsets by a fixed rule, which :func:`_place` states. Control is ap_ctrl_hs.
 """
 
@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 WORD_BYTES = 4
-FIRST_ARGUMENT = 0x10  # behind the control registers
+FIRST_ARGUMENT = 0x10  # after the control registers
 
 
 class Status(enum.IntEnum):
@@ -21,7 +21,7 @@ class Status(enum.IntEnum):
 
 
 class Error(enum.IntEnum):
-    """Register ``error``: why a program was stopped; ``position`` has the instruction."""
+    """Register ``error``: why a program was stopped; ``position`` holds the instruction."""
 
     NONE = 0
     UNFINISHED = 1
@@ -63,7 +63,7 @@ def describe(error: int, position: int) -> str:
 
 @dataclass(frozen=True)
 class Register:
-    """``bits`` at byte ``offset``, in as many 32-bit words, low word first. ``access``: rw or r."""
+    """``bits`` from byte ``offset`` on, in 32-bit words, low word first. ``access``: rw or r."""
 
     name: str
     offset: int
@@ -103,10 +103,10 @@ _ARGUMENTS = (
 
 
 def _place(arguments: Iterable[_Argument]) -> dict[str, Register]:
-    """Offsets as Vitis HLS gives them.
+    """Offsets as Vitis HLS assigns them.
 
-    An input takes its words and one reserved word. An output takes its words and one with the valid flag,
-    ``NAME_ctrl``, and as many reserved words again.
+    An input takes its words and one reserved word. An output takes its words, one word ``NAME_ctrl`` with the
+    valid flag, and the same number of reserved words.
     """
     registers, offset = {}, FIRST_ARGUMENT
     for argument in arguments:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rows and named intermediates in the bytes of a scratch memory. SPEC.md, section 8.
 
-``scratch`` is uint8 [..., bytes] throughout, results are views of it where they can be. Rows of int8 lie one
-after the other (:func:`int8`) or interleaved by pairs (:func:`int8_pairs`), as the executor stores them.
+``scratch`` is uint8 [..., bytes] throughout; results are views of it where possible. The rows of int8 are
+stored one after the other (:func:`int8`) or interleaved by pairs (:func:`int8_pairs`), by the executor.
 """
 
 from collections.abc import Callable
@@ -25,7 +25,7 @@ def raw(scratch: np.ndarray, address: int, rows: int, row_bytes: int) -> np.ndar
 
 
 def int8(scratch: np.ndarray, address: int, rows: int, channels: int) -> np.ndarray:
-    """int8 [..., rows, channels] of rows that lie one after the other."""
+    """int8 [..., rows, channels] of rows stored one after the other."""
     return raw(scratch, address, rows, int8_row(channels)).view(np.int8)[..., :channels]
 
 
@@ -42,13 +42,13 @@ def int16(scratch: np.ndarray, address: int, rows: int, channels: int) -> np.nda
 
 
 def routing(scratch: np.ndarray, address: int, rows: int, top_k: int) -> tuple[np.ndarray, np.ndarray]:
-    """The experts, uint16, and the scores, int16, [..., rows, top_k]."""
+    """The experts, uint16, and the scores, int16, both [..., rows, top_k]."""
     chosen = raw(scratch, address, rows, ROUTE_BYTES)
     return chosen.view("<u2")[..., 0 : 2 * top_k : 2], chosen.view("<i2")[..., 1 : 2 * top_k : 2]
 
 
 def named(tensor: Tensor, scratch: np.ndarray, int8_rows: Int8Rows) -> np.ndarray:
-    """A copy of a named intermediate, any but logits, in golden's shape [..., rows, channels]."""
+    """A copy of a named intermediate other than logits, in golden's shape [..., rows, channels]."""
     if tensor.kind in ("expert", "score"):
         expert, score = routing(scratch, tensor.address, tensor.rows, tensor.channels)
         return expert.astype(np.int32) if tensor.kind == "expert" else score.astype(np.int16)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reading weight blocks: parameters, linears and gates from the bytes of a weight image. SPEC.md, section 9.
 
-``edge_moe.compiler.weights`` writes what this reads.
+``edge_moe.compiler.weights`` writes them.
 """
 
 import numpy as np
@@ -29,7 +29,7 @@ def from_planes(planes: np.ndarray) -> np.ndarray:
 
 
 def read_parameters(block: np.ndarray, channels: int) -> tuple[np.ndarray, np.ndarray]:
-    """int32 [channels] and int16 [channels] of a block of parameters alone."""
+    """int32 [channels] and int16 [channels] of a block that has parameters only."""
     first, second, _ = _split(block, tiles(channels), 0)
     return first[:channels], second[:channels]
 

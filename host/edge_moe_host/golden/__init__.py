@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The integer reference: what every bit of the accelerator means, in NumPy. SPEC.md, sections 2 to 4."""
+"""The integer reference in NumPy, which every executor matches bit for bit. SPEC.md, sections 2 to 4."""

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The integer arithmetic under every operator: rounding, saturation, exact products, tables.
+"""The integer arithmetic of every operator: rounding, saturation, exact products, tables.
 
-SPEC.md, sections 2 and 3. Everything is int64 in between, so the widths stated there are upper
-bounds that hold, not types that wrap. Imports no torch.
+SPEC.md, sections 2 and 3. All intermediates are int64: the widths stated there are upper bounds on the
+values, not types that wrap. Imports no torch.
 """
 
 import math
@@ -14,8 +14,8 @@ INT16_MIN, INT16_MAX = -(2**15), 2**15 - 1
 
 EXP2_BITS = 8  # fraction bits of a base-2 logit
 EXP2_ONE = 15  # EXP2 holds 2**-fraction in Q15
-MANTISSA_BITS = 10  # of the reciprocal's argument; the reciprocal square root's has one bit less
-GELU_FRACTION = 10  # fraction bits of what GELU takes and gives
+MANTISSA_BITS = 10  # of the reciprocal's argument; one less for the reciprocal square root's
+GELU_FRACTION = 10  # fraction bits of GELU's argument and result
 GELU_STEP_BITS = 2  # fraction bits that the index of the GELU table drops
 GELU_LIMIT = 4  # |x| from which GELU is ReLU
 
@@ -63,7 +63,7 @@ def saturate(values: np.ndarray, low: int, high: int) -> np.ndarray:
 
 
 def rounding_shift(values: np.ndarray, shift: np.ndarray | int) -> np.ndarray:
-    """values / 2**shift rounded half up: floor(x + 1/2). -3 >> 1 is -1, -5 >> 1 is -2; shift 0 keeps."""
+    """values / 2**shift rounded half up: floor(x + 1/2). -3 by 1 is -1, -5 by 1 is -2; by 0 no change."""
     values, shift = np.asarray(values, dtype=np.int64), np.asarray(shift, dtype=np.int64)
     half = (np.int64(1) << shift) >> 1
     return (values + half) >> shift
@@ -100,7 +100,7 @@ def reciprocal(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(R, k) with 1/v about R * 2**(-15-k), v a positive integer, k = floor(log2(v)), R Q15."""
     values = np.asarray(values, dtype=np.int64)
     k = floor_log2(values)
-    # the MANTISSA_BITS bits under the leading one; zeros where v has fewer
+    # the MANTISSA_BITS bits below the leading one; zeros where v has fewer
     mantissa = (values << np.maximum(MANTISSA_BITS - k, 0)) >> np.maximum(k - MANTISSA_BITS, 0)
     return RECIPROCAL[mantissa - (1 << MANTISSA_BITS)], k
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Executes a bundle itself: instruction words, weight image, scratch memory. SPEC.md, sections 7 to 10.
 
-Only the arithmetic is golden's. The graph is not looked at, so what comes out equal to golden was
-packed, addressed and scheduled rightly.
+Only the arithmetic is golden's. The graph is not used, so a result equal to golden's proves that packing,
+addresses and schedule are right.
 """
 
 import weakref
@@ -23,7 +23,7 @@ from edge_moe_host.golden import operators as op
 from edge_moe_host.golden.operators import FFN, Attention, Gate, LayerNorm, Linear
 from edge_moe_host.golden.trace import Trace
 
-UNWRITTEN = 0xA5  # what the scratch memory holds before anything is written: no result may depend on it
+UNWRITTEN = 0xA5  # initial contents of the scratch memory: no result may depend on it
 
 _NO_LINEAR = Linear(np.zeros((1, 1), np.int8), np.zeros(1, np.int32), np.zeros(1, np.int16), 1)
 T = TypeVar("T")
@@ -32,8 +32,8 @@ T = TypeVar("T")
 def run_program(bundle: Bundle, task: str, images: np.ndarray, trace: Trace | None = None) -> np.ndarray:
     """Raw result of one task, int16 [B, h*w, C], or [h*w, C] for one image.
 
-    ``images``: uint8 RGB [B, H, W, 3] or [H, W, 3]. ``trace`` receives every named intermediate as it
-    lies in the scratch memory. Raises EdgeMoEError for an unknown task or images of another kind.
+    ``images``: uint8 RGB [B, H, W, 3] or [H, W, 3]. ``trace`` receives every named intermediate as it is
+    stored in the scratch memory. Raises EdgeMoEError for an unknown task or wrong images.
     """
     program = bundle.task(task)
     batch = images[None] if images.ndim == 3 else images
@@ -55,15 +55,15 @@ def run_program(bundle: Bundle, task: str, images: np.ndarray, trace: Trace | No
 
 
 def task_output(bundle: Bundle, task: str, raw: np.ndarray) -> np.ndarray:
-    """The task's map at the image's size, of int16 [B, h*w, C] of :func:`run_program`: golden's task_output.
+    """golden's task_output of int16 [B, h*w, C] from :func:`run_program`: the map at the image's size.
 
-    uint8 [B, H, W] of classes, int32 [B, H, W, C] sums else. EdgeMoEError for an unknown task.
+    Classes are uint8 [B, H, W], sums int32 [B, H, W, C]. EdgeMoEError for an unknown task.
     """
     out = bundle.task(task).entry.output
     return op.task_output(raw, out.height, out.width, out.factor, out.kind == "classes")
 
 
-# Weights of a bundle as golden's layers, unpacked once: instruction -> layer.
+# A bundle's weights as golden's layers, unpacked once: instruction -> layer.
 _UNPACKED: "weakref.WeakKeyDictionary[Bundle, dict[Instruction, object]]" = weakref.WeakKeyDictionary()
 
 
@@ -76,7 +76,7 @@ class _Machine:
         size = bundle.manifest.accelerator.config["scratch_bytes"]
         self.scratch = np.full((len(images), size), UNWRITTEN, dtype=np.uint8)
         self.output = np.zeros((len(images), 0, 0), dtype=np.int16)
-        self.logits: list[np.ndarray] = []  # int32, of GATE instructions since they were last asked for
+        self.logits: list[np.ndarray] = []  # int32, of GATE instructions since the last read
         self.layers = _UNPACKED.setdefault(bundle, {})
         self.steps: dict[int, Callable[[Instruction], None]] = {
             Opcode.END: lambda _: None,
@@ -121,7 +121,7 @@ class _Machine:
 
     def unpacked(self, i: Instruction, unpack: Callable[[Instruction, np.ndarray], T]) -> T:
         """The instruction's weights, unpacked at the first call for this bundle."""
-        # instructions that differ in rows and addresses alone have the same layer
+        # instructions that differ only in rows and addresses have the same layer
         key = replace(i, rows=0, row_start=0, src=0, dst=0, routing=0, hidden=0)
         if key not in self.layers:
             self.layers[key] = unpack(i, self.bundle.beats(i.weight_offset, i.weight_beats))
@@ -151,7 +151,7 @@ class _Machine:
     # Instructions
 
     def load(self, i: Instruction) -> None:
-        """Rows of the weight image, as they are."""
+        """Rows of the weight image, unchanged."""
         row = layout.int16_row(i.out_channels)
         data = self.bundle.beats(i.weight_offset, i.weight_beats)[: i.rows * row]
         scratch.raw(self.scratch, i.dst, i.rows, row)[...] = data.reshape(i.rows, row)
@@ -182,13 +182,13 @@ class _Machine:
         self.int8(i.dst, i.rows, i.in_channels)[...] = op.layernorm(x, self.unpacked(i, unpack_norm))
 
     def attention(self, i: Instruction) -> None:
-        """All queries are computed; the instruction's are kept."""
+        """Compute all queries and keep the instruction's."""
         qkv = self.int8(i.src, i.keys, i.in_channels)
         mixed = op.attention(qkv, self.unpacked(i, unpack_attention))
         self.int8(i.dst, i.rows, i.out_channels)[...] = mixed[:, i.row_start : i.row_start + i.rows]
 
     def gate(self, i: Instruction) -> None:
-        """Routing rows: the chosen experts and their scores, zeros behind."""
+        """Routing rows: the chosen experts and their scores, then zeros."""
         gate = self.unpacked(i, unpack_gate)
         logits = op.gate_logits(self.int8(i.src, i.rows, i.in_channels), gate)
         self.logits.append(logits)
@@ -198,7 +198,7 @@ class _Machine:
         expert[...], score[...] = chosen, scores
 
     def experts(self, i: Instruction) -> None:
-        """Added to the residual rows; the workspaces lose their contents."""
+        """Add the experts' results to the residual rows; the workspaces lose their contents."""
         for region in regions(i):
             if not (region.reads or region.writes):
                 self.scratch[:, region.address : region.address + region.size] = UNWRITTEN
@@ -207,13 +207,13 @@ class _Machine:
         out[...] = op.residual_add(out, op.experts(x, expert, score, self.unpacked(i, self.unpack_experts)))
 
     def conv3x3(self, i: Instruction) -> None:
-        """The whole map is computed; the instruction's rows are kept."""
+        """Compute the whole map and keep the instruction's rows."""
         x = self.int8(i.src, i.height * i.width, i.in_channels)
         y = op.conv3x3(x, self.unpacked(i, unpack_conv), i.height, i.width, i.pad)
         self.int8(i.dst, i.rows, i.out_channels)[...] = y[:, i.row_start : i.row_start + i.rows]
 
     def upsample2x(self, i: Instruction) -> None:
-        """A map to one of twice its size."""
+        """A map at twice its size."""
         x = self.int8(i.src, i.height * i.width, i.in_channels)
         self.int8(i.dst, i.rows, i.in_channels)[...] = op.upsample2x(x, i.height, i.width)
 
@@ -238,7 +238,7 @@ def unpack_norm(i: Instruction, block: np.ndarray) -> LayerNorm:
 def unpack_attention(i: Instruction, block: np.ndarray) -> Attention:
     """Multipliers of ATTENTION, of logits [heads] and result [channels], from its block, uint8 [bytes].
 
-    Its heads are as wide as they are stored.
+    Its heads have their stored width.
     """
     logit, out = weights.read_parameters(block, i.out_channels)
     per_head = logit.reshape(i.heads, -1)[:, 0]

@@ -29,13 +29,13 @@ from edge_moe_host.golden.arithmetic import (
     saturate,
 )
 
-KEY_BLOCK = 32  # keys that the attention takes at a time; part of its meaning
+KEY_BLOCK = 32  # keys that the attention takes at a time; its results depend on it
 PIXEL_OFFSET = 128  # pixels enter as int8: value - 128
 XHAT_FRACTION = 10  # fraction bits of the normalised value inside LayerNorm
 AVERAGE_FRACTION = 6  # fraction bits of the attention's average of V
 SUM_FRACTION = 8  # fraction bits of the softmax's running sum
 SCORE_FRACTION = 15  # fraction bits of a gate score
-EXPONENT_LIMIT = 31  # larger shifts are taken as this one: the result is 0 all the same
+EXPONENT_LIMIT = 31  # larger shifts are limited to this one: the result is 0 either way
 
 
 @dataclass(frozen=True)
@@ -79,8 +79,8 @@ class FFN:
 
 @dataclass(frozen=True)
 class Attention:
-    """qkv gives int8 [3D]: q, k, v, each heads x d. logit_multiplier int16 [heads] turns q.k into
-    base-2 logits in Q8; out_multiplier int16 [D] the average of V (Q6) into int8. proj gives int16."""
+    """qkv gives int8 [3D]: q, k, v, each heads x d. logit_multiplier int16 [heads] turns q.k into base-2
+    logits in Q8; out_multiplier int16 [D] turns the average of V (Q6) into int8. proj gives int16."""
 
     heads: int
     qkv: Linear
@@ -103,7 +103,7 @@ class Gate:
 
 
 def _accumulate(x: np.ndarray, layer: Linear) -> np.ndarray:
-    """int64 [..., out], which fits int32 for every network that passes its check."""
+    """int64 [..., out]; the values fit int32 for every network that passes its check."""
     return matmul(x, layer.weight.reshape(len(layer.weight), -1).T) + layer.bias.astype(np.int64)
 
 
@@ -151,8 +151,8 @@ def linear_gelu(x: np.ndarray, ffn: FFN) -> np.ndarray:
 def patch_embedding(image: np.ndarray, layer: Linear, position: np.ndarray, patch_size: int) -> np.ndarray:
     """uint8 [B, H, W, 3] to int16 [B, N, D]: patches row by row, after the CLS row if there is one.
 
-    layer.weight [D, p*p*3] in the order (row, column, colour); position int16 [N, D] has one row more
-    than there are patches when there is a CLS token, whose row is the token itself.
+    layer.weight [D, p*p*3] in the order (row, column, colour). position int16 [N, D] has one row per patch;
+    with a CLS token it has one more, which is the token itself.
     """
     B, H, W, _ = image.shape
     p = patch_size
@@ -204,8 +204,8 @@ class Softmax:
 def softmax_block(logits: np.ndarray, state: Softmax) -> tuple[Softmax, np.ndarray, np.ndarray]:
     """Base-2 logits int16 Q8 [..., K] -> (state after them, numerators [..., K], rescale [..., 1]).
 
-    Numerators are in [0, 127]. ``rescale`` is the right shift by which everything that was summed with the
-    numerators of earlier blocks is brought to the new exponent.
+    Numerators are in [0, 127]. ``rescale`` is the right shift that brings sums over earlier blocks to the
+    new exponent.
     """
     exponent = np.maximum(state.exponent, (logits.max(-1, keepdims=True) >> EXP2_BITS) + 1)
     rescale = np.minimum(exponent - state.exponent, EXPONENT_LIMIT)
@@ -218,7 +218,7 @@ def softmax_block(logits: np.ndarray, state: Softmax) -> tuple[Softmax, np.ndarr
 def attention(qkv: np.ndarray, attn: Attention) -> np.ndarray:
     """int8 [B, N, 3D] to int8 [B, N, D]: softmax(q k^T) v, base 2, one pass over blocks of keys.
 
-    Kept per query: the state of the softmax, and the accumulated numerators times V. A block that raises the
+    Each query keeps the state of the softmax and the sum of its numerators times V. A block that raises the
     exponent shifts both right.
     """
     B, N, D = qkv.shape[0], qkv.shape[1], qkv.shape[2] // 3
@@ -247,7 +247,7 @@ def gate_logits(x: np.ndarray, gate: Gate) -> np.ndarray:
 def route(logits: np.ndarray, gate: Gate) -> tuple[np.ndarray, np.ndarray]:
     """Logits int32 [B, N, E] to (expert int32 [B, N, k], best first, score int16 [B, N, k] in Q15).
 
-    Equal logits go to the lower index. Scores are of the softmax over all experts.
+    Of equal logits the lower index comes first. Scores are those of the softmax over all experts.
     """
     expert = np.argsort(-logits.astype(np.int64), axis=-1, kind="stable")[..., : gate.top_k]
     scaled = requantise(logits, gate.multiplier, gate.shift, INT16_MIN, INT16_MAX)
@@ -280,7 +280,7 @@ def experts(x: np.ndarray, expert: np.ndarray, score: np.ndarray, ffns: tuple[FF
 def conv3x3(x: np.ndarray, layer: Linear, height: int, width: int, pad: int) -> np.ndarray:
     """int8 [B, h*w, in] to int8 [B, h*w, out] with ReLU; ``pad`` is the input's zero point.
 
-    The result's zero point is -128, so that its eight bits all serve values from 0 up.
+    The result's zero point is -128, so that all eight bits serve values from 0 up.
     """
     B, _, C = x.shape
     padded = np.pad(x.reshape(B, height, width, C), ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=pad)
@@ -298,7 +298,7 @@ def _axis_taps(size: int, factor: int) -> tuple[np.ndarray, np.ndarray, np.ndarr
 
 
 def upsample_sums(x: np.ndarray, height: int, width: int, factor: int) -> np.ndarray:
-    """int64 [B, H, W, C] at factor times the size: (2*factor)**2 times the bilinear value, exact."""
+    """int64 [B, H, W, C] at ``factor`` times the size: exactly (2*factor)**2 times the bilinear value."""
     grid = x.reshape(len(x), height, width, -1).astype(np.int64)
     lower, upper, weight = _axis_taps(height, factor)
     weight = weight[:, None, None]
@@ -315,7 +315,7 @@ def upsample2x(x: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def task_output(raw: np.ndarray, height: int, width: int, factor: int, classes: bool) -> np.ndarray:
-    """Per-pixel result at ``factor`` times the head's size from the head's int16 [B, h*w, C].
+    """Per-pixel result at ``factor`` times the head's size, from the head's int16 [B, h*w, C].
 
     ``classes``: uint8 [B, H, W], the largest channel, lowest index on ties. Otherwise int32
     [B, H, W, C], (2*factor)**2 times the bilinear value of the head's integers.

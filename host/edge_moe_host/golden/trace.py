@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Named intermediate tensors of a run, by which executors are compared."""
+"""Named intermediate tensors of a run, for comparing executors."""
 
 from dataclasses import dataclass, field
 
@@ -8,7 +8,7 @@ import numpy as np
 
 @dataclass
 class Trace:
-    """Intermediate tensors by name, in the order in which they were made."""
+    """Intermediate tensors by name, in the order of their computation."""
 
     tensors: dict[str, np.ndarray] = field(default_factory=dict)
 

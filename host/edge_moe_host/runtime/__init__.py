@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures through an accelerator: one interface to every backend, streams, results, drawing."""
+"""Running pictures on an accelerator: one interface to every backend, streams, results, drawing."""

@@ -8,8 +8,8 @@
         for result in acc.stream("clip.mp4", "semseg"):
             ...
 
-A backend is a subclass that implements the hooks at the end of :class:`Accelerator`. Its package announces
-it as an entry point of the group ``edge_moe_host.backends``: its name, and the class.
+A backend is a subclass that implements the hooks at the end of :class:`Accelerator`. Its package registers
+the class under the backend's name, as an entry point of the group ``edge_moe_host.backends``.
 """
 
 import importlib
@@ -42,8 +42,8 @@ BUILTIN = {
 
 @dataclass
 class TaskCounters:
-    """Of all frames of a task that finished. ``cycles`` stays 0 where the device counts none;
-    ``milliseconds`` are the device's own; bytes are what image and result took."""
+    """Totals over all finished frames of a task. ``cycles`` stays 0 when the device counts none;
+    ``milliseconds`` are the device's own; bytes are the sizes of images and results."""
 
     frames: int = 0
     cycles: int = 0
@@ -64,7 +64,7 @@ class _Flight:
 
 @dataclass(frozen=True, eq=False)
 class Launch:
-    """A frame that was submitted, and the picture that it was made of."""
+    """A submitted frame, and the picture that it was made from."""
 
     name: str
     picture: np.ndarray  # as given, uint8 [h, w, 3]
@@ -72,9 +72,9 @@ class Launch:
 
 
 class Accelerator(ABC):
-    """A bundle opened on a backend. Use :meth:`open`; usable from several threads, one frame at a time."""
+    """A bundle opened on a backend, by :meth:`open`. Several threads may use it, one frame at a time."""
 
-    slots: int = 1  # frames that the backend lets be submitted and not yet collected
+    slots: int = 1  # frames that may be submitted and not yet collected
     bundle: Bundle
 
     # Opening and closing
@@ -84,7 +84,7 @@ class Accelerator(ABC):
         """Open a bundle on a backend; ``options`` are the backend's own.
 
         BackendError for an unknown backend, one that lacks what it needs here, or an unknown option;
-        BundleError for a bundle that cannot be used; DeviceError where the device fails.
+        BundleError for a bundle that cannot be used; DeviceError when the device fails.
         """
         cls = backend_class(backend)
         known = inspect.signature(cls._open).parameters
@@ -110,7 +110,7 @@ class Accelerator(ABC):
         self._closed = False
 
     def close(self) -> None:
-        """Give the device back; a second time does nothing."""
+        """Give the device back; a second call does nothing."""
         with self._lock:
             if not self._closed:
                 self._closed = True
@@ -132,7 +132,7 @@ class Accelerator(ABC):
 
     @property
     def task(self) -> str:
-        """The task of :meth:`run` when none is named: the bundle's first, or the last switched to."""
+        """The default task of :meth:`run`: the bundle's first, or the last that was switched to."""
         return self._current
 
     def switch(self, task: str) -> None:
@@ -140,7 +140,7 @@ class Accelerator(ABC):
         self._current = self._program(task).name
 
     def run(self, image: np.ndarray | str | Path, task: str | None = None) -> Result:
-        """One picture, uint8 RGB [h, w, 3] of any size or a file, through one task; results at its size.
+        """Run one task on a picture, a file or uint8 RGB [h, w, 3] of any size; the result has its size.
 
         ImageError, TaskError, ClosedError or DeviceError say what went wrong; the next call works.
         """
@@ -148,14 +148,14 @@ class Accelerator(ABC):
         return self.land(self.launch("", picture, resize_image(picture, self.image_size(name)), name))
 
     def image_size(self, task: str) -> tuple[int, int]:
-        """(height, width) that pictures are brought to for a task. TaskError for one that there is not."""
+        """(height, width) to which pictures are resized for a task. TaskError for an unknown task."""
         height, width, _ = self._program(task).entry.image
         return height, width
 
     def run_tasks(
         self, image: np.ndarray | str | Path, tasks: Sequence[str] | None = None
     ) -> dict[str, Result]:
-        """Task -> result of :meth:`run` of the same picture, by default for all tasks of the bundle."""
+        """Task -> result of :meth:`run` on the same picture, by default for all tasks of the bundle."""
         picture = as_image(image)
         names = [self._program(task).name for task in (self.tasks if tasks is None else tasks)]
         return {task: self.run(picture, task) for task in names}
@@ -170,9 +170,9 @@ class Accelerator(ABC):
     ) -> Iterator[Result]:
         """Results of every frame of ``source``, read and prepared while the device works.
 
-        ``source``: what :func:`edge_moe_host.runtime.images.frames` takes. ``task``: one, or several that
-        take turns frame by frame. ``policy``: ``block`` loses no frame, ``latest`` drops the oldest waiting
-        one; by default ``latest`` for cameras alone. At most ``queue`` frames wait on either side of the
+        ``source``: see :func:`edge_moe_host.runtime.images.frames`. ``task``: one, or several that take
+        turns frame by frame. ``policy``: ``block`` loses no frame, ``latest`` drops the oldest waiting one;
+        the default is ``latest`` for cameras only. At most ``queue`` frames wait on either side of the
         device (2, or 1 with ``latest``).
         Closing the iterator, Ctrl-C, and errors of source or device leave the accelerator usable.
         """
@@ -189,12 +189,12 @@ class Accelerator(ABC):
         with self._lock:
             return {task: TaskCounters(**vars(counters)) for task, counters in self._counters.items()}
 
-    # What run and stream are made of
+    # Parts of run and stream
 
     def launch(self, name: str, picture: np.ndarray, image: np.ndarray, task: str) -> Launch:
         """Submit ``image``, uint8 [H, W, 3], which is ``picture`` at the task's size; waits for a slot.
 
-        ClosedError, or DeviceError where the device refuses the frame.
+        ClosedError, or DeviceError when the device refuses the frame.
         """
         with self._lock:
             self._check_open()
@@ -209,7 +209,7 @@ class Accelerator(ABC):
         return Launch(name, picture, flight)
 
     def land(self, launch: Launch) -> Result:
-        """Wait for a frame and interpret its result; raises what the device raised."""
+        """Wait for a frame and interpret its result; raises the device's error."""
         flight = launch.flight
         with self._lock:
             while flight.raw is None and flight.error is None:
@@ -232,8 +232,8 @@ class Accelerator(ABC):
             self._count(flight.task, raw)
 
     def _fail(self, error: BaseException) -> None:
-        """Every frame on its way is lost with ``error``; the device is made ready for the next one."""
-        if not isinstance(error, Exception):  # an interrupt is for the thread that it came to
+        """Fail every frame in flight with ``error``, and make the device ready for the next one."""
+        if not isinstance(error, Exception):  # an interrupt belongs to the thread that received it
             error = DeviceError("the frame was lost, as the one before it was interrupted.")
         self._lose_flights(error)
         self._reset()
@@ -265,43 +265,43 @@ class Accelerator(ABC):
     @abstractmethod
     def _open(self, *args: Any, **options: Any) -> None:
         """Acquire what running ``self.bundle`` needs. The parameters of a backend's own method, all with
-        defaults, are the options that :meth:`open` takes. When it raises, ``_close`` is called.
+        defaults, are the options of :meth:`open`. ``_close`` is called when it raises.
         """
 
     @abstractmethod
     def _run_raw(self, task: str, image: np.ndarray) -> Raw:
-        """One frame: ``image`` uint8 [H, W, 3], contiguous, of the task's size, may be read until it is back.
+        """Run one frame; ``image``, uint8 [H, W, 3], contiguous, of the task's size, is unchanged meanwhile.
 
-        ``Raw.values`` must be an array of its own, which no later frame changes.
+        ``Raw.values`` must be a new array, which no later frame changes.
         """
 
     def _submit(self, task: str, image: np.ndarray) -> Any:
-        """Start a frame, or put it in line; what comes back names it to :meth:`_collect`.
+        """Start a frame or put it in line; returns the token for :meth:`_collect`.
 
-        At most ``slots`` frames are between the two, and they are collected in the order of submission.
+        At most ``slots`` frames are in flight, and they are collected in the order of submission.
         """
         return self._run_raw(task, image)
 
     def _collect(self, token: Any) -> Raw:
-        """Wait, within bounds, for the oldest frame that was submitted."""
+        """Wait, for a limited time, for the oldest submitted frame."""
         raw: Raw = token
         return raw
 
     def _reset(self) -> None:  # noqa: B027 - most backends have nothing to forget
-        """Called after an exception came out of ``_submit`` or ``_collect``, KeyboardInterrupt included:
-        forget every frame in flight and be ready for the next one."""
+        """Forget every frame in flight and be ready for the next one. It is called after an exception from
+        ``_submit`` or ``_collect``, KeyboardInterrupt included."""
 
     def _close(self) -> None:  # noqa: B027 - many backends hold nothing
-        """Release everything. Must tolerate an ``_open`` that stopped half-way and frames in flight."""
+        """Release everything, even after an ``_open`` that stopped half-way or with frames in flight."""
 
 
 def backend_names() -> tuple[str, ...]:
-    """Backends that are known here, whether or not what they need is installed."""
+    """Backends that are registered here, whether or not their requirements are installed."""
     return tuple(sorted({*BUILTIN, *(point.name for point in entry_points(group=GROUP))}))
 
 
 def backend_class(name: str) -> type[Accelerator]:
-    """The class of a backend; BackendError names those that are known, or what is missing."""
+    """The class of a backend; BackendError names the known backends, or what is missing."""
     try:
         if name in BUILTIN:
             module, _, attribute = BUILTIN[name].partition(":")

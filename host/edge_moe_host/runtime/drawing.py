@@ -8,12 +8,12 @@ import numpy as np
 UNKNOWN_CLASS = 255
 UNKNOWN_COLOUR = (255, 255, 255)
 UNKNOWN_GREY = 128  # binary labels
-DEPTH_PERCENTILE = 98  # of the valid depths: end of the colour range, so that few far pixels do not fill it
+DEPTH_PERCENTILE = 98  # of the valid depths: ends the colour range, so that few far pixels do not fill it
 
 DepthKind = Literal["metric", "inverse"]
 """``metric``: metres, near ones bright; ``inverse``: disparity, large ones bright."""
 
-# Evenly spaced colours of the map "plasma", dark to bright; what lies between is interpolated.
+# Evenly spaced colours of the map "plasma", dark to bright; colours in between are interpolated.
 _PLASMA = np.array(
     [(13, 8, 135), (49, 5, 151), (76, 2, 161), (102, 0, 167), (126, 3, 168), (149, 17, 161), (170, 35, 149),
      (188, 53, 135), (204, 71, 120), (217, 88, 106), (229, 107, 93), (240, 127, 79), (248, 148, 65),
@@ -65,7 +65,7 @@ def draw_values(
 ) -> np.ndarray:
     """Draw a label, or a prediction in the form of a label, as uint8 RGB [h, w, 3].
 
-    ``kind`` is that of the task: ``classes`` in the colours of ``palette`` (uint8 [C, 3]; default
+    ``kind`` is the task's: ``classes`` in the colours of ``palette`` (uint8 [C, 3]; default
     :func:`distinct_palette`), unknown pixels white; ``binary`` in grey, unknown pixels at 128; ``vector`` as
     127.5 (n + 1), unknown (zero) pixels black; ``scalar`` from 0 to ``limit`` (default :func:`depth_limit`),
     near bright and far dark, invalid black.
@@ -98,7 +98,7 @@ def depth_colours(fraction: np.ndarray, depth_kind: DepthKind = "metric") -> np.
 
 
 def overlay(image: np.ndarray, drawn: np.ndarray, share: float = 0.6) -> np.ndarray:
-    """``drawn`` over ``image``, both uint8 [h, w, 3], with this share of the result."""
+    """``drawn`` over ``image``, both uint8 [h, w, 3]; ``drawn`` has ``share`` of the result."""
     part = round(256 * share)
     mixed = drawn.astype(np.uint16) * part + image.astype(np.uint16) * (256 - part) + 128
     return (mixed >> 8).astype(np.uint8)

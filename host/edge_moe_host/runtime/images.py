@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures from arrays, files, folders, videos and cameras, and their size made the model's.
+"""Pictures from arrays, files, folders, videos and cameras, and their resizing for the model.
 
-Everything becomes uint8 RGB [h, w, 3]. Reading files needs Pillow, videos and cameras OpenCV; arrays and
-:func:`resize_image` need NumPy alone.
+Everything becomes uint8 RGB [h, w, 3]. Files need Pillow; videos and cameras need OpenCV; arrays and
+:func:`resize_image` need only NumPy.
 """
 
 import functools
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from PIL import Image
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
-MAX_PIXELS, MAX_SIDE = 2**26, 2**16  # of a picture; more would take memory that a board does not have
+MAX_PIXELS, MAX_SIDE = 2**26, 2**16  # of a picture; a board has no memory for more
 
-# What Pillow's decoders raise on damaged files, beside its own classes (which derive from OSError).
+# Exceptions of Pillow's decoders on damaged files, besides its own classes (which derive from OSError).
 _DECODE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError,
                   NotImplementedError, struct.error, zlib.error)  # fmt: skip
 
@@ -45,7 +45,7 @@ class Frame:
 
 
 def as_image(source: Any) -> np.ndarray:
-    """uint8 RGB [h, w, 3] of an array of that kind, or of a picture file. ImageError for anything else."""
+    """uint8 RGB [h, w, 3] from such an array or from a picture file. ImageError for anything else."""
     if isinstance(source, str | Path):
         return read_image(source)
     if not isinstance(source, np.ndarray):
@@ -73,7 +73,7 @@ def open_picture(path: Path) -> "Image.Image":
     if not path.is_file():
         raise ImageError(f"image '{path}' does not exist or is not a file.")
     try:
-        with warnings.catch_warnings():  # what Pillow thinks large, or finds odd in metadata
+        with warnings.catch_warnings():  # of large pictures and odd metadata
             warnings.simplefilter("ignore")
             image: Image.Image = pillow.Image.open(path)
             _check_size(f"image '{path}'", image.height, image.width)
@@ -93,8 +93,8 @@ def read_image(path: Path | str, *, upright: bool = True) -> np.ndarray:
     """Read a picture file as uint8 RGB [h, w, 3].
 
     Grey, palette, 16-bit and CMYK pictures are converted; transparency is dropped. ``upright``
-    applies the EXIF orientation: right for photographs, wrong for data sets whose label maps were
-    drawn on the stored pixels. ImageError for a missing, damaged or truncated file.
+    applies the EXIF orientation: right for photographs, wrong for data sets with labels drawn on the
+    stored pixels. ImageError for a missing, damaged or truncated file.
     """
     path = Path(path)
     image = open_picture(path)
@@ -134,7 +134,7 @@ def _pillow() -> ModuleType:
 
 
 def _cv2() -> ModuleType:
-    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")  # what is wrong, the errors here say
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")  # the errors here say what is wrong
     try:
         import cv2
     except ImportError:
@@ -151,7 +151,7 @@ def _first_line(error: BaseException) -> str:
 
 
 def is_camera(source: Any) -> bool:
-    """Whether a source goes on in time by itself: a camera's index or its /dev/video file."""
+    """Whether a source is live: a camera's index or its /dev/video file."""
     if isinstance(source, str | Path):
         return str(source).startswith("/dev/video")
     return isinstance(source, int) and not isinstance(source, bool)
@@ -161,7 +161,7 @@ def frames(source: Any) -> Iterator[Frame]:
     """Frames of a picture, a folder of pictures, a video, a camera (index or /dev/videoN), an array, or an
     iterable of arrays, files and Frames.
 
-    A folder is taken in the order of its names, and not searched below. Names are the stem of a picture (the
+    A folder is read in the order of its names, without its subfolders. Names are the stem of a picture (the
     whole name where two stems are equal), STEM_NNNNNN for frame N of a video, and a number otherwise.
     ImageError at once for a source that does not exist, an empty folder, or an undecodable video.
     """
@@ -188,7 +188,7 @@ def _numbered(source: Iterator[Any]) -> Iterator[Frame]:
                 name = Path(item).stem if isinstance(item, str | Path) else f"{number:06d}"
                 yield Frame(name, as_image(item))
     finally:
-        close = getattr(source, "close", None)  # of a generator: it may hold a file or a camera
+        close = getattr(source, "close", None)  # a generator may hold a file or a camera
         if callable(close):
             close()
 
@@ -245,11 +245,11 @@ def _video(stem: str, capture: Any, first: np.ndarray) -> Iterator[Frame]:
 
 
 def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """uint8 [h, w, 3] at ``size`` = (height, width), contiguous; the picture itself where it fits already.
+    """uint8 [h, w, 3] at ``size`` = (height, width), contiguous; the picture itself if it fits already.
 
-    Along an axis that shrinks, the average of the area that an output pixel covers; along one that grows,
-    linear between pixel centres, edges repeated. Sums are exact integers, rounded once, halves up: the same
-    bytes on every machine.
+    An axis that shrinks takes the average of the area that an output pixel covers; one that grows is linear
+    between pixel centres, edges repeated. Sums are exact integers, rounded once, halves up: the same bytes on
+    every machine.
     """
     if image.shape[:2] == size:
         return np.ascontiguousarray(image)
@@ -261,7 +261,7 @@ def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def _resample(values: np.ndarray, size: int) -> tuple[np.ndarray, int]:
-    """``values`` [n, ...] at ``size`` along the first axis, times the number that comes with them."""
+    """``values`` [n, ...] at ``size`` along the first axis, times the returned number."""
     if size == len(values):
         return values.astype(np.int64), 1
     if size < len(values):
@@ -274,8 +274,8 @@ def _resample(values: np.ndarray, size: int) -> tuple[np.ndarray, int]:
 def _average(values: np.ndarray, size: int) -> tuple[np.ndarray, int]:
     """Sums over the areas of ``size`` output pixels, in parts of an input pixel: units of n / gcd(n, size).
 
-    Output pixel o covers the parts from o * n' to (o + 1) * n' where an input pixel has m' parts. The sum
-    over whole pixels from where o begins to where o + 1 does has too much at its start what its end lacks.
+    Output pixel o covers the parts from o * n' to (o + 1) * n'; an input pixel has m' parts. The sum over
+    whole pixels, from the first of o to the first of o + 1, is corrected for the parts at both ends.
     """
     common = math.gcd(len(values), size)
     covers, parts = len(values) // common, size // common
@@ -292,11 +292,11 @@ def _average(values: np.ndarray, size: int) -> tuple[np.ndarray, int]:
 class Taps:
     """Linear interpolation of ``count`` values at some places, half-pixel centres, edges repeated.
 
-    For each place the index of the value ``lower`` and ``upper`` of it, the weight of the upper one, and that
-    of the lower one, ``rest``; both add up to ``units``. ``gap`` is the place among the values: 0 before the
-    first, ``count`` behind the last, whose gaps have the first and the last value on either side. ``around``:
-    the values with first and last repeated, so that gap g lies between ``around[g]`` and ``around[g + 1]``.
-    ``places[:, g]``: those of gap g, the last repeated to as many as any gap has; ``filled[g]``: it has one.
+    For each place: the indices ``lower`` and ``upper`` of its two values, the upper one's weight, and the
+    lower one's, ``rest``; both add up to ``units``. ``gap`` is the place's gap between values: 0 before the
+    first, ``count`` after the last; these two have the first or last value on both sides. ``around``: the
+    indices with first and last repeated, so that gap g is between ``around[g]`` and ``around[g + 1]``.
+    ``places[:, g]``: the places in gap g, the last repeated to the largest number; ``filled[g]``: it has one.
     """
 
     lower: np.ndarray

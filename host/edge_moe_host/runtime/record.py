@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Raw results of a backend in a file, so that backends of different environments can be compared.
+"""Raw results of a backend in a file, for comparing backends of different environments.
 
     python -m edge_moe_host.runtime.record BACKEND BUNDLE IMAGES.npz OUT.npz [KEY=VALUE ...]
 
@@ -20,13 +20,12 @@ from edge_moe_host.errors import BackendError, EdgeMoEError, ImageError
 from edge_moe_host.files import replacing
 from edge_moe_host.runtime.accelerator import Accelerator
 
-UNCOUNTED = -1  # cycles of a frame where the device counts none
+UNCOUNTED = -1  # cycles of a frame when the device counts none
 
 
 @dataclass(frozen=True, eq=False)
 class Record:
-    """Of each task: ``raw`` [n, h*w, C] as the device gave it, its ``cycles`` int64 [n] and ``seconds``
-    float64 [n]."""
+    """By task: the device's ``raw`` [n, h*w, C], ``cycles`` int64 [n] and ``seconds`` float64 [n]."""
 
     raw: dict[str, np.ndarray]
     cycles: dict[str, np.ndarray]
@@ -108,7 +107,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("bundle", type=Path)
     parser.add_argument("images", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("options", nargs="*", metavar="KEY=VALUE", help="of the backend")
+    parser.add_argument("options", nargs="*", metavar="KEY=VALUE", help="options of the backend")
     args = parser.parse_args(argv)
     try:
         images = load_images(args.images)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a head's raw values mean at the picture's own size. SPEC.md, section 4, "task output".
+"""The meaning of a head's raw values at the picture's own size. SPEC.md, section 4, "task output".
 
-The map is interpolated from the head's grid to the picture's size at once: at the model's size, and at every
-whole multiple of the grid, that is golden's task output, integer for integer; elsewhere the same rule with
-other fractions. Sums are exact, so every backend that gives the same integers gives the same result.
+The map is interpolated in one step from the head's grid to the picture's size. At the model's size, and at
+every whole multiple of the grid, this is golden's task output, integer for integer; other sizes use the same
+rule with other fractions. Sums are exact, so equal integers from two backends give equal results.
 """
 
 from collections.abc import Sequence
@@ -16,14 +16,14 @@ from edge_moe_host.errors import ImageError
 from edge_moe_host.runtime.drawing import draw_values, overlay
 from edge_moe_host.runtime.images import Taps, as_image, linear_taps
 
-_PIXELS_AT_ONCE = 2**14  # of a class map's undecided cells: what they take is bounded, and stays in a cache
+_PIXELS_AT_ONCE = 2**14  # of a class map's undecided cells: bounds their memory, which stays in a cache
 _INT16, _INT32 = 2**15, 2**31
 
 
 @dataclass(frozen=True, eq=False)
 class Raw:
-    """What a device made of a frame. ``values``: the head's int16 [h*w, C], or float32 of a float backend, in
-    the task's unit; ``cycles`` where the device counts them; ``seconds`` is the device's own time."""
+    """A device's result for a frame. ``values``: the head's int16 [h*w, C], or a float backend's float32 in
+    the task's unit; ``cycles`` if the device counts them; ``seconds`` is the device's own time."""
 
     values: np.ndarray
     cycles: int | None
@@ -85,7 +85,7 @@ def make_result(program: TaskProgram, raw: Raw, picture: np.ndarray, name: str =
 
 
 def task_values(kind: str, grid: np.ndarray, unit: float, size: tuple[int, int]) -> np.ndarray:
-    """A head's values [h, w, C] of ``unit`` each as the task's map at ``size``; see :class:`Result`."""
+    """A head's values [h, w, C], in units of ``unit``, as the task's map at ``size``; see :class:`Result`."""
     if kind == "classes":
         return class_map(grid, size)
     sums, parts = enlarge(grid, size)
@@ -123,7 +123,7 @@ def enlarge(grid: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, int]:
 
 
 def _axes(grid: np.ndarray, size: tuple[int, int]) -> tuple[Taps, Taps]:
-    """Taps of rows and columns, with weights of a type that holds sums of all parts of a value."""
+    """Taps of rows and columns, with weights of a type that holds the sums."""
     parts = linear_taps(len(grid), size[0]).units * linear_taps(grid.shape[1], size[1]).units
     exact = np.float64 if grid.dtype.kind == "f" else np.int32 if parts * _INT16 < _INT32 else np.int64
     return linear_taps(len(grid), size[0], exact), linear_taps(grid.shape[1], size[1], exact)
@@ -132,8 +132,8 @@ def _axes(grid: np.ndarray, size: tuple[int, int]) -> tuple[Taps, Taps]:
 def class_map(grid: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """uint8 [H, W]: the channel whose bilinear value is largest, the lowest index on ties.
 
-    Between four values of the same class every weighted mean has that class too, ties included. So only the
-    pixels of cells between values that differ are computed.
+    Between four values of the same class every weighted mean has that class too, ties included. So only
+    pixels in cells between values of different classes are computed.
     """
     down, across = _axes(grid, size)
     planes = np.ascontiguousarray(grid.reshape(-1, grid.shape[2]).T)  # [C, h * w]
@@ -168,7 +168,7 @@ def _between(
 
 
 def _largest(values: np.ndarray) -> np.ndarray:
-    """uint8 [n]: argmax over the first axis of [C, n], the lowest index on ties; quicker than argmax."""
+    """uint8 [n]: argmax over the first axis of [C, n], the lowest index on ties; faster than NumPy's."""
     largest, index = values[0].copy(), np.zeros(values.shape[1], np.uint8)
     for channel, plane in enumerate(values[1:], 1):
         np.copyto(index, channel, where=plane > largest, casting="unsafe")

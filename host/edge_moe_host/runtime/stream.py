@@ -6,9 +6,9 @@
     reader thread              worker thread                    the caller
     source -> resize -> [queue] -> launch ... land -> result -> [queue] -> next()
 
-The device is touched by the worker alone, which always finishes the frames that it launched. Where the caller
-stops, by closing the iterator or by Ctrl-C, the worker has ended before the caller goes on. A reader that is
-held up in the caller's own source is left behind; it ends as soon as its source gives it the next frame.
+Only the worker uses the device, and it always finishes the frames that it launched. When the caller stops, by
+closing the iterator or by Ctrl-C, the worker ends before the caller goes on. A reader that is blocked in the
+caller's own source is abandoned; it ends as soon as the source gives it the next frame.
 """
 
 import contextlib
@@ -26,20 +26,20 @@ from edge_moe_host.runtime.result import Result
 
 Policy = Literal["block", "latest"]
 BLOCK_QUEUE, LATEST_QUEUE = 2, 1  # frames that wait on either side of the device, unless asked for otherwise
-READER_SECONDS = 5.0  # that a reader is waited for: longer than a camera or a disk takes for a frame
+READER_SECONDS = 5.0  # to wait for a reader: longer than a camera or a disk takes for a frame
 T = TypeVar("T")
 
 
 class StreamDevice(Protocol):
-    """What a stream needs of an accelerator: see :class:`edge_moe_host.runtime.accelerator.Accelerator`."""
+    """The part of :class:`edge_moe_host.runtime.accelerator.Accelerator` that a stream needs."""
 
     slots: int
 
     def image_size(self, task: str) -> tuple[int, int]:
-        """(height, width) that pictures are brought to for a task."""
+        """(height, width) to which pictures are resized for a task."""
 
     def launch(self, name: str, picture: np.ndarray, image: np.ndarray, task: str) -> Any:
-        """Submit a frame; what comes back names it to :meth:`land`."""
+        """Submit a frame; returns the token for :meth:`land`."""
 
     def land(self, launch: Any) -> Result:
         """Wait for the frame and interpret its result."""
@@ -70,9 +70,9 @@ class Channel(Generic[T]):
             return True
 
     def take(self, wait: bool = True) -> T | None:
-        """The oldest item, or None at the end, or when there is none yet and ``wait`` is off.
+        """The oldest item; None at the end, or when there is none yet and ``wait`` is off.
 
-        Raises the error that the other side ended with once the items before it are taken.
+        Raises the error with which the other side ended, after the items before it are taken.
         """
         with self._changed:
             while wait and not (self._items or self._finished or self._closed):
@@ -86,20 +86,20 @@ class Channel(Generic[T]):
             return None
 
     def finish(self, error: BaseException | None = None) -> None:
-        """Nothing more will be put; ``error`` says why, if not because everything is done."""
+        """Say that nothing more will be put; ``error`` is the reason, None for a regular end."""
         with self._changed:
             self._finished, self._error = True, error
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Nothing more will be taken."""
+        """Say that nothing more will be taken."""
         with self._changed:
             self._closed = True
             self._items.clear()
             self._changed.notify_all()
 
 
-# a frame, and its picture at each size that the stream's tasks take
+# a frame, and its picture at each input size of the stream's tasks
 _Prepared = tuple[Frame, dict[tuple[int, int], np.ndarray]]
 
 
@@ -175,7 +175,7 @@ def _read(source: Iterator[Frame], sizes: set[tuple[int, int]], prepared: Channe
 def _work(
     accelerator: StreamDevice, tasks: Sequence[str], prepared: Channel[_Prepared], results: Channel[Result]
 ) -> None:
-    """Body of the worker thread: as many frames on their way as the device has slots for."""
+    """Body of the worker thread: keeps as many frames in flight as the device has slots."""
     turns, launched, more = itertools.cycle(tasks), deque[Any](), True
     error: BaseException | None = None
     try:
@@ -197,7 +197,7 @@ def _work(
     except BaseException as failure:
         error = failure
     finally:
-        for launch in launched:  # of a stream that is given up: the device shall be idle when it ends
+        for launch in launched:  # the stream is abandoned: leave the device idle
             with contextlib.suppress(Exception):
                 accelerator.land(launch)
         results.finish(error)

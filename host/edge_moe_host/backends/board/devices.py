@@ -16,14 +16,14 @@ from edge_moe_host.contract.bundle import Bundle
 from edge_moe_host.errors import BackendError, DeviceError
 
 DEVICE_VARIABLE = "EDGE_MOE_DEVICE"  # a Python file with open_device(bundle), such as the simulated board's
-CALL_SECONDS = 60.0  # for one call over the network: that of a whole bitstream takes longest
+CALL_SECONDS = 60.0  # limit of one call over the network; sending a bitstream takes longest
 _BUILD = Path(__file__).parents[4] / "build" / "board"
 
 
 def choose_device(bundle: Bundle, device: Any, address: str | None) -> tuple[Any, Callable[[], None]]:
-    """The device, and what is to be called when it is not needed any more.
+    """The device, and a function that releases it.
 
-    ``device``, or the board at ``address``, or what ``EDGE_MOE_DEVICE`` names, or the one that pynq finds.
+    The first of: ``device``, the board at ``address``, what ``EDGE_MOE_DEVICE`` names, what pynq finds.
     """
     if device is not None:
         return device, _nothing
@@ -35,7 +35,7 @@ def choose_device(bundle: Bundle, device: Any, address: str | None) -> tuple[Any
         device = _device_of_file(Path(os.environ[DEVICE_VARIABLE]), bundle)
         return device, device.close
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # pynq's own words for what follows
+        warnings.simplefilter("ignore")  # pynq warns of what is raised below
         try:
             found = pynq.Device.active_device
         except RuntimeError:
@@ -49,13 +49,13 @@ def choose_device(bundle: Bundle, device: Any, address: str | None) -> tuple[Any
 
 
 def _nothing() -> None:
-    """The device is somebody else's."""
+    """Release nothing: the device belongs to the caller."""
 
 
 def remote_device(address: str) -> Any:
     """The board that PYNQ.remote serves at ``address``, HOST or HOST:PORT.
 
-    It becomes pynq's active device: pynq sets that one's ports when it downloads to any.
+    It becomes pynq's active device: whichever device pynq downloads to, it sets the ports of the active one.
     """
     from pynq.pl_server.remote_device import (  # type: ignore[import-not-found]
         PYNQ_PORT,
@@ -65,7 +65,7 @@ def remote_device(address: str) -> Any:
     host, _, port = address.partition(":")
     try:
         device = RemoteDevice(ip_addr=host, port=int(port or PYNQ_PORT), tag=f"remote_{address}_{{}}")
-    except Exception as error:  # RuntimeError, gRPC's own, or a port that is no number
+    except Exception as error:  # RuntimeError, gRPC's own, or a port that is not a number
         raise DeviceError(
             f"the board at '{address}' does not answer: {error}; is it on, and does it run PYNQ.remote?"
         ) from None
@@ -76,13 +76,13 @@ def remote_device(address: str) -> Any:
 
 
 def _forget_clocks() -> None:
-    """pynq sets the clocks of the first device that it met, for ever, whichever it downloads to."""
+    """Make pynq choose its clocks anew: otherwise it always sets those of the first device it used."""
     if "_real_instance" in vars(pynq.Clocks):
         del pynq.Clocks._real_instance
 
 
 def _disconnect(device: Any, before: Any) -> None:
-    """Close the connection; pynq's active device is the one ``before``, or to be found again."""
+    """Close the connection and make ``before`` pynq's active device again; None lets pynq find one."""
     device.client.channel.close()
     _forget_clocks()
     if vars(pynq.Device).get("_active_device") is device:
@@ -93,7 +93,7 @@ def _disconnect(device: Any, before: Any) -> None:
 
 
 def bound_calls(device: Any) -> None:
-    """Give every call of a remote device an end; pynq waits for ever for a board that has gone."""
+    """Limit the time of every call to a remote device: pynq waits for ever for a board that is gone."""
     for stub in device._stub.values():
         for name, call in vars(stub).items():
             if not isinstance(call, functools.partial):
@@ -124,7 +124,7 @@ def _device_of_file(path: Path, bundle: Bundle) -> Any:
 
 @contextlib.contextmanager
 def _on_path(folder: Path) -> Iterator[None]:
-    """Its neighbours can be imported."""
+    """Make the modules in ``folder`` importable within the block."""
     sys.path.insert(0, str(folder))
     try:
         yield
@@ -135,7 +135,7 @@ def _on_path(folder: Path) -> Iterator[None]:
 def find_bitstream(bundle: Bundle, device: Any, bitstream: str | Path | None) -> Path:
     """The overlay of a bundle's accelerator: the one given, the device's own, or the first found.
 
-    Looked for by name in the bundle's folder, the one above, the current one, and where the build puts it.
+    It is searched by name in the bundle's folder, the one above, the current one, and the build's folder.
     """
     given = bitstream or getattr(device, "bitstream", None)
     name = f"edge_moe_{bundle.manifest.accelerator.hash}.bit"
@@ -143,7 +143,7 @@ def find_bitstream(bundle: Bundle, device: Any, bitstream: str | Path | None) ->
     candidates = [Path(given)] if given else places
     found = next((path for path in candidates if path.is_file()), None)
     if found is None:
-        where = f"'{given}' does not exist" if given else f"{name} stands neither beside the bundle nor here"
+        where = f"'{given}' does not exist" if given else f"{name} is neither beside the bundle nor here"
         raise DeviceError(f"the overlay is missing: {where}; give bitstream=.")
     if not found.with_suffix(".hwh").is_file():
         raise DeviceError(f"'{found.with_suffix('.hwh')}' is missing: it belongs to '{found.name}'.")

@@ -2,7 +2,7 @@
 """Driver of the accelerator for pynq: registers by name, bounded waits, one kind of error for each failure.
 
 It uses only what a local device and PYNQ.remote both offer: 32-bit reads and writes of registers. Waiting
-polls; on a local device it can sleep until the interrupt instead, and still looks at the register from time
+polls; on a local device it can sleep until the interrupt instead. Even then it reads the register from time
 to time, so that a lost interrupt costs a moment and not the frame.
 """
 
@@ -27,7 +27,7 @@ except ImportError as missing:
 VLNV = "edge-moe:hls:edge_moe_accelerator:1.0"  # of the packaged IP
 IRQ = 121  # Linux's number of pl_ps_irq0, where the block design connects the interrupt
 POLL_SECONDS = 100e-6
-LOOK_SECONDS = 20e-3  # between looks at the register while an interrupt is awaited
+LOOK_SECONDS = 20e-3  # between reads of the register while waiting for an interrupt
 _DONE_INTERRUPT = 1  # bit of ier and isr
 # Names that Vitis HLS gives the control registers
 _CONTROL_NAMES = {"ap_ctrl": "CTRL", "gie": "GIER", "ier": "IP_IER", "isr": "IP_ISR"}
@@ -44,7 +44,7 @@ class Outcome:
 
 
 class EdgeMoEDriver(pynq.DefaultIP):
-    """The accelerator in an overlay; pynq makes one where the hardware handoff has an IP of this VLNV."""
+    """The accelerator in an overlay; pynq creates one for an IP of this VLNV in the hardware handoff."""
 
     bindto = (VLNV,)
 
@@ -84,8 +84,8 @@ class EdgeMoEDriver(pynq.DefaultIP):
     # Runs
 
     def start(self) -> None:
-        """Begin a run with the registers as they are. DeviceError while another is on its way."""
-        control = self.get("ap_ctrl")  # clears what the run before left
+        """Begin a run with the registers as they are. DeviceError while another is in progress."""
+        control = self.get("ap_ctrl")  # reading clears what the last run left
         if control & AP_START or not control & AP_IDLE:
             raise DeviceError("the accelerator was started while it was running: wait for its run first.")
         if self._uio is not None:
@@ -96,12 +96,12 @@ class EdgeMoEDriver(pynq.DefaultIP):
         self.put("ap_ctrl", AP_START)
 
     def finished(self) -> bool:
-        """Whether no run is on its way. Done is shown once; idle stays, should somebody have missed it."""
+        """Whether no run is in progress. Reading clears done; idle remains for whoever missed it."""
         control = self.get("ap_ctrl")
         return bool(control & AP_DONE) or control & (AP_START | AP_IDLE) == AP_IDLE
 
     def wait(self, seconds: float) -> None:
-        """Until no run is on its way. DeviceTimeoutError after ``seconds``."""
+        """Wait until no run is in progress. DeviceTimeoutError after ``seconds``."""
         deadline = time.monotonic() + seconds
         while not self.finished():
             left = deadline - time.monotonic()
@@ -115,7 +115,7 @@ class EdgeMoEDriver(pynq.DefaultIP):
                 self._uio.wait(min(LOOK_SECONDS, left))
 
     def outcome(self) -> Outcome:
-        """What the last run left."""
+        """The registers that the last run left."""
         return Outcome(*(self.get(name) for name in ("status", "error", "position", "cycles")))
 
     def identify(self, seconds: float) -> tuple[str, int]:
@@ -132,7 +132,7 @@ class EdgeMoEDriver(pynq.DefaultIP):
     # Interrupt
 
     def use_interrupt(self) -> None:
-        """Wait by interrupt from now on. BackendError where the device has none."""
+        """Wait by interrupt from now on. BackendError when the device has none."""
         if self.device.has_capability("REMOTE"):
             raise BackendError("PYNQ.remote carries no interrupts: open the board with wait='poll'.")
         path = pynq.interrupt.get_uio_irq(IRQ)
@@ -144,7 +144,7 @@ class EdgeMoEDriver(pynq.DefaultIP):
         self.enable_interrupt()
 
     def enable_interrupt(self) -> None:
-        """Set the interrupt registers, which a reset clears; without effect when waiting polls."""
+        """Set the interrupt registers, which a reset clears; no effect when waiting polls."""
         if self._uio is not None:
             self.put("ier", _DONE_INTERRUPT)
             self.put("gie", 1)
@@ -157,7 +157,7 @@ class EdgeMoEDriver(pynq.DefaultIP):
 
 
 class _Uio:
-    """An interrupt as a file of Linux's generic UIO driver: off once it came, until it is armed again."""
+    """An interrupt as a file of Linux's generic UIO driver; it is disabled from its arrival to ``arm``."""
 
     def __init__(self, path: str) -> None:
         try:
@@ -173,7 +173,7 @@ class _Uio:
             raise BusError(f"the interrupt could not be armed: {error.strerror or error}.") from error
 
     def wait(self, seconds: float) -> None:
-        """Until the interrupt comes, or an earlier one that nobody waited for is taken note of."""
+        """Wait for the interrupt; an earlier one that nobody waited for ends the wait as well."""
         ready, _, _ = select.select([self._file], [], [], seconds)
         try:
             if ready:
@@ -188,17 +188,17 @@ class _Uio:
 def check_registers(described: Mapping[str, Mapping[str, Any]], where: str) -> None:
     """ConfigurationError unless a hardware handoff has every register where this package expects it.
 
-    Vitis HLS numbers the words of wide arguments, and adds to names that Verilog has taken.
+    Vitis HLS numbers the words of wide arguments, and appends to names that are reserved in Verilog.
     """
     names = {entry["address_offset"]: name for name, entry in described.items()}
     for register in REGISTERS.values():
         stem = _CONTROL_NAMES[register.name] if register in CONTROL else register.name
         found = names.get(register.offset)
         if not register.name.endswith("_ctrl") and (found is None or not found.startswith(stem)):
-            there = f"'{found}' stands there" if found else "nothing stands there"
+            there = f"'{found}'" if found else "nothing"
             raise ConfigurationError(
-                f"register '{register.name}' of '{where}' is expected at {register.offset:#x}, where in the "
-                f"overlay {there}: build the overlay and install this package from the same version."
+                f"register '{register.name}' of '{where}' is expected at {register.offset:#x}, but "
+                f"the overlay has {there} there: build the overlay and install this package from the same version."
             )
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """One user of a device at a time, across processes of this machine.
 
-The lock is the kernel's: it goes with the process that held it, however that ended.
+The kernel keeps the lock and releases it when the process that holds it ends, for whatever reason.
 """
 
 import fcntl
@@ -19,7 +19,7 @@ class DeviceLock:
     """Exclusive use of the device called ``name``."""
 
     def __init__(self, name: str, folder: Path | None = None) -> None:
-        """``folder``: where the lock's file stands; the same for all who shall exclude each other."""
+        """``folder``: of the lock's file; the same for all users that exclude each other."""
         if folder is None:
             folder = _SHARED if os.access(_SHARED, os.W_OK) else Path(tempfile.gettempdir())
         self.name = name
@@ -52,7 +52,7 @@ class DeviceLock:
         self._file = file
 
     def release(self) -> None:
-        """Give the device back; without effect when it is not held."""
+        """Give the device back; no effect when it is not held."""
         if self._file is not None:
             os.ftruncate(self._file, 0)
             os.close(self._file)

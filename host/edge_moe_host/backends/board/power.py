@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Power that a board's own sensors show, through pynq: watts, and joules of a stretch of time.
+"""Power from a board's own sensors, through pynq: watts, and joules over a stretch of time.
 
-Where there is no sensor there is no number: watts are None then. The ZCU104's rail ``12V`` is what the whole
-board takes.
+Without a sensor, watts are None. The ZCU104's rail ``12V`` carries the power of the whole board.
 """
 
 import math
@@ -20,7 +19,7 @@ _JOIN_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class PowerReading:
-    """One look at the sensors. ``watts``: of the whole board. ``simulated``: these measure nothing."""
+    """One reading of the sensors. ``watts``: the whole board. ``simulated``: nothing was measured."""
 
     watts: float | None
     rails: Mapping[str, float | None]
@@ -29,7 +28,7 @@ class PowerReading:
 
 @dataclass
 class Energy:
-    """Of a stretch of time; watts and joules are None when no sensor could be read in it."""
+    """Energy over a stretch of time; watts and joules are None when no sensor could be read in it."""
 
     seconds: float = 0.0
     watts: float | None = None  # mean
@@ -38,27 +37,27 @@ class Energy:
 
     @property
     def joules(self) -> float | None:
-        """Mean power times the time."""
+        """Mean power times duration."""
         return None if self.watts is None else self.watts * self.seconds
 
 
 class PowerMeter:
-    """The sensors of the machine that ``device`` is a part of."""
+    """The sensors of the machine to which ``device`` belongs."""
 
     def __init__(self, device: Any = None) -> None:
         self.simulated = bool(getattr(device, "simulated", False))
         remote = device is not None and device.has_capability("REMOTE")
-        # PYNQ.remote carries no sensors, and those of this machine are not the board's
+        # PYNQ.remote carries no sensors, and this machine's are not the board's
         self._rails = {} if remote else _find_rails()
 
     def read(self) -> PowerReading:
-        """Watts of every rail now."""
+        """Present watts of every rail."""
         rails = {name: _watts(rail) for name, rail in self._rails.items()}
         return PowerReading(rails.get(INPUT_RAIL), rails, self.simulated)
 
     @contextmanager
     def measure(self, interval: float = 0.05) -> Iterator[Energy]:
-        """Sample the input rail every ``interval`` seconds for as long as the block takes."""
+        """Sample the input rail every ``interval`` seconds while the block runs."""
         energy, done = Energy(simulated=self.simulated), threading.Event()
         values: list[float] = []
 
@@ -84,7 +83,7 @@ class PowerMeter:
 
 
 def _find_rails() -> dict[str, Any]:
-    """Rails by name; none where libsensors or its chips are missing."""
+    """Rails by name; none when libsensors or its chips are missing."""
     from pynq import pmbus  # type: ignore[import-not-found]
 
     with warnings.catch_warnings():
@@ -96,7 +95,7 @@ def _find_rails() -> dict[str, Any]:
 
 
 def _watts(rail: Any) -> float | None:
-    """Power of a rail, measured, or from its voltage and current; None where it shows neither."""
+    """Power of a rail, measured, or from its voltage and current; None when it has neither."""
     if rail is None:
         return None
     try:
