@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an accelerator is, from ``accelerators/*.toml``: sizes, limits and rates, and its board. SPEC.md, 10.
+"""Accelerators from ``accelerators/*.toml``: sizes, limits and rates, and the board. SPEC.md, section 10.
 
-The hash of a configuration covers sizes, limits and rates alone: a bundle runs on any board that has them.
+The hash of a configuration covers only sizes, limits and rates: a bundle runs on any board that has them.
 """
 
 import dataclasses
@@ -32,7 +32,7 @@ def _rule(condition: bool, name: str, value: object, rule: str) -> None:
 
 @dataclass(frozen=True)
 class AcceleratorConfig:
-    """One build of the accelerator. Sizes in bytes, rates in bytes or channels per clock cycle."""
+    """One build of the accelerator. Sizes are in bytes, rates in bytes or channels per clock cycle."""
 
     # arithmetic
     tile_in: int  # channels that enter the compute unit per token
@@ -83,8 +83,8 @@ class AcceleratorConfig:
         _rule(self.fifo_bytes % PLANE == 0, "fifo_bytes", self.fifo_bytes, f"a multiple of {PLANE}")
         _rule(self.fifo_bytes >= 16 * PLANE, "fifo_bytes", self.fifo_bytes, f"at least {16 * PLANE}")
         rows = self.accumulator_rows
-        _rule(rows % PAIR == 0, "accumulator_rows", rows, "a whole number of pairs")
-        _rule(self.max_top_k <= MAX_TOP_K, "max_top_k", self.max_top_k, f"at most {MAX_TOP_K}")
+        _rule(rows % PAIR == 0, "accumulator_rows", rows, "it must be a whole number of pairs")
+        _rule(self.max_top_k <= MAX_TOP_K, "max_top_k", self.max_top_k, f"it must be at most {MAX_TOP_K}")
         _rule(self.max_width <= 1024, "max_width", self.max_width, "LayerNorm is exact up to 1024 channels")
         _rule(self.max_tokens <= 4096, "max_tokens", self.max_tokens, "attention is exact up to 4096 tokens")
         _rule(
@@ -116,7 +116,7 @@ class Board:
     reference_mhz: int  # clock of the processing system that the clock wizard multiplies
     control_address: int  # where the processor sees the registers
     control_bytes: int
-    hp_ports: Mapping[str, int]  # AXI4 master -> HP port of the memory controller that it reaches memory by
+    hp_ports: Mapping[str, int]  # AXI4 master -> HP port of the memory controller that it uses
     resources: Mapping[str, int]  # of the part: LUT, FF, DSP, BRAM_18K, URAM
 
     def __post_init__(self) -> None:
@@ -130,7 +130,7 @@ class Board:
             self.control_address % self.control_bytes == 0,
             "board.control_address",
             self.control_address,
-            "a multiple of control_bytes",
+            "it must be a multiple of control_bytes",
         )
 
 
@@ -153,7 +153,7 @@ def has_board(accelerator: str) -> bool:
 
 
 def load_board(accelerator: str) -> Board:
-    """The board of an accelerator, which its file names (``board = "zcu104"``) or describes (``[board]``)."""
+    """An accelerator's board, which its file names (``board = "zcu104"``) or describes (``[board]``)."""
     data = _read(accelerator, "accelerator", accelerator_names(), "accelerators")
     board = data.get("board")
     if board is None:
@@ -172,7 +172,7 @@ def _names(folder: Traversable) -> list[str]:
 
 
 def _read(name_or_path: str, kind: str, known: list[str], folder: str) -> dict[str, Any]:
-    """Plain data of a packaged file or of one that a path names."""
+    """Plain data of a packaged file, or of the file at a path."""
     if name_or_path.endswith(".toml"):
         try:
             text = Path(name_or_path).read_text(encoding="utf-8")

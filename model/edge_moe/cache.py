@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The folder of what is made once and kept."""
+"""The folder for results that are made once and kept."""
 
 import os
 from pathlib import Path
 
 
 def cache_folder() -> Path | None:
-    """Folder of what is made once and kept: rendered scenes (0.3 MB each at 128x256), the packaged bundle.
+    """Folder for results made once and kept: rendered scenes (0.3 MB each at 128x256), the packaged bundle.
 
     ``$EDGE_MOE_CACHE``, by default ``edge-moe`` in the user's cache folder; ``off`` keeps nothing.
     """

@@ -33,15 +33,15 @@ Metrics = dict[str, dict[str, float]]
 
 # A dense twin shares every other field of the model with the model it starts.
 _MOE_FIELDS = ("routing", "num_experts", "top_k", "expert_ratio", "task_embed_dim")
-# Changes how a model is trained and not which weights it has.
+# Fields that change how a model is trained, not which weights it has.
 _TRAINING_ONLY = ("gate_noise",)
-# Changing it leaves every number of the run as it is.
+# Fields that change no number of a run.
 _RESUMABLE = ("workers",)
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Contents of a checkpoint file; see the module's text."""
+    """Contents of a checkpoint file; see the module's docstring."""
 
     preset: dict[str, Any]
     model: dict[str, Tensor]
@@ -57,12 +57,12 @@ class Checkpoint:
 
     @property
     def weights(self) -> dict[str, Tensor]:
-        """The weights to use: the moving average where there is one."""
+        """The weights to use: the moving average if there is one."""
         return self.model if self.ema is None else self.ema
 
 
 class _Stream:
-    """Lets torch write on after the first error, which is kept: its writer must not unwind."""
+    """Keeps the first error and lets torch go on writing: torch's writer must not unwind."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self.file = file
@@ -77,14 +77,14 @@ class _Stream:
         return memoryview(data).nbytes
 
     def flush(self) -> None:
-        """Nothing: the file is flushed once, at the end."""
+        """Do nothing: the file is flushed once, at the end."""
 
 
 def save_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
-    """Write ``content`` (see the module's text) atomically.
+    """Write ``content`` (see the module's docstring) atomically.
 
     Raises EdgeMoEError when it cannot be written; an older file at ``path`` is then untouched and
-    nothing else is left behind.
+    no other file remains.
     """
     with replacing(path) as temporary, open(temporary, "wb") as file:
         stream = _Stream(file)
@@ -94,7 +94,7 @@ def save_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
-    """Read a checkpoint to CPU tensors; EdgeMoEError if it is missing, cut short or no checkpoint."""
+    """Read a checkpoint to CPU tensors; EdgeMoEError if it is missing, cut short or not a checkpoint."""
     path = Path(path)
     if not path.is_file():
         raise EdgeMoEError(f"checkpoint '{path}' does not exist.")
@@ -119,10 +119,10 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
 
 def load_model(path: Path) -> tuple[M3ViT, Preset, dict[str, Any]]:
-    """Model in evaluation mode (float32, CPU), its preset, and what else the file says.
+    """Model in evaluation mode (float32, CPU), its preset, and the file's other entries.
 
-    Uses the moving average where there is one. The last entry has ``step``, ``epoch``, ``data``,
-    ``metrics`` and ``quantisation``. Raises EdgeMoEError for a file that is no checkpoint of its own preset.
+    Uses the moving average if there is one. The other entries are ``step``, ``epoch``, ``data``,
+    ``metrics`` and ``quantisation``. Raises EdgeMoEError for a file that is not a checkpoint of its preset.
     """
     checkpoint = load_checkpoint(path)
     preset: Preset = from_dict(Preset, checkpoint.preset)
@@ -133,7 +133,7 @@ def load_model(path: Path) -> tuple[M3ViT, Preset, dict[str, Any]]:
 
 
 def load_weights(model: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:
-    """Copy a whole state dict into ``model``; the first thing that does not fit is an EdgeMoEError."""
+    """Copy a whole state dict into ``model``; EdgeMoEError names the first entry that does not fit."""
     own = model.state_dict()
     for name, tensor in own.items():
         if name not in weights:
@@ -214,10 +214,10 @@ def first_difference(
 
 
 def slim(path: Path, out: Path, half: bool = True) -> None:
-    """Write the weights of a checkpoint alone (the average where there is one), for distribution.
+    """Write only the weights of a checkpoint (the average if there is one), for distribution.
 
     With ``half``, weights of two or more dimensions become float16; biases, norms and batch-norm
-    statistics stay float32, being small in number and wide in range. :func:`load_model` reads it.
+    statistics stay float32, as they are few and of wide range. :func:`load_model` reads the file.
     """
     checkpoint = load_checkpoint(path)
     weights = {name: _halved(name, tensor) if half else tensor for name, tensor in checkpoint.weights.items()}

@@ -29,8 +29,8 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; the process's exit status."""
-    # Before torch loads: threads that spin for work stall each other when cores are shared.
+    """Run one command; returns the process's exit status."""
+    # Set before torch loads: threads that spin for work stall each other when cores are shared.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     args = build_parser().parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)

@@ -52,7 +52,7 @@ class ModelConfig:
     head: Literal["pup", "edge"] = "edge"
     head_channels: int = 64
     depth_scale: float = 1.0  # metres for an output of 1 of the depth head
-    pixel_mean: tuple[float, float, float] = (0.485, 0.456, 0.406)  # of RGB in [0, 1]
+    pixel_mean: tuple[float, float, float] = (0.485, 0.456, 0.406)  # RGB in [0, 1]
     pixel_std: tuple[float, float, float] = (0.229, 0.224, 0.225)
 
     def __post_init__(self) -> None:
@@ -99,7 +99,7 @@ class ModelConfig:
                 len(getattr(self, name)) == 3,
                 f"model.{name}",
                 getattr(self, name),
-                "one value per RGB channel",
+                "it needs one value per RGB channel",
             )
         _rule(min(self.pixel_std) > 0, "model.pixel_std", self.pixel_std, "values must be positive")
 

@@ -2,9 +2,9 @@
 """Data-parallel training by explicit all-reduce, started with ``torchrun``.
 
 Gradients are averaged over ranks after the backward pass, in one flat bucket. Every loss is
-normalised over the joint batch (see :mod:`edge_moe.train.losses`), so the average equals the
-gradient of one process with the joint batch for every parameter: an expert that gets tokens on
-one rank only is averaged with zeros of the others, which is what its share of the loss asks for.
+normalised over the joint batch (see :mod:`edge_moe.train.losses`), so for every parameter the average
+equals the gradient of one process with the joint batch. An expert that gets tokens on only one rank is
+averaged with zeros of the others, as its share of the loss requires.
 On GPUs batch norm is synchronised; on CPUs each rank uses the statistics of its own share.
 """
 
@@ -41,7 +41,7 @@ def rank() -> int:
 def start(device: str) -> torch.device:
     """Join the process group that ``torchrun`` announces in the environment, if any.
 
-    ``device`` is ``"auto"`` (a GPU where there is one), ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
+    ``device`` is ``"auto"`` (a GPU if there is one), ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
     Returns this rank's device. Uses NCCL on GPUs and gloo on CPUs.
     """
     if device == "auto":
@@ -115,7 +115,7 @@ def broadcast_state(model: nn.Module) -> None:
 
 
 def wait_for_all() -> None:
-    """Return when every rank has come here."""
+    """Return when every rank has called this."""
     if is_parallel():
         dist.barrier()
 

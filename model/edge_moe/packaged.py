@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The packaged weights, and their bundle: quantised, exported and compiled at its first use, and kept.
 
-It lies in the cache folder under a name that depends on everything it was made of.
+The bundle is stored in the cache folder under a name that depends on all its inputs.
 """
 
 import contextlib
@@ -41,7 +41,7 @@ class PackagedModel:
     graphs: Path
 
     def options(self, backend: str) -> dict[str, str | int]:
-        """What a backend needs beside the bundle."""
+        """Options that a backend needs besides the bundle."""
         needed: dict[str, dict[str, str | int]] = {
             "onnx": {"graphs": str(self.graphs)},
             "torch": {"checkpoint": PRETRAINED},
@@ -53,8 +53,8 @@ class PackagedModel:
 def packaged_model(checkpoint: Path | None = None) -> Iterator[PackagedModel]:
     """All tasks of the packaged model (or of another checkpoint), for the zcu104.
 
-    Made now when it is not in the cache folder, or damaged there; with ``EDGE_MOE_CACHE=off`` it lasts as
-    long as the context. Raises EdgeMoEError when it cannot be made.
+    It is made now if the cache folder lacks it or has a damaged one; with ``EDGE_MOE_CACHE=off`` it lasts
+    as long as the context. Raises EdgeMoEError when it cannot be made.
     """
     source = checkpoint or pretrained_checkpoint()
     cache = cache_folder()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Backend ``torch``: the float model that a bundle was made of.
+"""Backend ``torch``: the float model from which a bundle was made.
 
 The host runtime finds it as an entry point of the group ``edge_moe_host.backends``.
 """
@@ -17,8 +17,8 @@ from edge_moe_host.runtime.result import Raw
 
 
 class TorchAccelerator(Accelerator):
-    """The float model that the bundle was made of. ``checkpoint``: its file, or ``pretrained``; ``device``:
-    auto, cpu or cuda."""
+    """The float model from which the bundle was made. ``checkpoint``: its file, or ``pretrained``;
+    ``device``: auto, cpu or cuda."""
 
     def _open(self, checkpoint: str | Path | None = None, device: str = "auto") -> None:
         if checkpoint is None:

@@ -35,9 +35,9 @@ BOARD_FILE = "edge_moe_board.json"  # for the simulated board, which reads no TO
 def generate(accelerator: str, out: Path) -> list[Path]:
     """Write the headers of an accelerator (a name or a .toml file) into the folder ``out``; their paths.
 
-    Beside them its board as JSON, where its file names one.
+    If its file names a board, the board is written too, as JSON.
 
-    Raises EdgeMoEError for an unknown or illegal accelerator and where nothing can be written.
+    Raises EdgeMoEError for an unknown or illegal accelerator and when a file cannot be written.
     """
     config = load_accelerator(accelerator)
     require_buildable(config)
@@ -56,7 +56,7 @@ def generate(accelerator: str, out: Path) -> list[Path]:
 
 
 def generate_package(accelerator: str, out: Path) -> list[Path]:
-    """Write edge_moe_pkg.sv into the folder ``out``; errors as of :func:`generate`."""
+    """Write edge_moe_pkg.sv into the folder ``out``; errors as in :func:`generate`."""
     path = Path(out) / "edge_moe_pkg.sv"
     write_text(path, sv_package(load_accelerator(accelerator)))
     return [path]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An accelerator's configuration as C++ constants, under the names that the configuration gives them."""
+"""An accelerator's configuration as C++ constants of the same names."""
 
 import dataclasses
 
@@ -10,7 +10,7 @@ from edge_moe_host.errors import EdgeMoEError
 
 
 def require_buildable(config: AcceleratorConfig) -> None:
-    """EdgeMoEError for a configuration that the hardware cannot have; the estimator takes any rate."""
+    """EdgeMoEError for a configuration that cannot be built; the estimator takes any rate."""
     design = Design(config)
     port, ports = design.port_bytes, design.weight_ports
     latency, bits = design.memory_latency_limit, design.expert_bits
@@ -34,7 +34,7 @@ def config_header(config: AcceleratorConfig) -> str:
     body = [constant(spec.name, getattr(config, spec.name)) for spec in dataclasses.fields(config)]
     body += [
         "",
-        "// First 64 bits of the SHA-256 of the configuration: what a bundle and the host ask for.",
+        "// First 64 bits of the SHA-256 of the configuration, which a bundle and the host compare.",
         f"constexpr uint64_t hash = 0x{config.hash()}u;",
     ]
     return header(

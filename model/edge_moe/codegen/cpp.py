@@ -10,7 +10,7 @@ _COLUMNS = 100
 
 
 def header(guard: str, doc: str, namespace: str, body: Iterable[str], includes: Iterable[str] = ()) -> str:
-    """A whole header: what it is, and its lines in edge_moe::``namespace``, or in edge_moe itself."""
+    """A whole header: its description, and its lines in edge_moe::``namespace`` or in edge_moe itself."""
     return "\n".join(
         [
             "// SPDX-License-Identifier: Apache-2.0",
@@ -36,7 +36,7 @@ def header(guard: str, doc: str, namespace: str, body: Iterable[str], includes: 
 
 
 def native_type(width: int, signed: bool = False) -> str:
-    """The narrowest standard integer type that holds so many bits."""
+    """The narrowest standard integer type that holds ``width`` bits."""
     bits = next(size for size in NATIVE_WIDTHS if size >= width)
     return f"{'' if signed else 'u'}int{bits}_t"
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Expressions of the opcodes' table (edge_moe_host.contract.expressions) as C++ that cannot overflow.
 
-Bounds of every part follow from what fields, constants and limits can hold. A part that fits 31 bits is an
-``int``, any other is computed in 64 unsigned bits. One that could be negative or exceed those, and a division
-by what could be 0, is refused.
+Bounds of every part follow from the ranges of fields, constants and limits. A part that fits 31 bits is an
+``int``, any other is computed in 64 unsigned bits. A part that could be negative or exceed these, and a
+divisor that could be 0, are refused.
 """
 
 import ast
@@ -45,7 +45,7 @@ class Cpp:
     wide: bool = False
 
     def within(self, binds: int) -> str:
-        """The text as the operand of an operator that binds so strongly."""
+        """The text as the operand of an operator of precedence ``binds``."""
         return self.text if self.binds >= binds else f"({self.text})"
 
     def widened(self) -> "Cpp":
@@ -55,22 +55,22 @@ class Cpp:
         return replace(self, text=f"static_cast<uint64_t>({self.text})", binds=_ATOM, wide=True)
 
     def narrowed(self, high: int) -> "Cpp":
-        """As an int, where a rule bounds it further than its parts show: by ``high``."""
+        """As an int, if a rule bounds it by ``high``, which is tighter than its parts show."""
         return Cpp(f"static_cast<int>({self.text})", min(self.low, high), high) if self.wide else self
 
 
 class Printer:
-    """Prints expressions of these names, and of functions each of which is one expression of them."""
+    """Prints expressions of these names and of functions, each of which is a single expression."""
 
     def __init__(self, names: Mapping[str, Cpp], functions: Mapping[str, Callable[..., int]]) -> None:
         self._names, self._functions = names, functions
 
     def expression(self, text: str) -> Cpp:
-        """An expression; ValueError for an unknown name, and where no type holds a part's bounds."""
+        """An expression; ValueError for an unknown name, or when no type holds a part's bounds."""
         return self._part(expressions.parse(text), text)
 
     def function(self, python: Callable[..., int]) -> list[str]:
-        """A function of ints, inlined. Its bounds are those of each call, where they are looked at."""
+        """A function of ints, inlined. Bounds are checked at each call."""
         tree = _definition(python)
         own = {name: Cpp(name, 0, 0) for name in _parameters(tree)}
         body = Printer({**self._names, **own}, self._functions)._part(_returned(tree), tree.name)
@@ -133,7 +133,7 @@ def _parameters(tree: ast.FunctionDef) -> list[str]:
 
 
 def _returned(tree: ast.FunctionDef) -> ast.expr:
-    """What a function gives back, which is all of it besides its docstring."""
+    """The expression that a function returns, its only statement besides its docstring."""
     last = tree.body[-1]
     if len(tree.body) > 2 or not isinstance(last, ast.Return) or last.value is None:
         raise ValueError(f"{tree.name} is not one expression of its arguments.")

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every constant of the hardware that is not a choice of the accelerator's configuration.
+"""Every constant of the hardware that is not part of the accelerator's configuration.
 
-Queue depths, burst lengths, lags, pipeline depths and the sizes that follow from the configuration. C++ gets
-them as ``edge_moe_design.hpp``, SystemVerilog in its package; estimator and inventory import them. They have
-the same names everywhere, in capitals in C++ and SystemVerilog.
+These are queue depths, burst lengths, lags, pipeline depths and sizes derived from the configuration. C++
+gets them as ``edge_moe_design.hpp``, SystemVerilog in its package; estimator and inventory import them. They
+have the same names everywhere, in capitals in C++ and SystemVerilog.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ from edge_moe_host.contract import layout
 
 
 class Constant(NamedTuple):
-    """One constant of a design: its name, its value, and what it is."""
+    """One constant of a design: its name, its value, and its description."""
 
     name: str
     value: int
@@ -44,41 +44,41 @@ def _ceil(value: int, unit: int) -> int:
 
 @dataclass(frozen=True)
 class Design:
-    """The constants of one accelerator: fields are the same for all of them, the rest follows."""
+    """The constants of one accelerator: fields are the same for all accelerators, the rest is derived."""
 
     config: AcceleratorConfig
 
-    # weights: three ports fetch bursts in turn, and their planes come together in the weight FIFO
+    # weights: three ports fetch bursts in turn, and their planes are merged in the weight FIFO
     weight_ports: int = _fixed(3, "ports that stream weights")
     port_bytes: int = _fixed(layout.OUTPUT_ALIGNMENT, "bytes of a transfer")
     burst_planes: int = _fixed(32, "planes of a burst")
     bursts_ahead: int = _fixed(3, "bursts that a port has requested: their data cover the memory's latency")
-    blocks_ahead: int = _fixed(4, "weight blocks, and bursts of a port, that are known and not begun")
-    fifo_uram_bytes: int = _fixed(512 * 1024, "bytes from which on the weight FIFO belongs in UltraRAM")
-    # program: read ahead as far as the weights of its instructions can be
+    blocks_ahead: int = _fixed(4, "weight blocks, and bursts of a port, that are known but not begun")
+    fifo_uram_bytes: int = _fixed(512 * 1024, "smallest size of a weight FIFO in UltraRAM, in bytes")
+    # program: read as far ahead as the weights of its instructions can be
     instructions_ahead: int = _fixed(64, "instructions read ahead: the FIFO holds no more of their weights")
     entries_ahead: int = _fixed(64, "entries of expert tables read ahead")
-    lengths_ahead: int = _fixed(16, "lengths of weight blocks on their way to the merge")
-    counts_ahead: int = _fixed(2, "lengths of image and output on their way")
-    transfers_ahead: int = _fixed(32, "transfers of image and output on their way")
-    expert_bits: int = _fixed(64, "experts that one word of flags has a bit for")
+    lengths_ahead: int = _fixed(16, "lengths of weight blocks queued for the merge")
+    counts_ahead: int = _fixed(2, "queued lengths of image and output")
+    transfers_ahead: int = _fixed(32, "queued transfers of image and output")
+    expert_bits: int = _fixed(64, "experts with a bit in one word of flags")
     # image and output
     request_transfers: int = _fixed(64, "transfers of a burst of image or output")
-    requests_ahead: int = _fixed(8, "bursts of image or output on their way")
-    record_requests: int = _fixed(2, "records of program or table on their way")
+    requests_ahead: int = _fixed(8, "bursts of image or output in flight")
+    record_requests: int = _fixed(2, "records of program or table in flight")
     colours: int = _fixed(3, "bytes of a pixel")
     # compute unit
     cascade: int = _fixed(8, "products that are summed before the two lanes of a DSP are separated")
     low_lane: int = _fixed(18, "bits of a DSP's low lane")
     weight_limit: int = _fixed(127, "largest magnitude of a weight")
     input_limit: int = _fixed(128, "largest magnitude of an activation")
-    accumulator_lag: int = _fixed(8, "cycles after which a pass may come back to the same accumulators")
+    accumulator_lag: int = _fixed(8, "cycles after which a pass may use the same accumulators again")
     tap_side: int = _fixed(3, "side of a convolution's window")
-    # LAYERNORM: a row passes for its moments, and again from a ring when its scale is known
+    # LAYERNORM: a row passes once for its moments, and again from a ring when its scale is known
     norm_lag: int = _fixed(24, "cycles from a row's last slice to its first result")
-    norm_ring: int = _fixed(64, "slices that the ring holds: a row's, and those of the lag")
-    norm_rows: int = _fixed(32, "rows whose scale is known and not used up")
-    layernorm_width: int = _fixed(1024, "channels up to which LayerNorm's sums fit their widths")
+    norm_ring: int = _fixed(64, "slices in the ring: those of a row and of the lag")
+    norm_rows: int = _fixed(32, "rows whose scale is known but not yet used")
+    layernorm_width: int = _fixed(1024, "most channels for which LayerNorm's sums fit")
     # route
     route_pairs: int = _fixed(4, "pairs of tokens that route sorts at a time")
     # cycles from a loop's first iteration to its result (II = 1), and before a loop nest begins
@@ -90,14 +90,14 @@ class Design:
 
     # weights
     plane_bytes = _Derived(
-        "bytes of a plane: what the weight FIFO gives in a cycle", lambda d: d.config.fifo_read_bytes
+        "bytes of a plane, which the weight FIFO gives per cycle", lambda d: d.config.fifo_read_bytes
     )
     transfers_per_plane = _Derived("transfers that make a plane", lambda d: d.plane_bytes // d.port_bytes)
     burst_transfers = _Derived(
         "transfers of a burst of weights", lambda d: d.burst_planes * d.transfers_per_plane
     )
     port_planes = _Derived(
-        "planes of a port's FIFO: it fills its next burst while the merge is at another port's",
+        "planes of a port's FIFO: it receives its next burst while the merge reads another port",
         lambda d: 2 * d.burst_planes,
     )
     fifo_planes = _Derived("planes of the weight FIFO", lambda d: d.config.fifo_bytes // d.plane_bytes)
@@ -139,21 +139,21 @@ class Design:
     )
     block_beats = _Derived("beats of one tile of K or of V", lambda d: d.config.key_block // layout.PAIR)
     stage_lag = _Derived(
-        "cycle of a pass from which on the tiles of the next block are loaded",
+        "cycle of a pass at which loading the next block's tiles begins",
         lambda d: d.softmax_lag - d.block_beats,
     )
     max_head_tiles = _Derived(
         "tiles along the widest head", lambda d: _ceil(d.config.max_head_dim, d.config.tile_in)
     )
     stage_beats = _Derived(
-        "beats of K and V on their way into tiles: of two blocks",
+        "queued beats of K and V: those of two blocks",
         lambda d: 2 * 2 * d.max_head_tiles * d.block_beats,
     )
     query_pairs = _Derived("pairs of queries", lambda d: _ceil(d.config.max_tokens, layout.PAIR))
     # gate and experts
     route_tokens = _Derived("tokens that route sorts at a time", lambda d: layout.PAIR * d.route_pairs)
     queue_entries = _Derived(
-        "tokens of all experts' queues, of even or of odd number",
+        "even (or odd) tokens in all experts' queues",
         lambda d: d.query_pairs * d.config.max_top_k,
     )
     width_tiles = _Derived(

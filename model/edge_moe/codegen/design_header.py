@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The constants of a design, and what its status and error registers hold, as C++."""
+"""The constants of a design, and the values of its status and error registers, as C++."""
 
 import enum
 from collections.abc import Mapping

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The instruction set as C++: enumerations, records with their decoders, checksum, bits that may be set.
+"""The instruction set as C++: enumerations, records with their decoders, checksum, permitted bits.
 
 SPEC.md, section 8. Everything follows from the declarations in edge_moe_host.
 """
@@ -11,7 +11,7 @@ from edge_moe.codegen.cpp import constant, header, native_type
 from edge_moe_host.contract import isa, layout
 from edge_moe_host.contract.opcodes import operands
 
-# Constants of layout -> the names that C++ has for them.
+# Constants of layout -> their names in C++.
 NAMES = {
     "BEAT": "beat_bytes",
     "PLANE": "plane_bytes",
@@ -37,7 +37,7 @@ NAMES = {
 LAYOUT = {cpp: getattr(layout, name) for name, cpp in NAMES.items()}
 
 _CHECKSUM = """\
-// Checksum of a record's words but the last: rotated left, then exclusive-or, word by word.
+// Checksum of all words of a record but the last: for each, rotate left, then exclusive-or with the word.
 inline uint32_t checksum(const uint32_t (&words)[record_words]) {
   uint32_t value = checksum_seed;
 WORDS:
@@ -48,7 +48,7 @@ WORDS:
 }"""
 
 _USES_ONLY = """\
-// Whether no bit is set that the mask does not allow; the checksum's word is not looked at.
+// Whether all set bits are in the mask; the checksum's word is ignored.
 inline bool uses_only(const uint32_t (&words)[record_words], const uint32_t (&mask)[checksum_word]) {
   uint32_t excess = 0;
 WORDS:
@@ -124,7 +124,7 @@ def _extract(field: isa.Field) -> str:
 
 
 def _allowed(fields: Iterable[isa.Field], names: Iterable[str]) -> str:
-    """The 15 words in which exactly the named fields' bits are set."""
+    """15 words in which exactly the named fields' bits are set."""
     names = set(names)
     words = [0] * isa.CHECKSUM_WORD
     for field in fields:
@@ -136,7 +136,7 @@ def _allowed(fields: Iterable[isa.Field], names: Iterable[str]) -> str:
 def _masks() -> list[str]:
     fields = isa.fields(isa.Instruction)
     lines = [
-        "// Bits that an instruction of each opcode may set; none where there is no such opcode.",
+        "// Bits that an instruction of each opcode may set; none for unused opcodes.",
         "constexpr uint32_t instruction_bits[opcode_count][checksum_word] = {",
     ]
     known = {int(opcode): opcode for opcode in isa.Opcode}
@@ -149,7 +149,7 @@ def _masks() -> list[str]:
     return [
         *lines,
         "};",
-        "// The same of LINEAR with the epilogue GELU.",
+        "// Bits that LINEAR with the epilogue GELU may set.",
         f"constexpr uint32_t linear_gelu_bits[checksum_word] = {_allowed(fields, gelu)};",
         "// Bits that an expert's entry may set.",
         f"constexpr uint32_t expert_entry_bits[checksum_word] = {_allowed(entry, (f.name for f in entry))};",

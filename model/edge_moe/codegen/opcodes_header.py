@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The rules of the opcodes as C++: ranges, shapes, scratch rows, lengths of weight blocks. SPEC.md, 8 to 10.
 
-Everything follows from the table in edge_moe_host.contract.opcodes. Products stand where the table has them:
-each is a multiplier that edge_moe.estimate.inventory lists.
+Everything follows from the table in edge_moe_host.contract.opcodes. Products are kept as in the table: each
+is a multiplier that edge_moe.estimate.inventory lists.
 """
 
 import ast
@@ -23,14 +23,14 @@ _MAP_ROWS = 2**19
 _FIELDS = {field.name: field for field in isa.fields(Instruction)}
 
 _REGIONS = """\
-// Beats of scratch memory that an instruction reads, writes or works in; `beats` 0 where there are none.
+// Beats of scratch memory that an instruction reads, writes or works in; `beats` is 0 if there are none.
 struct Region {{
   uint32_t address;  // bytes
   uint32_t beats;
 }};
 
 constexpr int max_regions = {count};
-// As much as lets beats of a region be an int; a map has no more pixels than rows of one may have.
+// A larger map could give a region more beats than an int holds.
 static_assert(config::max_map_rows <= {rows}, "sizes of regions have 31 bits");
 
 struct Regions {{
@@ -65,7 +65,7 @@ def opcodes_header() -> str:
 
 
 def _names(declared: Mapping[str, tuple[int, int]], definitions: Mapping[str, Cpp]) -> dict[str, Cpp]:
-    """Names of expressions: fields in the ranges that are ``declared`` of them, or all that they hold."""
+    """Names of expressions: fields with their ``declared`` ranges, or with all that their bits hold."""
     names = {}
     for name, cpp in NAMES.items():
         value = getattr(layout, name)
@@ -82,7 +82,7 @@ def _names(declared: Mapping[str, tuple[int, int]], definitions: Mapping[str, Cp
 
 
 def _declared_ranges(declared: Declaration) -> dict[str, tuple[int, int]]:
-    """Ranges of fields that need not look at an accelerator's limits."""
+    """Ranges of fields that do not depend on an accelerator's limits."""
     return {
         name: (low, min(_FIELDS[name].maximum, MAX_LIMIT if isinstance(high, str) else high))
         for name, low, high in opcodes.ranges(declared)
@@ -90,7 +90,7 @@ def _declared_ranges(declared: Declaration) -> dict[str, tuple[int, int]]:
 
 
 def _divides(text: str) -> bool:
-    """Whether an expression divides by a field: it has a meaning only where that one is not 0."""
+    """Whether an expression divides by a field: it has a meaning only if that field is not 0."""
     return any(
         isinstance(node, ast.BinOp)
         and isinstance(node.op, ast.FloorDiv | ast.Mod)
@@ -100,8 +100,8 @@ def _divides(text: str) -> bool:
 
 
 class _Switch:
-    """A function's cases. A definition that several may use is computed once before them; one that divides
-    by a field in each that uses it."""
+    """A function's cases. A definition is computed once before them; one that divides by a field is computed
+    in each case that uses it."""
 
     def __init__(self) -> None:
         self._first: dict[str, str] = {}
@@ -169,7 +169,7 @@ def _ranges() -> list[str]:
         "  return false;",
         "}",
         "",
-        "// The same of an expert's entry.",
+        "// Each field of an expert's entry within its range and the accelerator's limits.",
         "inline bool ranges_hold(const ExpertEntry& i) {",
         "  HLS_INLINE",
         *_wrapped(f"  return {entry};"),
@@ -178,7 +178,7 @@ def _ranges() -> list[str]:
 
 
 def _held(ranges: Iterable[tuple[str, int, int | str]], fields: Mapping[str, isa.Field]) -> Iterator[str]:
-    """Conditions of the ranges; what a field's bits cannot exceed is not asked."""
+    """Conditions of the ranges, without those that a field's bits always meet."""
     for name, low, high in ranges:
         if low > fields[name].minimum:
             yield f"i.{name} >= {low}"
@@ -196,7 +196,7 @@ def _shapes() -> list[str]:
             conditions = [case.print(rule.condition) for rule in declared.rules]
             switch.add(case, [f"return {' && '.join(condition.within(2) for condition in conditions)};"])
     return [
-        "// Relations between fields, once each is in its range.",
+        "// Relations between fields that are in their ranges.",
         *_signature("bool", "shape_holds"),
         *switch.lines(),
         "    default:",
@@ -207,7 +207,7 @@ def _shapes() -> list[str]:
 
 
 def _slots(declared: Declaration) -> list[str]:
-    """Address fields, each the place of one region."""
+    """Address fields, one for each region."""
     return list(dict.fromkeys(rows.field for rows in declared.rows))
 
 
@@ -271,7 +271,7 @@ def _weights() -> list[str]:
         if declared.weights:
             switch.add(case, [f"return static_cast<uint32_t>({case.print(declared.weights.planes).text});"])
     return [
-        "// Planes of the block that an instruction points to; 0 where it has none.",
+        "// Planes of the block that an instruction points to; 0 if it has none.",
         *_signature("uint32_t", "weight_planes"),
         *switch.lines(),
         "    default:",
@@ -298,7 +298,7 @@ def _expert() -> list[str]:
 
 
 def _wrapped(text: str) -> list[str]:
-    """A statement in lines that end after ``&&``, ``||`` or a comma."""
+    """A statement in lines that break after ``&&``, ``||`` or a comma."""
     indent = " " * (len(text) - len(text.lstrip()))
     terms = text.strip().replace(" ", "\0")
     for sign in ("&&", "||", ","):

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The SystemVerilog package of an accelerator: configuration, golden's tables and fixed points, registers.
 
-Constants have the names that C++ gives them, in capitals. Tables are packed vectors, entry 0 in the lowest
-bits, because not every tool reads unpacked parameters.
+Constants have the same names as in C++, in capitals. Tables are packed vectors, entry 0 in the lowest bits,
+because not every tool reads unpacked parameters.
 """
 
 import dataclasses
@@ -48,7 +48,7 @@ def sv_package(config: AcceleratorConfig) -> str:
             f"  localparam int REG_{register.name.upper()} = 'h{register.offset:02X};"
             for register in REGISTERS.values()
         ),
-        "  // Words of that map: how many, which hold an argument, which a result's flag.",
+        "  // Words of that map: their number, those with an argument, those with a result's flag.",
         _constant("REG_WORDS", SIZE // WORD_BYTES),
         _words("REG_ARGUMENT_WORDS", [r for r in arguments if r.access == "rw"]),
         _words("REG_FLAG_WORDS", [r for r in arguments if r.name.endswith("_ctrl")]),
@@ -80,7 +80,7 @@ def _words(name: str, registers: Iterable[Register]) -> str:
 
 
 def _table(name: str, values: np.ndarray | Sequence[int], doc: str) -> list[str]:
-    """NAME, its entries; NAME_WIDTH, bits of one; NAME_ENTRIES, how many."""
+    """NAME: the entries; NAME_WIDTH: bits of an entry; NAME_ENTRIES: their number."""
     numbers = [int(value) for value in values]
     width, upper = max(numbers).bit_length(), name.upper()
     entries = [f"{width}'d{number}" for number in reversed(numbers)]

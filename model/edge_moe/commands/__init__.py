@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The subcommands of ``edge-moe``, a file each: ``NAME``, ``HELP``, ``add_options`` and ``run``."""
+"""The subcommands of ``edge-moe``, one file each: ``NAME``, ``HELP``, ``add_options`` and ``run``."""
 
 from types import ModuleType
 

@@ -7,11 +7,11 @@ from pathlib import Path
 from edge_moe.commands.options import DATA_HELP, add_preset
 
 NAME = "ablate"
-HELP = "Routing modes against single-task and dense models, over seeds."
+HELP = "Compare routing modes with single-task and dense models, over seeds."
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """What the command takes."""
+    """Add the command's options."""
     add_preset(parser)
     parser.add_argument("--data", default="scenes", help=DATA_HELP)
     parser.add_argument("--out", type=Path, default=Path("runs/ablation"))

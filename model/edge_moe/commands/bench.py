@@ -6,11 +6,11 @@ import argparse
 from edge_moe.packaged import pretrained_checkpoint
 
 NAME = "bench"
-HELP = "Speed in one run: CPU references, C simulation, host, experts, renderer."
+HELP = "Measure speeds in one run: CPU references, C simulation, host, experts, renderer."
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """What the command takes."""
+    """Add the command's options."""
     del parser  # it takes none
 
 

@@ -7,11 +7,11 @@ from pathlib import Path
 from edge_moe.commands.options import DATA_HELP, add_accelerator
 
 NAME = "compile"
-HELP = "Bundle of program and weights from the path.onnx of each task."
+HELP = "Compile the path.onnx of each task into a bundle of programs and weights."
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """What the command takes."""
+    """Add the command's options."""
     parser.add_argument("paths", nargs="+", type=Path, help="path.onnx of one task or several of one model")
     add_accelerator(parser)
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
@@ -19,7 +19,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data", help=f"verify on validation images of {DATA_HELP} (default: two random ones)"
     )
-    parser.add_argument("--verify-images", type=int, default=10, help="how many of --data")
+    parser.add_argument("--verify-images", type=int, default=10, help="number of images from --data")
     parser.add_argument("--no-verify", action="store_true", help="do not run the bundle after compiling")
 
 

@@ -11,15 +11,15 @@ HELP = "Train, quantise, compile, run every backend, and report; goes on if stop
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """What the command takes."""
+    """Add the command's options."""
     parser.add_argument(
         "checkpoint",
         nargs="?",
         type=checkpoint_path,
-        help="of a trained model, or 'pretrained' (default: train mini)",
+        help="a trained model, or 'pretrained' (default: train mini)",
     )
     parser.add_argument(
-        "--out", type=Path, default=Path("demo"), help="folder for report and all it is made of"
+        "--out", type=Path, default=Path("demo"), help="folder for the report and its inputs"
     )
     parser.add_argument("--count", type=int, default=6, help="validation pictures that every backend runs")
     parser.add_argument(

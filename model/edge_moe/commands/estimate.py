@@ -15,10 +15,10 @@ HELP = "Modelled cycles, memory traffic and roofline of a bundle."
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """What the command takes."""
+    """Add the command's options."""
     add_bundle(parser)
     parser.add_argument(
-        "--images", nargs="+", type=Path, default=[], help="use the experts as these pictures do"
+        "--images", nargs="+", type=Path, default=[], help="take the use of experts from these pictures"
     )
     parser.add_argument("--plot", type=Path, help="write a plot to this SVG or PNG file")
 
@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> None:
 def estimate_bundle(
     bundle: Path, task: str | None = None, images: Sequence[Path] = (), plot: Path | None = None
 ) -> str:
-    """Modelled cycles and traffic of each task: experts evenly used, or as the given pictures use them."""
+    """Modelled cycles and traffic of each task, with experts used evenly or as by the given pictures."""
     opened = load_bundle(bundle)
     texts, drawn = [], []
     for name in [task] if task else list(opened.tasks):

@@ -11,13 +11,13 @@ HELP = "Metrics of a checkpoint at the labels' own resolution."
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """What the command takes."""
+    """Add the command's options."""
     add_checkpoint(parser)
     parser.add_argument("--data", help=f"{DATA_HELP} (default: what it was trained on)")
     parser.add_argument("--json", type=Path, help="write the metrics to this file")
     parser.add_argument("--usage", type=Path, help="write a heat map of expert usage to this PNG")
     parser.add_argument("--baseline", type=Path, help="JSON of single-task models, to report Delta_m against")
-    parser.add_argument("--limit", type=int, help="evaluate the first so many images only")
+    parser.add_argument("--limit", type=int, help="evaluate only this many images")
 
 
 def run(args: argparse.Namespace) -> None:

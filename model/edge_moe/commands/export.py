@@ -11,7 +11,7 @@ HELP = "path.onnx (integer-exact) and path.qdq.onnx of each task."
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """What the command takes."""
+    """Add the command's options."""
     parser.add_argument(
         "source", type=checkpoint_path, help="checkpoint, 'pretrained', or *.int.npz of quantise"
     )

@@ -11,7 +11,7 @@ HELP = "Convert published weights into a checkpoint of the same function."
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """What the command takes."""
+    """Add the command's options."""
     parser.add_argument("format", choices=("m3vit", "edge-moe-bin"))
     parser.add_argument("source", type=Path, help="checkpoint file, or folder of .float32.bin files")
     parser.add_argument("--out", type=Path, required=True, help="checkpoint to write")

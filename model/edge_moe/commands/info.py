@@ -10,7 +10,7 @@ HELP = "Parameters and multiply-accumulates of a preset, per task."
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """What the command takes."""
+    """Add the command's options."""
     add_preset(parser)
 
 

@@ -17,7 +17,7 @@ HELP = "A bundle's programs as assembly, with cycles, bytes and MACs."
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """What the command takes."""
+    """Add the command's options."""
     add_bundle(parser)
 
 
@@ -31,7 +31,7 @@ _ADDRESSES = ("src", "dst", "routing", "hidden")
 
 
 def inspect_bundle(path: Path, task: str | None = None) -> str:
-    """Contents of a bundle, and the program of one task or of all. EdgeMoEError for one that is not valid."""
+    """Contents of a bundle, and the program of one task or of all. EdgeMoEError for an invalid bundle."""
     bundle = load_bundle(path)
     names = [task] if task else list(bundle.tasks)
     return "\n\n".join([_overview(bundle), *(_program(bundle, bundle.task(name)) for name in names)])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Options that several subcommands share, and how their texts are read."""
+"""Options that several subcommands share, and parsers of their values."""
 
 import argparse
 import dataclasses
@@ -60,25 +60,25 @@ def add_accelerator(parser: argparse.ArgumentParser) -> None:
 
 
 def add_quantisation(parser: argparse.ArgumentParser) -> None:
-    """How a checkpoint is quantised; :func:`quantisation` reads it."""
+    """Options of quantisation; :func:`quantisation` reads them."""
     parser.add_argument("--data", help=f"calibration: {DATA_HELP} (default: what it was trained on)")
-    parser.add_argument("--observer", choices=("minmax", "percentile", "mse"), help="of activation ranges")
-    parser.add_argument("--percentile", type=float, help="for that observer, such as 99.99")
-    parser.add_argument("--images", type=int, help="training images that calibrate")
+    parser.add_argument("--observer", choices=("minmax", "percentile", "mse"), help="activation ranges")
+    parser.add_argument("--percentile", type=float, help="for the observer percentile, such as 99.99")
+    parser.add_argument("--images", type=int, help="number of training images for calibration")
     parser.add_argument("--rounding", choices=("nearest", "gptq"), help="of weights")
     parser.add_argument("--no-bias-correction", action="store_false", dest="bias_correction", default=None)
-    parser.add_argument("--expert-bits", type=int, metavar="BITS", help="of every expert's weights, 2 to 8")
-    parser.add_argument("--average-expert-bits", type=float, metavar="BITS", help="a width for each expert")
+    parser.add_argument("--expert-bits", type=int, metavar="BITS", help="bits of experts' weights, 2 to 8")
+    parser.add_argument("--average-expert-bits", type=float, metavar="BITS", help="a width per expert")
     parser.add_argument(
         "--drop-unused-experts",
         action="store_true",
         default=None,
-        help="leave out of a task's path what it never used in calibration",
+        help="leave out experts that a task never used in calibration",
     )
 
 
 def quantisation(args: argparse.Namespace, quantised: Path | None = None) -> QuantOptions:
-    """The options of :func:`add_quantisation`; a file that is ``quantised`` already takes none."""
+    """The options of :func:`add_quantisation`; a file that is already ``quantised`` takes none."""
     names = [field.name for field in dataclasses.fields(QuantOptions)]
     given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     if given and quantised is not None:

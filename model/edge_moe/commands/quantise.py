@@ -11,14 +11,14 @@ HELP = "Integer network of a checkpoint, by post-training quantisation."
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """What the command takes."""
+    """Add the command's options."""
     parser.add_argument(
         "checkpoint", type=checkpoint_path, help="file, or 'pretrained' for the packaged tiny model"
     )
     parser.add_argument("--out", type=Path, required=True, help="file to write, *.int.npz")
     add_quantisation(parser)
     parser.add_argument("--evaluate", action="store_true", help="measure float and integer form")
-    parser.add_argument("--limit", type=int, help="evaluate the first so many images only")
+    parser.add_argument("--limit", type=int, help="evaluate only this many images")
     parser.add_argument("--report", action="store_true", help="signal-to-noise ratio of every intermediate")
 
 

@@ -7,11 +7,11 @@ from pathlib import Path
 from edge_moe.commands.options import add_accelerator
 
 NAME = "resources"
-HELP = "DSP, block RAM and UltraRAM that an accelerator is expected to take."
+HELP = "Estimate the DSP, block RAM and UltraRAM that an accelerator takes."
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """What the command takes."""
+    """Add the command's options."""
     add_accelerator(parser)
     parser.add_argument("--json", type=Path, help="write the totals to this file")
 

@@ -21,18 +21,18 @@ HELP = "Run pictures through a bundle, on any backend."
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """What the command takes."""
+    """Add the command's options."""
     parser.add_argument(
         "paths",
         nargs="+",
         type=Path,
         metavar="BUNDLE PICTURE",
-        help="folder that compile wrote, then pictures, folders or videos; with --pretrained these alone",
+        help="folder that compile wrote, then pictures, folders or videos; only these with --pretrained",
     )
     parser.add_argument(
         "--pretrained",
         action="store_true",
-        help="the packaged tiny model; compiled at its first use, and kept",
+        help="use the packaged tiny model, which is compiled at its first use and kept",
     )
     parser.add_argument("--task", help="one task; default: all of the bundle")
     parser.add_argument(
@@ -43,7 +43,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="of the backend, such as graphs=export for onnx, checkpoint=FILE for torch (may be repeated)",
+        help="a backend's option, such as graphs=export for onnx, checkpoint=FILE for torch (may be repeated)",
     )
     parser.add_argument("--overlay", action="store_true", help="draw results over the picture")
     parser.add_argument("--out", type=Path, default=Path("pictures"), help="folder for the results")
@@ -77,8 +77,8 @@ def run_bundle(
 ) -> Iterator[str]:
     """Run pictures through a bundle and draw each task's map at the picture's size; yields each file written.
 
-    ``overlay`` draws it over the picture. ``options`` are the backend's. The last lines say what the device
-    took. Raises EdgeMoEError for bad input.
+    ``overlay`` draws it over the picture. ``options`` are the backend's. The last lines state the device's
+    time. Raises EdgeMoEError for bad input.
     """
     from PIL import Image
 

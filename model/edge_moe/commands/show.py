@@ -12,12 +12,12 @@ HELP = "Side-by-side pictures of every task's prediction."
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """What the command takes."""
+    """Add the command's options."""
     add_checkpoint(parser)
     parser.add_argument("images", nargs="*", type=Path, help="PNG or JPEG files, folders, or video files")
     parser.add_argument("--data", help=f"{DATA_HELP}: with ground truth, from its validation split")
     parser.add_argument("--count", type=int, default=6, help="pictures from --data")
-    parser.add_argument("--every", type=int, default=1, help="use every so many-th frame of a video")
+    parser.add_argument("--every", type=int, default=1, help="use every N-th frame of a video")
     parser.add_argument("--out", type=Path, default=Path("pictures"), help="folder for the pictures")
 
 

@@ -9,7 +9,7 @@ HELP = "Keep a checkpoint's weights only, in half precision."
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """What the command takes."""
+    """Add the command's options."""
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--full", action="store_true", help="keep float32")

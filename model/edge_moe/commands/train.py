@@ -11,7 +11,7 @@ HELP = "Train a preset; Ctrl-C saves, --resume continues."
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """What the command takes."""
+    """Add the command's options."""
     add_preset(parser)
     parser.add_argument("--data", default="scenes", help=DATA_HELP)
     parser.add_argument("--out", type=Path, help="folder for checkpoints and logs (default: runs/PRESET)")
@@ -22,7 +22,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument(
-        "--max-steps", type=int, help="stop after so many steps; the schedule keeps its length"
+        "--max-steps", type=int, help="stop after this many steps; the schedule keeps its length"
     )
     parser.add_argument("--val-every", type=int, default=1, help="epochs between validations")
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From path.onnx files to a bundle that the accelerator executes, and what can be said of it beforehand.
+"""From path.onnx files to a bundle that the accelerator executes.
 
-Imports no torch, and of ``edge_moe`` only configuration, golden and the graph's vocabulary.
+Imports no torch, and from ``edge_moe`` only configuration, golden and the graph's vocabulary.
 """

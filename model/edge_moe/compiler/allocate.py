@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Places in the scratch memory for buffers that live for a while: offline, lowest gap first."""
+"""Places in the scratch memory for buffers of limited life: offline, lowest gap first."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,12 +18,12 @@ class Buffer:
     address: int = -1  # not placed yet
 
     def use(self, instruction: int) -> None:
-        """The instruction reads, writes or works in the buffer."""
+        """Note that the instruction reads, writes or works in the buffer."""
         self.first = instruction if self.first < 0 else self.first
         self.last = instruction
 
     def lives_with(self, other: "Buffer") -> bool:
-        """Some instruction finds both in memory."""
+        """Whether both are in memory during some instruction."""
         return self.first <= other.last and other.first <= self.last
 
 
@@ -35,10 +35,10 @@ _ORDERS: tuple[Callable[[Buffer], tuple[int, ...]], ...] = (
 
 
 def allocate(buffers: Sequence[Buffer]) -> int:
-    """Give every buffer its address; the bytes that all of them together need.
+    """Give every buffer its address; returns the bytes that all of them together need.
 
-    Buffers are placed one after the other at the lowest address where nothing lives at the same
-    time, in several orders; the order of the lowest peak wins.
+    Buffers are placed one after the other, each at the lowest address that no buffer of the same time
+    takes. This is tried in several orders; the order with the lowest peak wins.
     """
     best: list[int] | None = None
     peak = 0
@@ -68,7 +68,7 @@ def _lowest_gap(buffer: Buffer, placed: Sequence[Buffer]) -> int:
 
 
 def live_bytes(buffers: Sequence[Buffer]) -> int:
-    """Most bytes that live at one time: no placement can need less."""
+    """The most bytes that live at one time: no placement can need fewer."""
     times = {buffer.first for buffer in buffers}
     return max(
         (sum(buffer.size for buffer in buffers if buffer.first <= time <= buffer.last) for time in times),

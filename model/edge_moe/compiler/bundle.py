@@ -32,7 +32,7 @@ from edge_moe_host.files import replacing_folder
 
 @dataclass(frozen=True)
 class CompileReport:
-    """What a compilation made. ``scratch``: per task, peak bytes and the least that any placement needs."""
+    """Result of a compilation. ``scratch``: per task, peak bytes and a lower bound for any placement."""
 
     out: Path
     tasks: tuple[str, ...]
@@ -102,7 +102,7 @@ def compile_bundle(
 
 
 def _check_together(graphs: Sequence[PathGraph]) -> None:
-    """One model, each task once."""
+    """EdgeMoEError unless the graphs are of one model and each task occurs once."""
     if not graphs:
         raise EdgeMoEError("no path.onnx was given: name one file for each task of the bundle.")
     first, seen = graphs[0], dict[str, PathGraph]()
@@ -139,7 +139,7 @@ def _task_entry(graph: PathGraph, digest: str, code: TaskCode, files: Mapping[st
 
 
 def _load_own(folder: Path) -> Bundle:
-    """Read back what was written: a bundle that its reader refuses must not appear."""
+    """Read back the written files: a bundle that its reader refuses must not appear."""
     try:
         return load_bundle(folder)
     except BundleError as error:
@@ -155,4 +155,4 @@ def _shared_bytes(bundle: Bundle) -> int:
 def _require_replaceable(path: Path) -> None:
     """EdgeMoEError unless there is nothing at ``path``, an empty folder, or a bundle."""
     if path.exists() and not (path / MANIFEST_FILE).is_file() and (not path.is_dir() or any(path.iterdir())):
-        raise EdgeMoEError(f"'{path}' exists and is no bundle: choose another name or remove it.")
+        raise EdgeMoEError(f"'{path}' exists and is not a bundle: choose another name or remove it.")

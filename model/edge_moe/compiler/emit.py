@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One task's graph to its program: how each node of SPEC.md, section 6, becomes instructions."""
+"""From one task's graph to its program: turns each node of SPEC.md, section 6, into instructions."""
 
 from collections.abc import Callable, Sequence
 
@@ -23,7 +23,7 @@ from edge_moe_host.golden.operators import FFN, Linear
 def patch_embedding(low: Emitter, node: Node) -> None:
     """Patches, the position table as residual stream, then a linear added to it.
 
-    In this order the first weights arrive while the image does.
+    In this order the first weights arrive at the same time as the image.
     """
     height, width = low.graph.config.image_size
     p, position = node.attributes["patch_size"], node.constants["position"]
@@ -89,7 +89,7 @@ def _linear(
     skip: int = 0,
     **gelu: int,
 ) -> None:
-    """LINEAR in parts of accumulator_rows; rows go behind the first ``skip`` of ``out``."""
+    """LINEAR in parts of accumulator_rows; rows are written after the first ``skip`` of ``out``."""
     weight = spread(spread(layer.weight, x.group, x.stored, 1), out.group, out.stored, 0)
     bias, multiplier = (spread(a, out.group, out.stored, 0) for a in (layer.bias, layer.multiplier))
     block = low.block(Opcode.LINEAR, node.name, weights.linear_block(weight, bias, multiplier, layer.bits))
@@ -127,7 +127,7 @@ def linear(low: Emitter, node: Node, epilogue: Epilogue = Epilogue.REQUANTISE) -
 
 
 def _head_size(low: Emitter, node: Node, channels: int) -> int:
-    """Channels of a head where the node's result goes into attention alone, else 0."""
+    """Channels of a head if only attention reads the node's result, else 0."""
     users = low.graph.consumers.get(node.outputs[0], ())
     if not users or any(user.op != "Attention" for user in users):
         return 0
@@ -159,7 +159,7 @@ def linear_gelu(low: Emitter, node: Node) -> None:
 
 
 def attention(low: Emitter, node: Node) -> None:
-    """Heads in whole tiles: where a head has fewer channels, zeros fill q, k, v and the result."""
+    """Heads in whole tiles: if a head has fewer channels, zeros fill q, k, v and the result."""
     qkv, heads = low.input(node, "qkv", plain=False), node.attributes["heads"]
     logit, multiplier = node.constants["logit_multiplier"], node.constants["out_multiplier"]
     head, stored = qkv.group, qkv.stored
@@ -203,7 +203,7 @@ def attention(low: Emitter, node: Node) -> None:
 
 
 def gate_logits(low: Emitter, node: Node) -> None:
-    """Becomes one instruction with the Route node behind it."""
+    """Emit nothing yet: the node becomes one instruction with the Route node after it."""
     users = low.graph.consumers.get(node.outputs[0], ())
     node.require(len(users) == 1, "its logits must go to one Route node")
     low.gates[node.outputs[0]] = (node, low.input(node, "x"))
@@ -242,7 +242,7 @@ def route(low: Emitter, node: Node) -> None:
 
 
 def experts(low: Emitter, node: Node) -> None:
-    """Rows through their experts, added to the residual stream in place."""
+    """Results of each row's experts, added to the residual stream in place."""
     x, out = low.input(node, "x"), low.update_in_place(node)
     routing = low.input(node, "expert")
     node.require(routing is low.input(node, "score"), "expert and score must come from one Route node")
@@ -301,7 +301,7 @@ def _expert_table(low: Emitter, node: Node, ffns: Sequence[FFN]) -> dict[str, in
 
 
 def conv3x3(low: Emitter, node: Node) -> None:
-    """Parts are whole lines of the map."""
+    """A convolution in parts of whole lines of the map."""
     x, height, width = low.input(node, "x"), node.attributes["height"], node.attributes["width"]
     node.require(
         min(height, width) >= 1 and height * width == x.rows,
@@ -358,7 +358,7 @@ def upsample2x(low: Emitter, node: Node) -> None:
 
 
 def store(low: Emitter, node: Node) -> None:
-    """The head's integers leave the accelerator; the host makes the task's map of them."""
+    """Store the head's integers in the output buffer; the host makes the task's map from them."""
     raw, kind = low.input(node, "raw"), TASKS[low.graph.task].kind
     height, width, factor = (node.attributes[name] for name in ("height", "width", "factor"))
     node.require((node.op == "ClassMap") == (kind == "classes"), f"the task's outputs are of kind {kind}")

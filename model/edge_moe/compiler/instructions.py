@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Instructions, buffers and weight blocks as they are emitted, and the result. SPEC.md, section 10."""
+"""State and result of a compilation: instructions, buffers and weight blocks. SPEC.md, section 10."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -46,7 +46,7 @@ class Draft:
     fields: dict[str, int]
 
     def instruction(self) -> Instruction:
-        """With the addresses that its buffers have by now."""
+        """The instruction with its buffers' present addresses."""
         addresses = {name: buffer.address + offset for name, (buffer, offset) in self.places.items()}
         return Instruction(opcode=self.opcode, **self.fields, **addresses)
 
@@ -69,13 +69,13 @@ class TaskCode:
     instructions: tuple[Instruction, ...]
     output: Output
     scratch_bytes: int  # peak
-    live_bytes: int  # what the peak cannot be less than
+    live_bytes: int  # lower bound of the peak
     tensors: tuple[Tensor, ...]
     buffers: tuple[Buffer, ...] = field(repr=False)
 
 
 def spread(array: np.ndarray, group: int, stored: int, axis: int) -> np.ndarray:
-    """Every ``group`` entries along ``axis`` into ``stored`` ones, zeros behind each group."""
+    """Put every ``group`` entries along ``axis`` into ``stored`` ones, with zeros after each group."""
     if group == stored:
         return array
     array = np.moveaxis(array, axis, -1)
@@ -136,7 +136,7 @@ class Emitter:
             task, instructions, self.outputs[0], used, live_bytes(self.buffers), tensors, tuple(self.buffers)
         )
 
-    # What every node needs
+    # Helpers for every node
 
     def check(self, instruction: Instruction, node: Node) -> None:
         """EdgeMoEError when the accelerator cannot run the instruction."""
@@ -153,7 +153,7 @@ class Emitter:
         self.drafts.append(Draft(opcode, node, places, fields))
 
     def input(self, node: Node, name: str, plain: bool = True) -> Value:
-        """Rows that flow into a node; ``plain``: it takes no padded heads."""
+        """Rows that a node reads; ``plain``: the node cannot take padded heads."""
         value = self.values[node.tensors[name]]
         node.require(
             not plain or value.group == value.stored,
@@ -171,12 +171,12 @@ class Emitter:
         return value
 
     def define(self, name: str, kind: str, value: Value) -> None:
-        """From here on the tensor ``name`` has its value."""
+        """Give the tensor ``name`` its value from here on."""
         self.values[name] = value
         self.note(name, kind, value)
 
     def note(self, name: str, kind: str, value: Value) -> None:
-        """The last instruction completes the tensor ``name``."""
+        """Note that the last instruction completes the tensor ``name``."""
         self.notes.append(Note(name, kind, len(self.drafts) - 1, value))
 
     def block(self, opcode: Opcode, name: str, data: bytes) -> dict[str, int]:
@@ -191,7 +191,7 @@ class Emitter:
         return {"weight_offset": section.offset, "weight_beats": section.beats}
 
     def update_in_place(self, node: Node) -> Value:
-        """The residual stream, which the node overwrites: nothing may read it later."""
+        """The residual stream, which the node overwrites: no other node may read it later."""
         name = node.tensors["residual"]
         node.require(
             self.graph.consumers[name][-1] is node, f"the residual '{name}' that it updates is needed later"
@@ -201,7 +201,7 @@ class Emitter:
     def chunks(self, rows: int, limit: int, unit: int = 1) -> list[tuple[int, int]]:
         """(start, count) of parts of at most ``limit`` rows, whole pairs and multiples of ``unit``.
 
-        Where not even one unit fits, a part exceeds the limit and is refused when it is checked.
+        If not even one unit fits, the part exceeds the limit and the check refuses it.
         """
         step = unit * layout.PAIR if unit % layout.PAIR else unit
         size = rows if rows <= limit else max(limit // step, 1) * step

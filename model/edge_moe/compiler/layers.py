@@ -19,19 +19,19 @@ GELU_FIELDS = ("gelu_multiplier", "gelu_shift", "zero_point")
 
 
 def check_shift(node: Node, name: str, value: int) -> int:
-    """A shift that fits its field."""
+    """``value`` if it fits a shift field; EdgeMoEError otherwise."""
     node.require(1 <= value <= SHIFT_LIMIT, f"{name} = {value} is not in [1, {SHIFT_LIMIT}]")
     return value
 
 
 def check_multiplier(node: Node, name: str, value: int) -> int:
-    """A scalar multiplier that fits its field."""
+    """``value`` if it fits a multiplier field; EdgeMoEError otherwise."""
     node.require(0 <= value <= MULTIPLIER_LIMIT, f"{name} = {value} is not in [0, {MULTIPLIER_LIMIT}]")
     return value
 
 
 def check_zero_point(node: Node, name: str, value: int) -> int:
-    """An int8 value."""
+    """``value`` if it is an int8; EdgeMoEError otherwise."""
     node.require(-128 <= value <= 127, f"{name} = {value} is not in [-128, 127]")
     return value
 
@@ -58,7 +58,7 @@ def _linear(node: Node, constants: Mapping[str, Any], shift: int, fan_in: int, p
 
 
 def _check_accumulator(node: Node, weight: np.ndarray, bias: np.ndarray, part: str = "") -> None:
-    """The sum of products of any int8 input stays in int32."""
+    """EdgeMoEError unless sums of products with any int8 input stay in int32."""
     worst = 128 * np.abs(weight.astype(np.int32)).sum(1, dtype=np.int64) + np.abs(bias.astype(np.int64))
     node.require(int(worst.max()) <= ACCUMULATOR_LIMIT, f"{part}accumulator may reach {int(worst.max())}")
 
@@ -79,13 +79,13 @@ def layernorm(node: Node, channels: int) -> LayerNorm:
 
 
 def ffn(node: Node, fan_in: int) -> FFN:
-    """First linear and GELU of a LinearGelu node; its second linear is another node's."""
+    """First linear and GELU of a LinearGelu node; the second linear belongs to another node."""
     first = linear(node, fan_in)
     return FFN(first, *_gelu(node, node.attributes), fc2=first)
 
 
 def experts(node: Node, width: int) -> tuple[FFN, ...]:
-    """All experts of an Experts node, stored as any linear: bits1 and bits2 are what they may not exceed."""
+    """All experts of an Experts node, stored like any linear, in at most bits1 and bits2 bits."""
     constants, attributes = node.constants, node.attributes
     count, hidden = constants["fc1.weight"].shape[:2]
     node.require(

@@ -21,7 +21,7 @@ from edge_moe_host.errors import EdgeMoEError
 
 @dataclass(frozen=True)
 class Input:
-    """An input of a node: a tensor that flows, or a constant of so many dimensions."""
+    """An input of a node: a computed tensor, or a constant of ``rank`` dimensions."""
 
     name: str
     dtype: str
@@ -30,7 +30,7 @@ class Input:
 
 @dataclass(frozen=True)
 class NodeSpec:
-    """What a node of one op must look like."""
+    """The required form of a node of one op."""
 
     inputs: tuple[Input, ...]
     outputs: tuple[str, ...]  # dtypes
@@ -39,7 +39,7 @@ class NodeSpec:
 
 
 def _linear(prefix: str = "", stack: int = 0) -> tuple[Input, ...]:
-    """Constants of a linear; ``stack`` leading axes."""
+    """Constants of a linear with ``stack`` leading axes."""
     return (
         Input(f"{prefix}weight", "int8", 2 + stack),
         Input(f"{prefix}bias", "int32", 1 + stack),
@@ -94,11 +94,11 @@ NODES: dict[str, NodeSpec] = {
 
 @dataclass(frozen=True, eq=False)
 class Node:
-    """A node that has everything its op needs, and nothing else."""
+    """A node that has exactly the inputs and attributes of its op."""
 
     op: str
     name: str
-    tensors: dict[str, str]  # input -> tensor that flows into it
+    tensors: dict[str, str]  # input -> its computed tensor
     constants: dict[str, np.ndarray]
     attributes: dict[str, Any]
     outputs: tuple[str, ...]
@@ -122,15 +122,15 @@ class PathGraph:
 
 
 def read_path(path: Path) -> PathGraph:
-    """Read and check a path.onnx; EdgeMoEError names what is not supported and what is."""
+    """Read and check a path.onnx; EdgeMoEError names the unsupported part and what is supported."""
     try:
         return parse_path(read_path_model(Path(path)), f"'{path}'")
-    except UnicodeDecodeError:  # protobuf decodes names when they are asked for
+    except UnicodeDecodeError:  # protobuf decodes names on access
         raise _no_text(f"'{path}'") from None
 
 
 def _no_text(source: str) -> EdgeMoEError:
-    return EdgeMoEError(f"{source} is damaged, a name in it is no text: export the model again.")
+    return EdgeMoEError(f"{source} is damaged, a name in it is not text: export the model again.")
 
 
 def parse_path(model: onnx.ModelProto, source: str) -> PathGraph:
@@ -159,7 +159,7 @@ def parse_path(model: onnx.ModelProto, source: str) -> PathGraph:
 
 
 def _check_metadata(metadata: dict[str, Any], source: str) -> None:
-    """What goes into the bundle's manifest as it is has the form that it must have there."""
+    """EdgeMoEError unless entries that are copied to the bundle's manifest have their required form."""
     classes = metadata.get("classes", [])
     scales, ids = metadata.get("scales", {}), metadata.get("expert_ids", {})
     named = isinstance(classes, list) and all(
@@ -195,7 +195,7 @@ def _node(
 ) -> tuple[Node, tuple[str, ...]]:
     """A checked node, and the dtypes of its outputs."""
     names = [proto.name, proto.domain, proto.op_type, *proto.input, *proto.output]
-    if not all(isinstance(name, str) for name in names):  # protobuf gives bytes that are no text as they are
+    if not all(isinstance(name, str) for name in names):  # protobuf returns names that are not text as bytes
         raise _no_text(source)
     if proto.domain != DOMAIN or proto.op_type not in NODES:
         title = f"{proto.domain or 'ai.onnx'}.{proto.op_type}"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A compiled bundle against the path.onnx files that it was made of: equality of every intermediate."""
+"""Comparison of a compiled bundle with its path.onnx files: every intermediate must be equal."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ from edge_moe_host.runtime.images import read_pictures
 
 @dataclass(frozen=True)
 class BundleCounts:
-    """What was compared for equality: ``values`` integers of ``tensors`` tensors, of all tasks and images."""
+    """What was compared: ``values`` integers of ``tensors`` tensors, over all tasks and images."""
 
     tasks: int
     images: int
@@ -33,7 +33,7 @@ class BundleCounts:
 
 
 def random_pictures(height: int, width: int, count: int, seed: int = 0) -> np.ndarray:
-    """uint8 [count, height, width, 3]: coloured blocks with noise, each routed in its own way."""
+    """uint8 [count, height, width, 3]: coloured blocks with noise, whose routing differs."""
     rng = np.random.default_rng(seed)
     coarse = rng.integers(0, 256, size=(count, -(-height // 16), -(-width // 16), 3))
     blocks = coarse.repeat(16, axis=1).repeat(16, axis=2)[:, :height, :width]
@@ -66,7 +66,7 @@ def verify_bundle(path: Path, paths: Sequence[Path], images: np.ndarray | None =
 
 
 def _compare(bundle: Bundle, task: str, session: Session, image: np.ndarray, number: int) -> tuple[int, int]:
-    """Tensors and values of one image, all of them equal."""
+    """Compare one image; returns the numbers of its tensors and values, which are all equal."""
     trace = Trace()
     raw = run_program(bundle, task, image, trace)
     trace("output", task_output(bundle, task, raw))
@@ -87,7 +87,7 @@ def compile_verified(
 ) -> str:
     """Compile path.onnx files into a bundle that equals them on pictures.
 
-    These are ``images``, or the first ``verify_images`` validation images of ``data``, or two random ones.
+    The pictures are ``images``, or the first ``verify_images`` validation images of ``data``, or two random.
     """
     counts: list[str] = []
 

@@ -53,7 +53,7 @@ def _parameters(first: np.ndarray, second: np.ndarray) -> list[np.ndarray]:
 
 
 def parameter_block(first: np.ndarray, second: np.ndarray) -> bytes:
-    """A block of parameters alone: 32-bit ``first`` [C] and 16-bit ``second`` [C]."""
+    """A block that has parameters only: 32-bit ``first`` [C] and 16-bit ``second`` [C]."""
     return np.concatenate(_parameters(first, second)).tobytes()
 
 
@@ -103,7 +103,7 @@ def row_block(rows: np.ndarray) -> bytes:
 
 
 class WeightImage:
-    """Blocks in the order of their first use; a block that is there already is not stored again."""
+    """Blocks in the order of their first use; equal blocks are stored once."""
 
     def __init__(self) -> None:
         self.sections: list[Section] = []
@@ -112,7 +112,7 @@ class WeightImage:
         self._beats = 0
 
     def add(self, kind: str, name: str, block: bytes) -> Section:
-        """Where the block is stored: its section, new or shared."""
+        """Store the block; returns its section, new or shared."""
         key = (kind, hashlib.sha256(block).digest())
         if key not in self._places:
             section = Section(name, kind, self._beats, len(block) // layout.BEAT, zlib.crc32(block))

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an accelerator takes: cycles and waiting of a program, resources of a configuration."""
+"""Estimates: cycles and waiting of a program, resources of a configuration."""

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Cycles, traffic and work of a bundle's tasks, instruction by instruction. SPEC.md, section 12.
 
-Cycles are those of the loops as written in hls/, and what they wait for memory.
+Cycles are those of the loops as written in hls/, plus their waiting for memory.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,7 +26,7 @@ Routing = Mapping[int, Sequence[Crowd]]  # EXPERTS instruction -> rows of each e
 
 @dataclass(frozen=True)
 class Timing:
-    """One instruction, from ``start`` to ``end``: its ``loops``, and what it ``waited`` for memory."""
+    """One instruction, from ``start`` to ``end``: cycles of its ``loops``, and ``waited`` for memory."""
 
     instruction: Instruction
     start: float
@@ -39,7 +39,7 @@ class Timing:
 
     @property
     def cycles(self) -> float:
-        """From the end of the instruction before to its own."""
+        """From the end of the previous instruction to its own."""
         return self.end - self.start
 
 
@@ -59,12 +59,12 @@ class Estimate:
 
     @property
     def milliseconds(self) -> float:
-        """At the accelerator's clock."""
+        """Time of the frame at the accelerator's clock."""
         return self.cycles / self.accelerator.clock_mhz / 1000
 
     @property
     def macs(self) -> int:
-        """Products that the model needs; padding is not counted."""
+        """Products that the model needs, without padding."""
         return sum(timing.macs for timing in self.timings)
 
     @property
@@ -74,12 +74,12 @@ class Estimate:
 
     @property
     def waited(self) -> float:
-        """Cycles in which the loops stood still: weights, program, image or result were on their way."""
+        """Cycles in which the loops waited for weights, program, image or result."""
         return sum(timing.waited for timing in self.timings)
 
     @property
     def weight_bytes(self) -> int:
-        """Read from the weight image."""
+        """Bytes read from the weight image."""
         return sum(timing.weight_bytes for timing in self.timings)
 
     @property
@@ -101,7 +101,7 @@ class Estimate:
 
     @property
     def weight_floor(self) -> float:
-        """Cycles that reading the weights alone takes."""
+        """Cycles that reading the weights takes by itself."""
         return self.weight_bytes / self.accelerator.memory_bytes_per_cycle
 
 
@@ -160,8 +160,8 @@ def instruction_io(i: Instruction) -> int:
 
 
 def uniform_routing(program: TaskProgram) -> dict[int, list[Crowd]]:
-    """Every expert gets its equal share of the even rows and of the odd ones; where that is not whole, one
-    more goes to the first experts, for odd rows to those behind them."""
+    """Every expert gets an equal share of the even rows and of the odd rows. The first experts get one of the
+    remaining even rows each; the experts after them get one of the remaining odd rows each."""
     routing = {}
     for index, i in enumerate(program.instructions):
         if i.opcode == Opcode.EXPERTS:
@@ -203,7 +203,7 @@ def title(i: Instruction) -> str:
 
 
 def estimate_table(estimate: Estimate) -> str:
-    """Totals per kind of instruction, then of the frame."""
+    """Totals per kind of instruction, then for the frame."""
     a = estimate.accelerator
     lines = [
         f"{estimate.task}: {estimate.cycles:,.0f} cycles, {estimate.milliseconds:.3f} ms at {a.clock_mhz} "

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The arrays, streams, ports and multipliers of the accelerator's C++, by the names that they have there.
+"""The arrays, streams, ports and multipliers of the accelerator's C++, by their names there.
 
 Their sizes come from ``edge_moe.codegen.design``, like those of the C++. A test compiles the C++ and finds
-every entry in it; an array or stream that has no entry fails the test.
+every entry in it; an array or stream without an entry fails the test.
 """
 
 from collections.abc import Iterable
@@ -33,7 +33,7 @@ MOVE_BITS = 48
 
 
 def inventory(config: AcceleratorConfig) -> Inventory:
-    """All that an accelerator declares; EdgeMoEError for one that cannot be built."""
+    """Everything that an accelerator declares; EdgeMoEError for one that cannot be built."""
     require_buildable(config)
     return Inventory(
         tuple(_memories(config)),
@@ -88,8 +88,8 @@ def _tables(c: AcceleratorConfig) -> Iterable[Table]:
 
 
 def _record_bits(record: type) -> int:
-    """Bits of a record as a C++ structure: each field in the narrowest standard integer, at a multiple of
-    its size."""
+    """Bits of a record as a C++ structure: each field is the narrowest standard integer, aligned to its
+    size."""
     end = largest = 0
     for field in isa.fields(record):
         size = next(width for width in NATIVE_WIDTHS if width >= field.width)
@@ -128,7 +128,7 @@ def _masters(c: AcceleratorConfig) -> Iterable[Master]:
 
 
 def _datapath(c: AcceleratorConfig) -> Iterable[Multipliers]:
-    """Products of a pipelined loop's iteration, those of ``product<a, b>``."""
+    """Products in an iteration of a pipelined loop, from ``product<a, b>``."""
     lanes, both, tokens = c.tile_out, c.tokens_parallel * c.tile_out, Design(c).route_tokens
     yield Multipliers("compute", 27, 8, c.tile_in * c.tile_out)  # two tokens' int8 products each
     yield Multipliers("compute", 32, 16, both)  # the first requantisation
@@ -143,11 +143,11 @@ def _datapath(c: AcceleratorConfig) -> Iterable[Multipliers]:
     yield Multipliers("add_expert", 16, 16, lanes)  # by score
 
 
-# Bits that the types show: an instruction's field, tiles of one, and what is kept in an int. Of products of
-# ints the low 32 bits are used.
+# Bits by type: an instruction's field, its number of tiles, and values kept in an int. Products of ints use
+# only their low 32 bits.
 _FIELD, _INT = 17, 32
-# Function: how many products, over all places that it is inlined into, and the bits of their factors. Those
-# of 0 bits are no multipliers: a result that nothing uses, or a factor of 1 or 3.
+# Function: number of products, over all places that inline it, and the bits of their factors. 0 bits mean
+# that there is no multiplier: the result is unused, or a factor is 1 or 3.
 _CONTROL = {
     "add_expert": (2, _INT, _INT),
     "attention_steps": (3, _INT, _INT),
@@ -188,6 +188,6 @@ _CONTROL = {
 
 
 def _control() -> Iterable[Multipliers]:
-    """Products of addresses and counts, and small ones in lanes that become additions."""
+    """Products of addresses and counts, and small products in lanes, which become additions."""
     for function, (count, a, b) in _CONTROL.items():
         yield Multipliers(function, a, b, count, result=_INT, control=True)

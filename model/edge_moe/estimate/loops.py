@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The C++ accelerator's loops: iterations and depths of every instruction, in order. SPEC.md, section 12.
 
-What ``tap::add`` counts in hls/include/edge_moe/executor, function by function, under the names that
-things have there. C simulation counts the same cycles: ``tests/estimate/test_loops.py``.
+It repeats what ``tap::add`` counts in hls/include/edge_moe/executor, function by function, under the same
+names. C simulation counts the same cycles: ``tests/estimate/test_loops.py``.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,7 +18,7 @@ from edge_moe_host.contract.opcodes import weight_beats
 
 
 class Loop(NamedTuple):
-    """``steps`` iterations, one a cycle, and ``depth`` cycles until the last one's result is there.
+    """``steps`` iterations, one a cycle, and ``depth`` cycles until the last one's result.
 
     The first iterations take ``planes`` from the weight FIFO, one in every ``pace``.
     """
@@ -30,7 +30,7 @@ class Loop(NamedTuple):
 
 
 class Crowd(NamedTuple):
-    """Rows of one expert: those of even number and those of odd number."""
+    """Numbers of an expert's even and odd rows."""
 
     even: int
     odd: int
@@ -38,7 +38,7 @@ class Crowd(NamedTuple):
 
 @dataclass(frozen=True)
 class Expert:
-    """What the executor meets: an entry, the expert's rows, and whether its weights are in the FIFO."""
+    """An expert as the executor finds it: its entry, its rows, and whether its weights are in the FIFO."""
 
     entry: ExpertEntry
     crowd: Crowd
@@ -46,12 +46,12 @@ class Expert:
 
 
 def cycles_of(loops: Iterable[Loop]) -> int:
-    """Of loops that never wait."""
+    """Cycles of loops that never wait."""
     return sum(loop.steps + loop.depth for loop in loops)
 
 
 def instruction_loops(i: Instruction, a: AcceleratorConfig) -> Iterator[Loop]:
-    """Every instruction but EXPERTS."""
+    """Loops of every instruction but EXPERTS."""
     if i.opcode == Opcode.END:
         return
     if i.opcode == Opcode.LOAD:
@@ -85,7 +85,7 @@ def instruction_loops(i: Instruction, a: AcceleratorConfig) -> Iterator[Loop]:
 
 
 def experts_loops(i: Instruction, experts: Iterable[Expert], a: AcceleratorConfig) -> Iterator[Loop]:
-    """EXPERTS; each expert is asked for when the loops before it have been taken."""
+    """Loops of EXPERTS; each expert is requested after the loops before it have been taken."""
     yield queue_loop(i, a)
     for expert in experts:
         yield from expert_loops(i, expert, a)
@@ -93,7 +93,7 @@ def experts_loops(i: Instruction, experts: Iterable[Expert], a: AcceleratorConfi
 
 
 def parameters_of(out_tile: int) -> int:
-    """Planes of parameters in front of a tile of outputs."""
+    """Planes of parameters before a tile of outputs."""
     return 2 - out_tile % 2
 
 
@@ -109,7 +109,7 @@ def _parameters(tile_count: int) -> Loop:
 def linear_passes(
     in_tiles: int, first_out: int, out_tiles: int, bits: int, pair_count: int, a: AcceleratorConfig
 ) -> Iterator[Loop]:
-    """compute() on a linear: the first tile's planes, then a pass of each tile that loads the next one's."""
+    """compute() on a linear: the first tile's planes, then a pass per tile, which loads the next tile's."""
     lead = parameters_of(first_out) + bits
     yield Loop(lead, planes=lead)
     for out in range(first_out, first_out + out_tiles):
@@ -121,7 +121,7 @@ def linear_passes(
 
 
 def _groups(pair_count: int, out_tiles: int, a: AcceleratorConfig) -> Iterator[tuple[int, int]]:
-    """First tile and number of tiles of outputs whose sums the accumulators hold at a time."""
+    """(first tile, number of tiles) of outputs whose sums the accumulators hold at the same time."""
     fit = a.accumulator_rows // layout.PAIR // pair_count
     for first in range(0, out_tiles, fit):
         yield first, min(fit, out_tiles - first)
@@ -140,13 +140,13 @@ def _linear(i: Instruction, a: AcceleratorConfig) -> Iterator[Loop]:
 
 
 def _attention(i: Instruction, a: AcceleratorConfig) -> Iterator[Loop]:
-    """For each head and block of keys a pass of every tile of K and of V, which loads the next block's."""
+    """For each head and block of keys, a pass per tile of K and of V, which loads the next block's tiles."""
     yield _parameters(tiles(i.out_channels))
     head_tiles = tiles(i.out_channels // i.heads)
     passes = 2 * i.heads * -(-i.keys // a.key_block)
     all_pairs = pairs(i.rows)
     fit = a.accumulator_rows // layout.PAIR // (1 if head_tiles == 1 else head_tiles + 1)
-    share = -(-all_pairs // -(-all_pairs // fit))  # queries that do not fit at once go in equal parts
+    share = -(-all_pairs // -(-all_pairs // fit))  # queries that do not fit are split into equal parts
     shortest = Design(a).softmax_lag
     for first in range(0, all_pairs, share):
         yield _setup()
@@ -165,12 +165,12 @@ def _gate(i: Instruction, a: AcceleratorConfig) -> Iterator[Loop]:
 
 
 def queue_loop(i: Instruction, a: AcceleratorConfig) -> Loop:
-    """fill_queues(): behind it the reader of weights is told which experts have rows."""
+    """fill_queues(): after it the reader of weights is told which experts have rows."""
     return Loop(i.rows + 2 * pairs(i.rows) * i.top_k + a.max_experts, 4 * Design.move_depth)
 
 
 def expert_loops(i: Instruction, expert: Expert, a: AcceleratorConfig) -> Iterator[Loop]:
-    """One expert: two linears, or its planes dropped where it has no rows."""
+    """One expert: two linears, or its planes dropped if it has no rows."""
     entry, (even, odd) = expert.entry, expert.crowd
     rows = even + odd
     if not rows:
@@ -187,7 +187,7 @@ def expert_loops(i: Instruction, expert: Expert, a: AcceleratorConfig) -> Iterat
 
 
 def patch_moves(i: Instruction, a: AcceleratorConfig) -> int:
-    """plan_moves(): pieces of a patch's lines, no wider than the port, that cross no place of 32 bytes."""
+    """plan_moves(): pieces of a patch's lines, no wider than the port, that cross no 32-byte slice."""
     count = in_place = 0
     for _ in range(i.patch):
         left = Design.colours * i.patch
@@ -198,7 +198,7 @@ def patch_moves(i: Instruction, a: AcceleratorConfig) -> int:
 
 
 def _patches(i: Instruction, a: AcceleratorConfig) -> Iterator[Loop]:
-    """A band of patches comes in while the one before leaves; it need not start with a beat."""
+    """A band of patches is read while the previous one is written; it need not start with a transfer."""
     port, moves, bands = a.io_bytes_per_cycle, patch_moves(i, a), i.height // i.patch
     beats = -(-(port - 1 + Design.colours * i.width * i.patch) // port)
     yield Loop(4 * moves, Design.move_depth)
@@ -206,7 +206,7 @@ def _patches(i: Instruction, a: AcceleratorConfig) -> Iterator[Loop]:
 
 
 def crowds_of(chosen: Sequence[Sequence[int]], experts: int) -> list[Crowd]:
-    """Rows of each expert from the experts that each row chose."""
+    """Rows of each expert, from the experts that each row chose."""
     counts = [[0, 0] for _ in range(experts)]
     for row, own in enumerate(chosen):
         for expert in own:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an accelerator is expected to take of its FPGA: DSP, block RAM, UltraRAM. SPEC.md, section 13.
+"""Estimate of an accelerator's use of its FPGA: DSP, block RAM, UltraRAM. SPEC.md, section 13.
 
-Estimated from the arrays, streams and multipliers that the C++ declares (``inventory``), by the rules below;
+It follows from the arrays, streams and multipliers that the C++ declares (``inventory``), by the rules below;
 nothing here was synthesised. Logic (LUT, FF) is not estimated.
 """
 
@@ -21,19 +21,19 @@ from edge_moe_host.files import write_text
 ESTIMATED = ("DSP", "BRAM_18K", "URAM")
 NOTICE = "estimated from the arrays and multipliers as written, not synthesised"
 
-# Shapes of the part's primitives: words x bits of one.
+# Shapes of the part's primitives: words x bits.
 _URAM = (4096, 72)
 _BRAM_ONE_WRITER = ((512, 36), (1024, 18), (2048, 9), (4096, 4), (8192, 2), (16384, 1))
 _BRAM_TWO_READERS = _BRAM_ONE_WRITER[1:]  # with both ports in use a word has at most 18 bits
 # DSP48E2: 27 x 18 bits with signs; a factor in several pieces gives all but its last one a bit less.
 _DSP_PIECES = ((27, 26), (18, 17))
-_ADDER_BITS = 4  # a factor so narrow makes the product a few additions
-# What is not bound to a memory and has so many bits or fewer needs none.
+_ADDER_BITS = 4  # up to this width of a factor the product is a few additions
+# An array or FIFO that is not bound to a memory and has at most this many bits needs none.
 _AUTO_BITS, _AUTO_DEPTH = 1024, 2
 
 
 class Storage(enum.Enum):
-    """Where an array stands: as its pragma says, or AUTO where it has none."""
+    """Where an array is stored: as its pragma says, or AUTO without one."""
 
     URAM = "uram"
     BRAM = "bram"
@@ -42,12 +42,12 @@ class Storage(enum.Enum):
 
 
 def weight_fifo(config: AcceleratorConfig) -> Storage:
-    """Where the weight FIFO stands: a large one in UltraRAM, a smaller one in block RAM."""
+    """Where the weight FIFO is stored: a large one in UltraRAM, a smaller one in block RAM."""
     return Storage.URAM if config.fifo_bytes >= Design.fifo_uram_bytes else Storage.BRAM
 
 
 def memory_cost(storage: Storage, words: int, bits: int) -> dict[str, int]:
-    """Of one memory with a port to read and one to write."""
+    """Cost of one memory with a port to read and one to write."""
     if storage is Storage.URAM:
         return {"URAM": ceil(words / _URAM[0]) * ceil(bits / _URAM[1])}
     if storage is Storage.LUTRAM or (storage is Storage.AUTO and words * bits <= _AUTO_BITS):
@@ -56,15 +56,15 @@ def memory_cost(storage: Storage, words: int, bits: int) -> dict[str, int]:
 
 
 def _blocks(words: int, bits: int, shapes: tuple[tuple[int, int], ...]) -> int:
-    """Block RAMs side by side and behind each other, of the shape that takes the fewest."""
+    """Number of block RAMs, in width times in depth, of the shape that takes the fewest."""
     return min(ceil(words / depth) * ceil(bits / width) for depth, width in shapes)
 
 
 def dsp_cost(a: int, b: int, result: int | None = None) -> int:
     """DSP48E2 of a product of signed factors of ``a`` and ``b`` bits whose low ``result`` bits are needed.
 
-    Factors are cut into pieces that the multiplier takes; each pair of pieces is one DSP, but for pairs that
-    only count above the result. Of both ways to put the factors the cheaper one is taken.
+    Factors are cut into pieces that the multiplier takes; each pair of pieces is one DSP, except pairs that
+    only affect higher bits. The cheaper of the two orders of the factors counts.
     """
     if min(a, b) <= _ADDER_BITS:
         return 0
@@ -84,7 +84,7 @@ def dsp_cost(a: int, b: int, result: int | None = None) -> int:
 class Memory:
     """An array of the C++: ``banks`` memories of ``words`` words of ``bits`` bits."""
 
-    function: str  # that declares it
+    function: str  # the one that declares it
     name: str
     words: int
     bits: int
@@ -105,7 +105,7 @@ class Memory:
 class Table:
     """A constant table that ``readers`` lanes of a loop read in one cycle: two share a copy."""
 
-    function: str  # of the loop
+    function: str  # the one with the loop
     name: str
     words: int
     bits: int
@@ -124,7 +124,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Stream:
-    """A FIFO between two processes; of at most 1,024 bits or 2 places it is a shift register."""
+    """A FIFO between two processes; with at most 1,024 bits or 2 places it is a shift register."""
 
     name: str
     depth: int
@@ -145,8 +145,8 @@ class Stream:
 
 @dataclass(frozen=True)
 class Master:
-    """An AXI4 master's buffer, in block RAM: ``requests`` bursts of ``burst`` beats. Data come with three
-    bits, or go with a strobe for each byte. The direction that nothing uses has no buffer."""
+    """An AXI4 master's buffer, in block RAM: ``requests`` bursts of ``burst`` transfers. Read data have three
+    more bits, written data a strobe for each byte. An unused direction has no buffer."""
 
     name: str
     bits: int
@@ -167,10 +167,10 @@ class Master:
 
 @dataclass(frozen=True)
 class Multipliers:
-    """``count`` products that stand side by side. Of ``control`` are addresses and counts, each counted by
-    itself: the tool may let some share one multiplier."""
+    """``count`` parallel products. ``control``: products of addresses and counts, each counted separately,
+    although the tool may let some share one multiplier."""
 
-    function: str  # of the loop, or of the expression
+    function: str  # the one with the loop or the expression
     a: int  # bits of the factors, with signs
     b: int
     count: int
@@ -196,7 +196,7 @@ Item = Memory | Table | Stream | Master | Multipliers
 
 @dataclass(frozen=True)
 class Inventory:
-    """All that takes DSP, block RAM or UltraRAM, under the names of the C++."""
+    """Everything that takes DSP, block RAM or UltraRAM, under its C++ name."""
 
     memories: tuple[Memory, ...]
     tables: tuple[Table, ...]
@@ -209,7 +209,7 @@ class Inventory:
             yield from getattr(self, spec.name)
 
     def totals(self) -> dict[str, int]:
-        """What all of it takes together."""
+        """The sum over all items."""
         return {name: sum(item.cost.get(name, 0) for item in self) for name in ESTIMATED}
 
     def control_dsp(self) -> int:
@@ -218,7 +218,7 @@ class Inventory:
 
 
 def require_fit(inventory: Inventory, accelerator: str, board: Board) -> None:
-    """EdgeMoEError where the board's part has not enough of something."""
+    """EdgeMoEError when the board's part has too little of a resource."""
     available = board.resources
     for resource, total in inventory.totals().items():
         if total > available[resource]:
@@ -231,7 +231,7 @@ def require_fit(inventory: Inventory, accelerator: str, board: Board) -> None:
 
 
 def table(inventory: Inventory, accelerator: str, board: Board) -> str:
-    """Totals and all that they are made of, as Markdown."""
+    """Totals and all their items, as Markdown."""
     lines = [f"{accelerator} on {board.part}, {NOTICE}:", ""]
     lines += ["| resource | available | estimated |", "|---|---:|---:|"]
     for name, total in inventory.totals().items():
@@ -239,7 +239,7 @@ def table(inventory: Inventory, accelerator: str, board: Board) -> str:
         lines.append(f"| {name} | {available:,} | {total:,} ({100 * total / available:.1f} %) |")
     lines += [
         "",
-        f"Of the DSP {inventory.control_dsp():,} are for addresses and counts, each counted by itself.",
+        f"{inventory.control_dsp():,} of the DSP are for addresses and counts, each counted separately.",
         "",
         "| where | what | size | " + " | ".join(ESTIMATED) + " |",
         "|---|---|---|" + "---:|" * len(ESTIMATED),
@@ -252,5 +252,5 @@ def table(inventory: Inventory, accelerator: str, board: Board) -> str:
 
 
 def write_totals(inventory: Inventory, path: Path) -> None:
-    """The totals as JSON, in the form that the reports of the vendor's tools stand beside."""
+    """Write the totals as JSON, in the form that ``edge_moe.vendor.reports`` reads."""
     write_text(path, json.dumps(inventory.totals(), indent=1) + "\n")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures of estimates: where a frame's cycles go, and the roofline."""
+"""Plots of estimates: a timeline of a frame's cycles, and the roofline."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +19,7 @@ def plot_estimates(estimates: Sequence[Estimate], path: Path) -> None:
 
     path = Path(path)
     if path.suffix not in SUFFIXES:
-        raise EdgeMoEError(f"'{path}' is no picture that can be drawn: its name must end in {_or(SUFFIXES)}.")
+        raise EdgeMoEError(f"'{path}' cannot be drawn: its name must end in {_or(SUFFIXES)}.")
     figure = Figure(figsize=(12, 4.5 * len(estimates)), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(len(estimates), 2, squeeze=False, width_ratios=(2, 1))
@@ -57,7 +57,7 @@ def _timeline(axis: Any, estimate: Estimate) -> None:
 
 
 def _roofline(axis: Any, estimate: Estimate) -> None:
-    """Products per cycle against products per byte of weights, of every instruction with both."""
+    """Products per cycle against products per byte of weights, for every instruction with both."""
     peak, rate = estimate.peak_macs, estimate.accelerator.memory_bytes_per_cycle
     low, high = 1.0, 10.0
     for row, kind in enumerate(_kinds(estimate)):

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""When the accelerator's loops run: what they wait for is added to the cycles that they take.
+"""When the accelerator's loops run: their cycles, plus their waiting for memory.
 
-SPEC.md, section 12. The program is read record by record, weights run ahead of the loops through a FIFO that
-is finite, image and result pass the memory once. All times are clock cycles from the start of the program.
+SPEC.md, section 12. The program is read record by record, weights are read ahead of the loops through a
+finite FIFO, image and result cross the memory port once. All times are cycles from the start of the program.
 """
 
 from bisect import bisect_left
@@ -16,7 +16,7 @@ from edge_moe_host.contract import layout
 from edge_moe_host.contract.isa import RECORD_BYTES, ExpertEntry, Instruction, Opcode
 from edge_moe_host.contract.layout import PLANE
 
-CHUNK = 16  # planes that are looked at together; any FIFO holds them
+CHUNK = 16  # planes that are modelled together; any FIFO holds them
 
 
 class Timeline:
@@ -24,11 +24,11 @@ class Timeline:
 
     def __init__(self, accelerator: AcceleratorConfig) -> None:
         self.accelerator = accelerator
-        self.now = 0.0  # the executor has done all before
-        self.loops = 0  # of which so many cycles were iterations and depths
-        self.waited = 0.0  # and so many were spent waiting
+        self.now = 0.0  # time up to which the executor is done
+        self.loops = 0  # cycles of iterations and depths until then
+        self.waited = 0.0  # cycles of waiting until then
         self.fetched = 0.0  # when the last record, of the program or of a table, was announced
-        self.reader = 0.0  # when the last plane that was asked for entered the FIFO
+        self.reader = 0.0  # when the last requested plane entered the FIFO
         self.planes_read = 0
         self._available = 0.0  # when a block's first planes can come
         self._held = 0  # planes in the FIFO that are not known to have left it
@@ -40,7 +40,7 @@ class Timeline:
         self._read_times = [0.0]
 
     def instruction(self, i: Instruction) -> None:
-        """One instruction that is not EXPERTS, until its last result is there."""
+        """One instruction that is not EXPERTS, until its last result."""
         latency = self.accelerator.memory_latency
         self._fetch_record()
         if i.weight_beats:
@@ -56,7 +56,7 @@ class Timeline:
             self._wait(self.now + latency)  # until the last beat is in memory
 
     def experts(self, i: Instruction, table: Sequence[ExpertEntry], crowds: Sequence[Crowd]) -> int:
-        """EXPERTS with these rows for each expert; how many empty experts were read in vain."""
+        """EXPERTS with these rows for each expert; returns how many empty experts were read in vain."""
         self._fetch_record()
         self._wait(self.fetched)
         met: list[Expert] = []
@@ -67,8 +67,8 @@ class Timeline:
     def _experts(
         self, table: Sequence[ExpertEntry], crowds: Sequence[Crowd], met: list[Expert]
     ) -> Iterator[Expert]:
-        """Experts as the executor meets them. The first is asked for when the queues are filled: entries that
-        have been looked at before were announced whether they have rows or not."""
+        """Experts as the executor finds them. The first is requested when the queues are filled: entries that
+        were read before then have been announced whether or not they have rows."""
         routed = self.now
         for entry, crowd in zip(table, crowds, strict=True):
             self._fetch_record()
@@ -79,7 +79,7 @@ class Timeline:
             yield met[-1]
 
     def run(self, loop: Loop) -> None:
-        """A loop nest. An iteration whose plane has not come stops those behind it."""
+        """A loop nest. An iteration whose plane has not arrived stops those after it."""
         for first in range(0, loop.planes, CHUNK):
             count = min(CHUNK, loop.planes - first)
             due = self.now + loop.pace * first
@@ -97,12 +97,12 @@ class Timeline:
             self.now = until
 
     def _fetch_record(self) -> None:
-        """The next record: one burst, asked for when the one before has come."""
+        """The next record: one burst, requested when the previous one has arrived."""
         a = self.accelerator
         self.fetched += a.memory_latency + RECORD_BYTES / a.io_bytes_per_cycle
 
     def _announce(self, planes: int) -> None:
-        """A block of weights, as soon as the one blocks_ahead before it is being cut into bursts."""
+        """A block of weights, as soon as the one ``blocks_ahead`` before it is being split into bursts."""
         read = self._ends[0] - Design(self.accelerator).planned_planes
         if read > 0:
             self.fetched = max(self.fetched, self._read_times[bisect_left(self._read_counts, read)])

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the accelerator shows to the outside: clock, ports, register map, place in the block design.
+"""The accelerator's external interface: clock, ports, register map, place in the block design.
 
 The Tcl scripts get it as variables, the check of generated Verilog compares with it, and the block design
-connects what it names. Registers come from ``edge_moe_host.contract.registers``.
+connects its ports. Registers come from ``edge_moe_host.contract.registers``.
 """
 
 import re
@@ -22,7 +22,7 @@ ADDRESS_BITS = 64
 
 @dataclass(frozen=True)
 class Port:
-    """A port of a Verilog module; ``bits`` 0: any width. Not ``required``: some versions leave it out."""
+    """A port of a Verilog module; ``bits`` 0: any width. Not ``required``: some versions omit it."""
 
     name: str
     direction: str
@@ -32,7 +32,7 @@ class Port:
 
 @dataclass(frozen=True)
 class Master:
-    """An AXI4 master: argument of the top, its bundle, and the HP port that it reaches memory by."""
+    """An AXI4 master: argument of the top, its bundle, and its HP port to memory."""
 
     argument: str
     bundle: str
@@ -42,7 +42,7 @@ class Master:
 
 @dataclass(frozen=True)
 class Interface:
-    """The top of one accelerator."""
+    """The interface of one accelerator's top."""
 
     top: str
     board: Board
@@ -53,7 +53,7 @@ class Interface:
 
     @property
     def clock_ns(self) -> float:
-        """Period in picosecond steps, rounded down: no slower clock is asked for than the board runs."""
+        """Period in picosecond steps, rounded down: the requested clock is at least the board's."""
         return 1000000 // self.clock_mhz / 1000
 
     @property
@@ -93,7 +93,7 @@ _LITE = (
     ("RDATA", True, 32), ("RRESP", True, 2), ("BVALID", True, 1), ("BREADY", False, 1), ("BRESP", True, 2),
 )  # fmt: skip
 _OPTIONAL = re.compile(r"(A[RW]|[WRB])(ID|USER|REGION)")
-# Simulation aids of some versions: outputs that the block design leaves open.
+# Simulation aids of some versions: outputs that the block design does not connect.
 TOLERATED = ("ap_local_block", "ap_local_deadlock")
 
 

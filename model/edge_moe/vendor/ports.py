@@ -2,8 +2,8 @@
 """Check of generated Verilog: ports and register map against the project's own interface description.
 
 ``python -m edge_moe.vendor.ports FOLDER`` reads the top and its control adapter with pyverilog's parser
-(without its preprocessor, which needs another program), and looks in every file for the modules and
-memory contents that it uses. Nothing is assumed of what the tool wrote: names, directions, widths and
+(without its preprocessor, which needs another program), and searches every file for the modules and
+memory contents that it uses. It assumes nothing about the tool's output: names, directions, widths and
 offsets are read from it.
 """
 
@@ -35,7 +35,7 @@ _CONTROL_REGISTERS = {"ap_ctrl": "AP_CTRL", "gie": "GIE", "ier": "IER", "isr": "
 _CONDITIONAL = re.compile(r"^\s*`(ifdef|ifndef|elsif|else|endif)\b", re.MULTILINE)
 _COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/|\(\*(?!\s*\)).*?\*\)", re.DOTALL)
 _DEFINED = re.compile(r"^\s*module\s+(\w+)", re.MULTILINE)
-# MODULE [#(parameters)] NAME (.port...: parentheses in parameters stand up to two deep
+# MODULE [#(parameters)] NAME (.port...: parentheses in parameters nest up to two deep
 _PARAMETERS = r"#\s*\((?:[^()]|\((?:[^()]|\([^()]*\))*\))*\)\s*"
 _INSTANCE = re.compile(rf"^\s*(\w+)\s*(?:{_PARAMETERS})?(\w+)\s*\(\s*\.", re.MULTILINE)
 _MEMORY_FILE = re.compile(r'\$readmem[hb]\s*\(\s*"([^"]+)"')
@@ -44,7 +44,7 @@ _VENDOR_IP = "*_ip.tcl"  # recipes for IP that only Vivado can make
 
 @dataclass(frozen=True)
 class Module:
-    """What a module shows: ports in their order, and its parameters' values."""
+    """A module's interface: ports in their order, and its parameters' values."""
 
     name: str
     ports: Mapping[str, Port]
@@ -53,7 +53,7 @@ class Module:
 
 @dataclass(frozen=True)
 class Checked:
-    """What was compared; ``unused``: tolerated ports that the design leaves open."""
+    """What was compared; ``unused``: tolerated ports that the design does not connect."""
 
     ports: int
     registers: int
@@ -62,7 +62,7 @@ class Checked:
 
 
 def _pyverilog(part: str) -> Any:
-    """pyverilog.vparser.``part``, which states no types."""
+    """pyverilog.vparser.``part``, which has no type annotations."""
     try:
         return importlib.import_module(f"pyverilog.vparser.{part}")
     except ImportError:
@@ -71,12 +71,12 @@ def _pyverilog(part: str) -> Any:
 
 @functools.cache
 def _parser() -> Any:
-    with tempfile.TemporaryDirectory() as folder:  # for the tables that it writes and does not read again
+    with tempfile.TemporaryDirectory() as folder:  # for tables that the parser writes and never reads
         return _pyverilog("parser").VerilogParser(outputdir=folder, debug=False)
 
 
 def _active(text: str) -> str:
-    """The text as it is when no macro is defined; pyverilog skips other directives by itself."""
+    """The text with no macro defined; pyverilog itself skips other directives."""
     kept, keep, start = [], [True], 0
     for match in _CONDITIONAL.finditer(text):
         if all(keep):
@@ -100,7 +100,7 @@ def parse_module(path: Path, name: str) -> Module:
     try:
         tree = _parser().parse(text)
     except _pyverilog("parser").ParseError as error:
-        raise EdgeMoEError(f"'{path}' is no Verilog that pyverilog can read: {error}.") from None
+        raise EdgeMoEError(f"'{path}' is not Verilog that pyverilog can read: {error}.") from None
     for definition in tree.description.definitions:
         if isinstance(definition, ast.ModuleDef) and definition.name == name:
             return _module(definition, path)
@@ -138,12 +138,12 @@ def _width(width: Any, values: Mapping[str, int], path: Path, name: str) -> int:
         return 1
     high, low = _value(width.msb, values), _value(width.lsb, values)
     if high is None or low is None:
-        raise EdgeMoEError(f"'{path}' gives '{name}' a width that is no number.")
+        raise EdgeMoEError(f"'{path}' gives '{name}' a width that is not a number.")
     return high - low + 1
 
 
 def _value(node: Any, values: Mapping[str, int]) -> int | None:
-    """Value of a constant expression of integers, names and + - * /; None of any other."""
+    """Value of a constant expression of integers, names and + - * /; None for any other."""
     ast = _pyverilog("ast")
     if isinstance(node, ast.IntConst):
         return _number(node.value)
@@ -164,7 +164,7 @@ def _value(node: Any, values: Mapping[str, int]) -> int | None:
 
 
 def _number(text: str) -> int | None:
-    """``42``, ``8'h2a``, ``'b0``; None where a digit is unknown."""
+    """``42``, ``8'h2a``, ``'b0``; None when a digit is unknown."""
     match = re.fullmatch(r"(?:\d*'s?([bodh]))?([0-9a-f_]+)", text.lower())
     if not match:
         return None
@@ -173,7 +173,7 @@ def _number(text: str) -> int | None:
 
 
 def compare_ports(module: Module, expected: Mapping[str, Port], path: Path) -> tuple[str, ...]:
-    """Tolerated ports. EdgeMoEError for a port too many, one too few, a wrong direction or width."""
+    """Tolerated ports. EdgeMoEError for an extra or missing port, a wrong direction or width."""
     wrong = [f"port '{name}' is not in the interface" for name in module.ports if name not in expected]
     for port in expected.values():
         found = module.ports.get(port.name)
@@ -195,12 +195,12 @@ def _refuse(path: Path, wrong: Sequence[str]) -> None:
 
 
 def _addresses(register: Register, name: str) -> dict[str, int]:
-    """The adapter's constants of a register's words."""
+    """The adapter's constants for a register's words."""
     return {f"ADDR_{name}_DATA_{i}": register.offset + WORD_BYTES * i for i in range(register.bits // 32)}
 
 
 def compare_registers(adapter: Module, registers: Mapping[str, Register], path: Path) -> int:
-    """How many registers were compared. EdgeMoEError for a missing, unknown or moved one, a wrong width
+    """Number of compared registers. EdgeMoEError for a missing, unknown or moved one, a wrong width
     or direction."""
     found = {name: value for name, value in adapter.parameters.items() if name.startswith("ADDR_")}
     found.pop("ADDR_BITS", None)
@@ -233,13 +233,13 @@ def _argument_addresses(
     register: Register,
     wrong: list[str],
 ) -> dict[str, int]:
-    """The constants that an argument should have; appends to ``wrong`` what its port is not."""
-    # a name that means something in Verilog or VHDL gets a suffix
+    """The constants that an argument should have; appends to ``wrong`` if its port does not fit."""
+    # a name that is reserved in Verilog or VHDL gets a suffix
     name = register.name
     if name not in adapter.ports and f"{name}_r" in adapter.ports:
         name = f"{name}_r"
     port, output = adapter.ports.get(name), register.access == "r"
-    side = "input" if output else "output"  # the adapter gives the design what the host writes
+    side = "input" if output else "output"  # the adapter passes on what the host writes
     if port is None or (port.direction, port.bits) != (side, register.bits):
         shape = f"{port.direction} of {port.bits} bits" if port else "missing"
         wrong.append(f"argument '{register.name}' is {shape} and should be {side} of {register.bits} bits")
@@ -250,7 +250,7 @@ def _argument_addresses(
 
 
 def check_files(folder: Path) -> int:
-    """Every module and memory file that the folder's Verilog uses is there: how many modules there are."""
+    """Check that every module and memory file that the folder's Verilog uses exists; number of modules."""
     defined: dict[str, Path] = {}
     texts = {path: path.read_text(encoding="utf-8", errors="replace") for path in sorted(folder.glob("*.v"))}
     if not texts:
@@ -271,7 +271,7 @@ def check_files(folder: Path) -> int:
 
 
 def check_rtl(folder: Path, top: Interface) -> Checked:
-    """Check the Verilog of the accelerator in a folder. EdgeMoEError says what is not as described."""
+    """Check the Verilog of the accelerator in a folder. EdgeMoEError says what differs."""
     modules = check_files(folder)
     path = folder / f"{top.top}.v"
     adapter_path = folder / f"{top.top}_{CONTROL}_s_axi.v"
@@ -286,7 +286,7 @@ def check_rtl(folder: Path, top: Interface) -> Checked:
 
 
 def check_operator(folder: Path, name: str) -> Checked:
-    """Check an operator's Verilog: it is complete, and started and ended by ap_ctrl_hs."""
+    """Check that an operator's Verilog is complete and has the handshake ap_ctrl_hs."""
     modules = check_files(folder)
     path = folder / f"{name}.v"
     if not path.is_file():

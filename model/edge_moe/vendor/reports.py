@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reports of Vitis HLS and Vivado beside the estimate: one table, one JSON file.
+"""Reports of Vitis HLS and Vivado compared with the estimate: one table, one JSON file.
 
 ``python -m edge_moe.vendor.reports`` reads csynth.xml (resources, clock, pipelined loops with II > 1) and,
-after implementation, Vivado's utilisation, timing and power. Each figure says where it is from: estimated,
+after implementation, Vivado's utilisation, timing and power. Each figure states its source: estimated,
 synthesised by HLS, or implemented. None of them was measured on a board.
 """
 
@@ -22,7 +22,7 @@ from edge_moe.vendor.interface import accelerator_interface
 from edge_moe_host.errors import EdgeMoEError, one_line_errors
 from edge_moe_host.files import write_text
 
-# Vivado's row -> the resource, and how many of it one is. Half a block RAM is 18 Kbit.
+# Vivado's row -> the resource, and its units per Vivado unit. Half a block RAM is 18 Kbit.
 _SITES = {
     "CLB LUTs": ("LUT", 1),
     "CLB Registers": ("FF", 1),
@@ -45,7 +45,7 @@ class Loop:
 
 @dataclass(frozen=True)
 class Synthesis:
-    """What csynth.xml says of a design; cycles are None where they depend on the data."""
+    """A design's figures from csynth.xml; cycles are None when they depend on the data."""
 
     tool: str
     part: str
@@ -60,7 +60,7 @@ class Synthesis:
 
 @dataclass(frozen=True)
 class Implementation:
-    """What Vivado says after routing; a negative slack means that the clock is too fast."""
+    """Vivado's figures after routing; a negative slack means that the clock is too fast."""
 
     resources: dict[str, float]
     clock_mhz: float
@@ -76,16 +76,16 @@ def _read(path: Path) -> str:
 
 
 def read_csynth(path: Path) -> Synthesis:
-    """Parse csynth.xml. EdgeMoEError when it is none."""
+    """Parse csynth.xml. EdgeMoEError for another file."""
     try:
         root = ET.fromstring(_read(path))
     except ET.ParseError as error:
-        raise EdgeMoEError(f"'{path}' is no XML: {error}.") from None
+        raise EdgeMoEError(f"'{path}' is not XML: {error}.") from None
 
     def text(tag: str) -> str:
         value = root.findtext(tag)
         if value is None:
-            raise EdgeMoEError(f"'{path}' is no report of Vitis HLS: it has no {tag}.")
+            raise EdgeMoEError(f"'{path}' is not a report of Vitis HLS: it has no {tag}.")
         return value.strip()
 
     latency = "PerformanceEstimates/SummaryOfOverallLatency/{}-caseLatency"
@@ -102,7 +102,7 @@ def read_csynth(path: Path) -> Synthesis:
             loops=tuple(_loops(root)),
         )
     except ValueError as error:
-        raise EdgeMoEError(f"'{path}' has a figure that is none: {error}.") from None
+        raise EdgeMoEError(f"'{path}' has a figure that is not a number: {error}.") from None
 
 
 def _cycles(text: str) -> int | None:
@@ -110,7 +110,7 @@ def _cycles(text: str) -> int | None:
 
 
 def _loops(root: ET.Element) -> list[Loop]:
-    """Every pipelined loop of every module; loops stand in loops."""
+    """Every pipelined loop of every module, nested ones too."""
     loops = []
     for module in root.findall("ModuleInformation/Module"):
         name = module.findtext("Name", "").strip()
@@ -127,7 +127,7 @@ def read_implementation(folder: Path) -> Implementation:
     """Parse utilization.rpt, power.rpt and run.txt. EdgeMoEError when one is missing or of another kind."""
     power = _POWER.search(_read(folder / "power.rpt"))
     if not power:
-        raise EdgeMoEError(f"'{folder / 'power.rpt'}' is no power report of Vivado.")
+        raise EdgeMoEError(f"'{folder / 'power.rpt'}' is not a power report of Vivado.")
     words = _read(folder / "run.txt").split()
     run = dict(zip(words[::2], words[1::2], strict=False))
     try:
@@ -138,7 +138,7 @@ def read_implementation(folder: Path) -> Implementation:
 
 
 def read_utilization(path: Path) -> dict[str, float]:
-    """Resources that are used, from the tables of report_utilization; columns by their titles."""
+    """Used resources, from the tables of report_utilization; columns by their titles."""
     used: dict[str, float] = {}
     column = None
     for line in _read(path).splitlines():
@@ -152,20 +152,20 @@ def read_utilization(path: Path) -> dict[str, float]:
             used.setdefault(name, float(cells[column]) * unit)
     missing = [site for site, (name, _) in _SITES.items() if name not in used]
     if missing:
-        raise EdgeMoEError(f"'{path}' is no utilisation report of Vivado: it has no row '{missing[0]}'.")
+        raise EdgeMoEError(f"'{path}' is not a utilisation report of Vivado: it has no row '{missing[0]}'.")
     return used
 
 
 def read_estimate(path: Path) -> dict[str, float]:
-    """Resources as estimated: JSON, names of resources to numbers. EdgeMoEError for anything else."""
+    """Estimated resources: JSON, names of resources to numbers. EdgeMoEError for anything else."""
     try:
         data = json.loads(_read(path))
     except ValueError:
-        raise EdgeMoEError(f"'{path}' is no JSON.") from None
+        raise EdgeMoEError(f"'{path}' is not JSON.") from None
     numbers = isinstance(data, dict) and all(isinstance(v, int | float) for v in data.values())
     if not numbers or not data.keys() <= set(RESOURCES):
         raise EdgeMoEError(
-            f"'{path}' is no estimate: it must give numbers to some of {', '.join(RESOURCES)}."
+            f"'{path}' is not an estimate: it must give numbers for some of {', '.join(RESOURCES)}."
         )
     return dict(data)
 
@@ -176,7 +176,7 @@ def summary(
     board: Board,
     implementation: Implementation | None = None,
 ) -> dict[str, Any]:
-    """All figures, by where they are from."""
+    """All figures, by source."""
     resources = {}
     for name, available in board.resources.items():
         figures: dict[str, float | None] = {
@@ -231,7 +231,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--csynth", type=Path, required=True, help="csynth.xml")
     parser.add_argument("--implementation", type=Path, help="folder with Vivado's reports")
     parser.add_argument(
-        "--estimate", type=Path, help="JSON: resources as estimated, instead of what follows from the C++"
+        "--estimate", type=Path, help="JSON of estimated resources, instead of those derived from the C++"
     )
     parser.add_argument("--out", type=Path, required=True, help="folder for report.md and report.json")
     args = parser.parse_args(arguments)

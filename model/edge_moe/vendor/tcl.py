@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the vendor's tools need to know of a design, generated: Tcl variables, a v++ configuration, JSON.
+"""Generated inputs of the vendor's tools for a design: Tcl variables, a v++ configuration, JSON.
 
 ``python -m edge_moe.vendor.tcl`` writes into the folder in which a tool will run
 
@@ -34,7 +34,7 @@ _UNSAFE = re.compile(r"[\s{}\\\"$\[\];,]")  # would end or change a word of Tcl 
 
 @dataclass(frozen=True)
 class Design:
-    """A top function with all that its synthesis needs; paths are absolute."""
+    """A top function with everything that its synthesis needs; paths are absolute."""
 
     interface: Interface
     source: Path
@@ -45,8 +45,8 @@ class Design:
 
     @property
     def flags(self) -> str:
-        """For sources and test bench alike: cosimulation calls the Verilog with the types of the top's ports,
-        which outside of synthesis must be the tool's own too."""
+        """Flags for sources and test bench: cosimulation calls the Verilog with the types of the top's ports,
+        which must be the tool's own outside synthesis too."""
         words = ["-std=c++14", "-DEDGE_MOE_EXACT_WIDTHS=1", "-DEDGE_MOE_VENDOR_PORTS=1"]
         words += [f"-DEDGE_MOE_FIFO_MEMORY={self.fifo_memory}"]
         words += ["-Wno-unused-label", "-Wno-unknown-pragmas", *(f"-I{folder}" for folder in self.include)]
@@ -54,7 +54,7 @@ class Design:
 
 
 def tops(hls: Path) -> dict[str, Path]:
-    """Every function that can be synthesised, and the file that defines it."""
+    """Every function that can be synthesised -> the file that defines it."""
     found = {}
     for path in sorted([*hls.glob("src/*.cpp"), *hls.glob("ops/*.cpp")]):
         if path.name != _NOT_SYNTHESISED:
@@ -88,7 +88,7 @@ def design(accelerator: str, top: str, hls: Path, generated: Path, recording: Pa
     for path in (result.source, *folders, test_bench, *filter(None, [result.recording])):
         if _UNSAFE.search(str(path)):
             raise EdgeMoEError(
-                f"the path '{path}' has a space or another sign that the vendor's tools take as their own: "
+                f"the path '{path}' has a space or another character that the vendor's tools interpret: "
                 "move the project to a folder without it."
             )
     return result
@@ -144,7 +144,7 @@ def config_file(made: Design) -> str:
         f"part={top.board.part}",
         "",
         "[hls]",
-        # the flow is Vivado's by default, and later versions have no key for it
+        # the default flow is Vivado's, and later versions have no key for it
         f"clock={top.clock_ns:.3f}ns",
         f"syn.top={top.top}",
         f"syn.file={made.source}",
@@ -181,7 +181,7 @@ def interface_json(top: Interface) -> str:
 
 
 def generate(made: Design, out: Path) -> list[Path]:
-    """Write the three files into the folder ``out``; their paths."""
+    """Write the three files into the folder ``out``; returns their paths."""
     texts = {
         "vendor.tcl": tcl_variables(made),
         "hls_config.cfg": config_file(made),

@@ -197,8 +197,8 @@ def check_registers(described: Mapping[str, Mapping[str, Any]], where: str) -> N
         if not register.name.endswith("_ctrl") and (found is None or not found.startswith(stem)):
             there = f"'{found}'" if found else "nothing"
             raise ConfigurationError(
-                f"register '{register.name}' of '{where}' is expected at {register.offset:#x}, but "
-                f"the overlay has {there} there: build the overlay and install this package from the same version."
+                f"register '{register.name}' of '{where}' is expected at {register.offset:#x}, but the "
+                f"overlay has {there} there: build overlay and package from the same version."
             )
 
 
