@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# `make demo` and `make test` set themselves up: Python 3.11, make and g++ are all they need.
+# `make demo` and `make test` set themselves up: they need only Python 3.11, make and g++.
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
@@ -10,7 +10,7 @@ BOARD_BIN := $(BOARD_VENV)/bin
 DOCS_VENV := .venv-docs
 DOCS_READY := $(DOCS_VENV)/.ready
 HOST_VENV := .venv310
-# Processes that run tests; those of a file stay together, as they share what is expensive.
+# Processes that run tests; the tests of a file stay together, as they share expensive results.
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 SPREAD = -n $(JOBS) --dist loadscope
 
@@ -19,9 +19,9 @@ SPREAD = -n $(JOBS) --dist loadscope
 help:
 	@echo "make demo        train the mini model, run it on every backend, and write demo/report.html"
 	@echo "make test-fast   contract, reference, lint and types: at most two minutes"
-	@echo "make test        lint and types, then all that follow: at most 15 minutes"
+	@echo "make test        lint and types, then the four below: at most 15 minutes"
 	@echo "  make test-unit   pytest on the packages and the C simulation"
-	@echo "  make test-host310  the host package on Python 3.10, where that is installed"
+	@echo "  make test-host310  the host package on Python 3.10, if that is installed"
 	@echo "  make test-board  driver, demo and notebook on the simulated board"
 	@echo "  make test-rtl    every operator in SystemVerilog with Verilator, and the proofs"
 	@echo "make test-slow   the tests marked slow"
@@ -50,11 +50,11 @@ $(BOARD_READY): requirements-board.txt host/pyproject.toml | $(READY)
 test: lint test-unit test-host310 test-board test-rtl
 	@cat build/host310.txt
 
-# No compiler, no training: what a change of the contract or of the arithmetic breaks first.
+# Without compiler and training: tests that fail first after a change of the contract or the arithmetic.
 test-fast: lint
 	$(BIN)/pytest $(SPREAD) tests/contract tests/golden
 
-# One of them runs the simulated board in its own environment. What many of them use is built once before.
+# One of them runs the simulated board in its own environment. Things that many of them use are built before.
 test-unit: $(READY) $(BOARD_READY)
 	@$(MAKE) --no-print-directory -C hls ops csim
 	$(BIN)/pytest -m "not slow" $(SPREAD)
@@ -62,7 +62,7 @@ test-unit: $(READY) $(BOARD_READY)
 test-host310: board-bundles
 	@tests/host310.sh $(HOST_VENV) $(JOBS)
 
-# Bundles for the board are made where the compiler is; they cost seconds.
+# Bundles for the board are made in the environment that has the compiler; they take seconds.
 board-bundles: $(READY) $(BOARD_READY)
 	@$(MAKE) --no-print-directory -C hls csim
 	$(BIN)/python tests/board/make_bundles.py
@@ -70,7 +70,7 @@ board-bundles: $(READY) $(BOARD_READY)
 test-board: board-bundles
 	$(BOARD_BIN)/pytest $(SPREAD) --timeout=120 tests/board
 
-# The kernels as Verilog are stand-ins for what an HLS tool writes.
+# The kernels as Verilog stand in for an HLS tool's output.
 test-rtl: $(READY)
 	$(MAKE) --no-print-directory -C sim
 	$(MAKE) --no-print-directory -C sim DUT=hls RTL=../tests/sim/verilog
@@ -91,11 +91,11 @@ lint: $(READY)
 clean:
 	rm -rf build demo .pytest_cache .mypy_cache .ruff_cache
 
-# One thread to train and one process to render: the same numbers and about the same time everywhere.
+# One thread for training and one process for rendering: the same numbers and similar times everywhere.
 DEMO_ENV := OMP_NUM_THREADS=1
 
-# Stops and continues: a step that was interrupted resumes, one that is done is kept until `make clean`.
-# The simulated board has an environment of its own; where that cannot be made the demo goes on without.
+# An interrupted step resumes; a finished one is kept until `make clean`.
+# The simulated board has an environment of its own; if that cannot be made, the demo goes on without it.
 demo: $(READY)
 	@$(MAKE) --no-print-directory $(BOARD_READY) || echo "$(BOARD_VENV) could not be set up (see above)."
 	$(DEMO_ENV) $(BIN)/edge-moe demo --out demo

@@ -10,7 +10,7 @@ CSIM_LIBRARY = $(CSIM_BUILD)/libedge_moe.so
 
 .PHONY: csim
 
-# Bundles name their accelerator by its configuration's hash; the library of VARIANT O3 does so too.
+# A bundle names its accelerator by the configuration's hash, and so does the library of VARIANT O3.
 csim: $(CSIM_LIBRARY)
 	@hash=$$(sed -n 's/.*uint64_t hash = 0x\([0-9a-f]*\)u.*/\1/p' $(GENERATED)/edge_moe_config.hpp); \
 	  if [ "$(VARIANT)" = O3 ]; then \

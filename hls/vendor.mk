@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-# Vitis HLS, included by the Makefile. OP=softmax means an operator of ops/ instead of the accelerator.
+# Vitis HLS, included by the Makefile. OP=softmax selects an operator of ops/ instead of the accelerator.
 #   make csynth                  C++ to Verilog
 #   make rtl                     collect the Verilog; check its ports and register map
 #   make cosim                   a small recorded program through the Verilog; BUNDLE=... TASK=... for another
 #   make export                  the Verilog as IP for Vivado
-#   make report                  resources, clock, slow loops, a table and JSON; ESTIMATE=file.json: others beside them
+#   make report                  resources, clock, slow loops, as table and JSON; ESTIMATE=file.json: other estimates
 # Results are in build/hls/ACCELERATOR/vendor/TOP.
 
 ACCELERATOR_TOP := edge_moe_accelerator
@@ -20,7 +20,7 @@ NEED_HLS = case "$(HLS_TOOL)" in vitis_hls) programs=vitis_hls;; v++) programs="
   *) echo "HLS_TOOL=$(HLS_TOOL) is neither vitis_hls nor v++"; exit 1;; esac; \
   for program in $$programs; do command -v $$program >/dev/null || { echo "$(NO_HLS)"; exit 1; }; done
 
-# Steps of each tool, started in $(WORK), and where they leave what they make.
+# Steps of each tool, started in $(WORK), and the places of their results.
 RUN_vitis_hls = vitis_hls -f $(abspath tcl)/$(1).tcl
 RUN_v++ = $(V++_$(1)) --config hls_config.cfg --work_dir component
 V++_csynth := v++ -c --mode hls
@@ -34,13 +34,13 @@ RUN = cd $(WORK) && $(call RUN_$(HLS_TOOL),$(1))
 MODULE = PYTHONPATH=../model:../host $(PYTHON) -m edge_moe.vendor
 DESIGN = $(MODULE).tcl --accelerator $(ACCELERATOR) --top $(TOP) --hls . --generated $(GENERATED)
 DESCRIBE = $(DESIGN) --out $(WORK)
-# A folder of results is there whole or not at all: $(call KEEP,name,commands that fill $$new)
+# A folder of results appears whole or not at all: $(call KEEP,name,commands that fill $$new)
 KEEP = new=$(VENDOR)/.$(1) && rm -rf $$new && mkdir -p $$new && $(2) && rm -rf $(VENDOR)/$(1) \
   && mv $$new $(VENDOR)/$(1)
 
 .PHONY: csynth cosim needs-test-bench export rtl report FORCE
 
-# Synthesis takes long: what counts is what its inputs hold, not when they were written.
+# Synthesis takes long: it is repeated when the contents of its inputs change, not their times.
 INPUTS = $(BUILD)/vendor_inputs.sha256
 VENDOR_SOURCES := $(wildcard include/edge_moe/*.hpp include/edge_moe/*/*.hpp include/edge_moe/*/*/*.hpp) \
   $(wildcard src/*.cpp ops/*.cpp ops/*.hpp tcl/*.tcl) \

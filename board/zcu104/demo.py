@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures, a video or a camera through the accelerator, which changes its task with every frame.
+"""Runs pictures, a video or a camera on the accelerator, which changes its task with every frame.
 
     python demo.py BUNDLE photo.jpg pictures/ clip.mp4 --out overlays   # overlays and a table
     python demo.py BUNDLE --camera 0 --serve 8080                       # a live page for browsers
     python demo.py BUNDLE photo.jpg --simulated                         # without a board
 
-Pictures go through every task, one after the other; the frames of a video or a camera take turns. With
-``--serve`` everything starts again at its end until Ctrl-C.
+Every picture runs through all tasks, one after the other; the tasks take turns with the frames of a video or
+camera. With ``--serve`` everything repeats until Ctrl-C.
 """
 
 import argparse
@@ -32,26 +32,26 @@ except ImportError as missing:
     print(f"demo: {missing}: run install.sh, then this with the Python that it names.", file=sys.stderr)
     sys.exit(2)
 
-STRETCH_SECONDS, LONGEST_STRETCH = 1.0, 10.0  # figures are of stretches with a frame of every task
+STRETCH_SECONDS, LONGEST_STRETCH = 1.0, 10.0  # of figures; a stretch has a frame of every task
 OUT = Path("overlays")
 INTERRUPTED = 130
 
 
 def is_still(source: Any) -> bool:
-    """Whether a source is a picture or a folder of pictures, in whose frames no time passes."""
+    """Whether a source is a picture or a folder of pictures, not a video or camera."""
     path = Path(str(source))
     return not is_camera(source) and (path.is_dir() or path.suffix.lower() in IMAGE_SUFFIXES)
 
 
 def open_sources(sources: Sequence[Any]) -> list[Iterator[Frame]]:
-    """The frames of each; ImageError at once for one that cannot be used."""
+    """The frames of each source; ImageError at once for one that cannot be used."""
     return [frames(source) for source in sources]
 
 
 def in_turn(
     opened: list[Iterator[Frame]], sources: Sequence[Any], tasks: Sequence[str], endless: bool
 ) -> Iterator[Frame]:
-    """The frames of all sources, those of still ones once for each task. Names are unique in a round."""
+    """The frames of all sources; pictures come once for each task. Names are unique in a round."""
     while True:
         for number, (source, pictures) in enumerate(zip(sources, opened, strict=True), 1):
             times = len(tasks) if is_still(source) else 1
@@ -126,7 +126,7 @@ def open_board(args: argparse.Namespace) -> Iterator[Any]:
 
 
 def demo(args: argparse.Namespace) -> bool:
-    """Everything that the command does; False when Ctrl-C ended it. EdgeMoEError for what is wrong."""
+    """Run the command; False when Ctrl-C ended it. EdgeMoEError for bad input or a failure."""
     sources = args.sources if args.camera is None else [args.camera]
     if not sources:
         raise ImageError("there is nothing to show: name pictures, folders or videos, or give --camera.")
@@ -165,13 +165,13 @@ def show(accelerator: Any, results: Iterator[Result], total: Stretch, args: argp
 def _port(text: str) -> tuple[str, int]:
     host, _, port = text.rpartition(":")
     if not port.isdecimal() or int(port) > 65535:
-        raise argparse.ArgumentTypeError(f"'{text}' is no port: give [ADDRESS:]PORT, such as 8080")
+        raise argparse.ArgumentTypeError(f"'{text}' is not a port: give [ADDRESS:]PORT, such as 8080")
     return host, int(port)
 
 
 def _count(text: str) -> int:
     if not text.isdecimal() or not int(text):
-        raise argparse.ArgumentTypeError(f"'{text}' is no number of frames: give 1 or more")
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number of frames: give 1 or more")
     return int(text)
 
 
@@ -196,12 +196,12 @@ def parser() -> argparse.ArgumentParser:
     out = parser.add_mutually_exclusive_group()
     out.add_argument("--out", type=Path, default=OUT, metavar="DIR", help=f"overlay pictures ({OUT})")
     out.add_argument("--serve", type=_port, metavar="[ADDRESS:]PORT", help="a live web page instead")
-    parser.add_argument("--frames", type=_count, metavar="N", help="stop after so many")
+    parser.add_argument("--frames", type=_count, metavar="N", help="stop after N frames")
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command; 2 for bad input or a board that fails, 130 where Ctrl-C left pictures undone."""
+    """Run the command; 2 for bad input or a failing board, 130 when Ctrl-C left pictures undone."""
     args = parser().parse_args(argv)
     if args.sources and args.camera is not None:
         parser().error("give sources or --camera, not both")
@@ -218,5 +218,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: the board is given back
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # like Ctrl-C: the board is released
     sys.exit(main())

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the demo measures: latency, frames per second, watts, and joules of a frame of each task.
+"""Measurements of the demo: latency, frames per second, watts, and joules per frame of each task.
 
-Latency is the accelerator's own time, from its start to its end. Frames per second are counted by the clock
-on the wall, reading and drawing of pictures included. Watts are the whole board's. The energy of a stretch of
-time is shared among its frames by the time that the accelerator took for each, so that all frames together
-have all of it. Where there was no sensor there are no watts and no joules.
+Latency is the accelerator's own time, from its start to its end. Frames per second are wall-clock figures,
+including reading and drawing of pictures. Watts are the whole board's. The energy of a stretch of time is
+shared among its frames in proportion to the accelerator's time for each, so that all frames together have all
+of it. Without a sensor there are no watts and no joules.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ SIMULATED = (
 
 @dataclass(frozen=True)
 class Figures:
-    """Of one task, or of all, in a stretch of time; None where nothing can be said."""
+    """Figures of one task, or of all, in a stretch of time; None if unknown."""
 
     frames: int
     milliseconds: float | None  # the accelerator's, mean
@@ -30,7 +30,7 @@ class Figures:
 
 
 class Stretch:
-    """Frames of some tasks in a stretch of time, and the energy that it took."""
+    """Frames of some tasks in a stretch of time, and its energy."""
 
     def __init__(self, tasks: Sequence[str]) -> None:
         self.frames = dict.fromkeys(tasks, 0)
@@ -40,19 +40,19 @@ class Stretch:
         self.measured_joules = 0.0
 
     def count(self, result: Result) -> None:
-        """A frame that finished."""
+        """Count a finished frame."""
         self.frames[result.task] += 1
         self.device_seconds[result.task] += result.seconds
 
     def end(self, energy: Energy) -> None:
-        """The stretch is over; ``energy`` was measured throughout."""
+        """End the stretch; ``energy`` was measured throughout."""
         self.seconds += energy.seconds
         if energy.joules is not None:
             self.measured_seconds += energy.seconds
             self.measured_joules += energy.joules
 
     def add(self, other: "Stretch") -> None:
-        """Make a stretch that followed, of the same tasks, a part of this one."""
+        """Add a later stretch of the same tasks to this one."""
         for task in self.frames:
             self.frames[task] += other.frames[task]
             self.device_seconds[task] += other.device_seconds[task]
@@ -62,11 +62,11 @@ class Stretch:
 
     @property
     def watts(self) -> float | None:
-        """Mean of the whole board."""
+        """Mean watts of the whole board."""
         return self.measured_joules / self.measured_seconds if self.measured_seconds else None
 
     def figures(self, task: str | None = None) -> Figures:
-        """Of one task, or with None of all."""
+        """Figures of one task, or of all with None."""
         frames = sum(self.frames.values()) if task is None else self.frames[task]
         busy = sum(self.device_seconds.values())
         own = busy if task is None else self.device_seconds[task]

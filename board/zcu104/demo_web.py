@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The demo's web page: what is going on now, for any number of browsers, with the standard library alone.
+"""The demo's live web page for any number of browsers, with only the standard library.
 
 ``/`` is the page, ``/state`` its figures as JSON, and ``/TASK.jpg`` the last overlay of a task. A picture is
-drawn when a browser asks for it, once for all of them: a page that nobody looks at costs nothing.
+drawn when the first browser asks for it: a page without viewers costs nothing.
 """
 
 import io
@@ -25,7 +25,7 @@ from edge_moe_host.runtime.result import Result
 PAGE = Path(__file__).with_name("demo_page.html")
 JPEG_QUALITY = 88
 SCALE_COLOURS = 9  # of the depth's legend
-IDLE_SECONDS = 20.0  # after which a browser's connection is closed
+IDLE_SECONDS = 20.0  # until an idle connection of a browser is closed
 _ALL = ("", "0.0.0.0")
 
 
@@ -41,10 +41,10 @@ def encode(picture: np.ndarray, kind: str) -> bytes:
 
 
 class Live:
-    """What the page shows; written by the demo, read by the server's threads."""
+    """Contents of the page; written by the demo, read by the server's threads."""
 
     def __init__(self, tasks: Sequence[str], **facts: Any) -> None:
-        """``facts`` are shown as they are: the board's name, whether it is simulated, the bundle."""
+        """``facts`` are shown unchanged: the board's name, whether it is simulated, the bundle."""
         self._facts = facts
         self._lock, self._drawing = threading.Lock(), threading.Lock()
         self._last: dict[str, tuple[int, Result]] = {}
@@ -54,7 +54,7 @@ class Live:
         self._task: str | None = None
 
     def show(self, result: Result) -> None:
-        """A frame that finished."""
+        """Show a finished frame."""
         with self._lock:
             self._frames += 1
             self._switches += self._task not in (None, result.task)
@@ -62,12 +62,12 @@ class Live:
             self._last[result.task] = (self._frames, result)
 
     def measured(self, stretch: Stretch) -> None:
-        """Figures of the stretch of time that ended now."""
+        """Show the figures of the stretch of time that ended now."""
         with self._lock:
             self._figures = stretch
 
     def state(self) -> dict[str, Any]:
-        """Everything that the page shows but the pictures."""
+        """Everything on the page except the pictures."""
         with self._lock:
             figures, last = self._figures, dict(self._last)
             state = {**self._facts, "frames": self._frames, "switches": self._switches}
@@ -91,7 +91,7 @@ class Live:
         return state
 
     def picture(self, task: str) -> bytes | None:
-        """The last overlay of a task as a JPEG file; None where there is none."""
+        """The last overlay of a task as a JPEG file; None before the first."""
         with self._lock:
             last = self._last.get(task)
         if last is None:
@@ -104,7 +104,7 @@ class Live:
 
 
 def legend(result: Result) -> dict[str, Any]:
-    """What the colours of an overlay mean."""
+    """The meaning of an overlay's colours."""
     if result.kind == "classes" and result.palette is not None:
         colours = [_css(colour) for colour in result.palette]
         return {"classes": [list(pair) for pair in zip(result.class_names, colours, strict=True)]}
@@ -119,7 +119,7 @@ def _css(colour: np.ndarray) -> str:
 
 
 class DemoServer:
-    """The page at ``host`` (empty: every address of this machine) and ``port`` (0: any that is free)."""
+    """The page at ``host`` (empty: every address of this machine) and ``port`` (0: any free one)."""
 
     def __init__(self, live: Live, host: str, port: int) -> None:
         page = PAGE.read_bytes()
@@ -145,10 +145,10 @@ class DemoServer:
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
-    block_on_close = False  # a browser's idle connection keeps nobody
+    block_on_close = False  # closing does not wait for idle connections
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A browser that went away is no error, and one request's trouble is not the demo's."""
+        """Ignore errors: a browser may go away, and a failed request must not stop the demo."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -177,4 +177,4 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *_: object) -> None:
-        """The terminal is the demo's."""
+        """Print nothing: the terminal belongs to the demo."""

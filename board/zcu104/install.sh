@@ -29,7 +29,7 @@ for argument in "$@"; do
     esac
 done
 
-# The image's environment holds pynq; a plain python3 is used where PYTHON or an active environment says so.
+# The image's environment has pynq; PYTHON or an active environment selects another Python.
 if [ -z "${PYTHON:-}" ]; then
     if [ -x "$image_python" ]; then PYTHON=$image_python; else PYTHON=python3; fi
 fi

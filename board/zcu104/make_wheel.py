@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A wheel of the host package, with Python's own library alone.
+"""Makes a wheel of the host package with only Python's own library.
 
     python make_wheel.py HOST_FOLDER OUT_FOLDER      # prints the wheel's path
 
-Boards have setuptools of before pyproject.toml, mostly no ``wheel``, and no network to fetch newer ones. The
-package is pure Python: its wheel is a zip file with three more text files, the same bytes each time.
+Boards have a setuptools older than pyproject.toml, mostly no ``wheel``, and no network to fetch newer ones.
+The package is pure Python: its wheel is a zip file with three more text files, the same bytes each time.
 """
 
 import base64
@@ -20,7 +20,7 @@ _WHEEL = "Wheel-Version: 1.0\nGenerator: edge_moe_host\nRoot-Is-Purelib: true\nT
 
 
 def project(host: Path) -> dict[str, str]:
-    """Name, version and needed Python, of pyproject.toml; Python 3.10 has no reader for it."""
+    """Name, version and required Python from pyproject.toml, for which Python 3.10 has no reader."""
     text = (host / "pyproject.toml").read_text("utf-8")
     found = {}
     for key in ("name", "version", "requires-python"):
@@ -32,7 +32,7 @@ def project(host: Path) -> dict[str, str]:
 
 
 def make_wheel(host: Path, out: Path) -> Path:
-    """Write the wheel; its path."""
+    """Write the wheel; returns its path."""
     facts = project(host)
     about = f"{PACKAGE}-{facts['version']}.dist-info"
     sources = sorted((host / PACKAGE).rglob("*.py"))

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A ZCU104 in software: a device of the real ``pynq`` package behind which the C-simulated accelerator sits.
+"""A ZCU104 in software: a device for the real ``pynq`` package that contains the C-simulated accelerator.
 
-``Overlay``, ``DefaultIP``, ``MMIO``, ``allocate`` and ``get_rails`` are pynq's own and work on it unchanged::
+``Overlay``, ``DefaultIP``, ``MMIO``, ``allocate`` and ``get_rails`` are pynq's own and work with it unchanged::
 
     from simulated import simulated_board
     with simulated_board("bundle/") as board, Accelerator.open("pynq", "bundle/", device=board) as acc:
         result = acc.run(image, "depth")
 
-Where the code that opens the accelerator should stay as it is, the environment variable ``EDGE_MOE_DEVICE``
-names this file: the backend then takes the device that :func:`open_device` returns.
+If the code that opens the accelerator must not change, let the environment variable ``EDGE_MOE_DEVICE``
+name this file: the backend then takes the device that :func:`open_device` returns.
 """
 
 import itertools
@@ -45,7 +45,7 @@ _numbers = itertools.count()
 
 
 class SimulatedDevice(pynq.Device):
-    """The device. ``kernel`` is there once a bitstream was downloaded."""
+    """The device. ``kernel`` exists after a bitstream was downloaded."""
 
     simulated = True
     arch = "aarch64"
@@ -57,9 +57,9 @@ class SimulatedDevice(pynq.Device):
         self.capabilities = {"REGISTER_RW": True}
         self.default_memory = PhysicalMemory(self, memory_base, memory_bytes)
         self.kernel: Kernel | None = None
-        self.latency = 0.0  # seconds that a run takes at least
-        self.register_faults = self.fail_downloads = 0  # that many next ones fail
-        self.register_skip = 0  # accesses to registers before those that fail
+        self.latency = 0.0  # least seconds of a run
+        self.register_faults = self.fail_downloads = 0  # this many of the next ones fail
+        self.register_skip = 0  # accesses to registers before the ones that fail
         self.downloads = 0
         self.bitstream: Path | None = None
         self._folder: Path | None = None
@@ -70,16 +70,16 @@ class SimulatedDevice(pynq.Device):
         self._sensors = SimulatedSensors()
         self._replaced: list[tuple[Any, str, Any]] = []
 
-    # What pynq calls
+    # Called by pynq
 
     def read_registers(self, address: int, length: int) -> bytes:
-        """One 32-bit register. BusFaultError where nothing answers."""
+        """One 32-bit register. BusFaultError if nothing answers."""
         kernel = self._decode(address)
         value = kernel.read(address - self._control.start) if kernel else self._registers.get(address, 0)
         return value.to_bytes(4, "little")[:length]
 
     def write_registers(self, address: int, data: bytes) -> None:
-        """32-bit registers. BusFaultError where nothing answers."""
+        """Write 32-bit registers. BusFaultError if nothing answers."""
         for start in range(0, len(data), 4):
             place, value = address + start, int.from_bytes(data[start : start + 4], "little")
             kernel = self._decode(place)
@@ -109,15 +109,15 @@ class SimulatedDevice(pynq.Device):
         return self.kernel
 
     def flush(self, bo: Any, offset: int, _: int, size: int) -> None:
-        """Cache to DRAM."""
+        """Copy cache to DRAM."""
         bo.flush(offset, size)
 
     def invalidate(self, bo: Any, offset: int, _: int, size: int) -> None:
-        """DRAM to cache."""
+        """Copy DRAM to cache."""
         bo.invalidate(offset, size)
 
     def get_bitfile_metadata(self, bitfile_name: str, partial: bool = False) -> RuntimeMetadataParser:
-        """pynq's own reading of the .hwh beside a bitstream."""
+        """pynq's own parser's result for the .hwh beside a bitstream."""
         parser = RuntimeMetadataParser(Metadata(input=str(Path(bitfile_name).with_suffix(".hwh"))))
         _unify_dictionaries(parser, XclBin(xclbin_data=DEFAULT_XCLBIN))
         parser.refresh_hierarchy_dict()
@@ -125,15 +125,15 @@ class SimulatedDevice(pynq.Device):
         return parser
 
     def download(self, bitstream: Any, parser: Any = None) -> None:
-        """Configure the programmable logic: whatever ran there is gone, registers are as after reset."""
+        """Configure the programmable logic: a run there ends, registers are as after reset."""
         self.configure(bit2bin(Path(bitstream.bitfile_name).read_bytes()))
         EmbeddedDevice.set_axi_port_width(self, parser)
         self.post_download(bitstream, parser, self.name)
 
-    # What stands in for Linux and the programmable logic
+    # In place of Linux and the programmable logic
 
     def configure(self, configuration: bytes) -> None:
-        """Load a configuration, its words swapped as FPGA manager takes them."""
+        """Load a configuration whose words are swapped as FPGA manager expects."""
         if self.fail_downloads:
             self.fail_downloads -= 1
             raise RuntimeError("the configuration was refused")
@@ -180,7 +180,7 @@ class SimulatedDevice(pynq.Device):
             del pynq.Clocks._real_instance  # of the device before
 
     def close(self) -> None:
-        """Stop everything; pynq is as it was before."""
+        """Stop everything and restore pynq's state."""
         self._unload()
         while self._replaced:
             owner, name, before = self._replaced.pop()
@@ -202,7 +202,7 @@ class SimulatedDevice(pynq.Device):
                  trace: TracebackType | None) -> None:  # fmt: skip
         self.close()
 
-    # What tests and demonstrations call
+    # Called by tests and demonstrations
 
     def inject(self, fault: Fault, count: int = 1, **details: Any) -> None:
         """Make the next ``count`` runs go wrong; ``details`` as in :class:`Injected`."""
@@ -214,12 +214,12 @@ class SimulatedDevice(pynq.Device):
 
     @property
     def violations(self) -> list[str]:
-        """What the driver did that no driver may do; to be looked at when all is over."""
+        """Forbidden actions of the driver; read them at the end."""
         self.default_memory.check_guards()
         return self.default_memory.violations
 
     def set_latency(self, seconds: float) -> None:
-        """Runs take at least so long."""
+        """Make runs take at least ``seconds``."""
         self.latency = seconds
         if self.kernel is not None:
             self.kernel.latency = seconds
@@ -230,9 +230,9 @@ def simulated_board(bundle: Bundle | str | Path, *, tag: str | None = None, fold
                     memory_bytes: int = MEMORY_BYTES) -> SimulatedDevice:  # fmt: skip
     """A simulated board whose ``bitstream`` is the accelerator that a bundle was compiled for.
 
-    It is pynq's active device until it is closed. ``tag``: its name, by default one of its own; boards of the
+    It is pynq's active device until it is closed. ``tag``: its name, by default a unique one; boards of the
     same name exclude each other, in other processes too. ``folder``: where .bit and .hwh are written, by
-    default one that goes with the board. ``latency``: seconds that a frame takes at least.
+    default one that is removed with the board. ``latency``: least seconds of a frame.
     """
     opened = bundle if isinstance(bundle, Bundle) else load_bundle(Path(bundle))
     device = SimulatedDevice(tag or f"simulated-{os.getpid()}-{next(_numbers)}", memory_base, memory_bytes)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A ``.bit`` and ``.hwh`` pair for the simulated board, as the block design in ``vivado/`` gives it.
+"""A ``.bit`` and ``.hwh`` pair for the simulated board, like that of the block design in ``vivado/``.
 
 The hardware handoff describes the same cells, addresses, registers and interrupt; pynq's own parser reads it.
-The bitstream has a real header, and for a configuration the hash of the accelerator's configuration: the
-simulated board loads the C simulation of that accelerator when it is downloaded.
+The bitstream has a real header; its content is the hash of the accelerator's configuration. When it is
+downloaded, the simulated board loads the C simulation of that accelerator.
 """
 
 import json
@@ -20,7 +20,7 @@ from edge_moe_host.contract.registers import CONTROL, MASTERS, REGISTERS, Regist
 from edge_moe_host.errors import BackendError
 
 CELL = "accelerator"
-MARK = b"edge-moe simulated "  # what a configuration begins with here
+MARK = b"edge-moe simulated "  # first bytes of a simulated configuration
 _SYNC = bytes.fromhex("ffffffffaa995566")
 _AXI = "xilinx.com:interface:aximm:1.0"
 # Vitis HLS's names where they are not an argument's own, and bits of the control registers.
@@ -37,7 +37,7 @@ _PS_WIDTHS = {"C_MAXIGP0_DATA_WIDTH": "32", **{f"C_SAXIGP{port}_DATA_WIDTH": "12
 
 @dataclass(frozen=True)
 class BoardFacts:
-    """What a design needs to know of its board: some entries of the accelerator's board."""
+    """Facts about the board that a design needs: some entries of the accelerator's board."""
 
     name: str
     part: str
@@ -46,9 +46,9 @@ class BoardFacts:
 
 
 def board_facts(config_hash: str) -> BoardFacts:
-    """The board of an accelerator, which ``make -C hls csim`` leaves beside the C simulation.
+    """The board of an accelerator, which ``make -C hls csim`` writes beside the C simulation.
 
-    BackendError where it is missing.
+    BackendError when it is missing.
     """
     path = library_path(config_hash).with_suffix(".json")
     try:
@@ -62,7 +62,7 @@ def board_facts(config_hash: str) -> BoardFacts:
 
 
 def write_design(folder: Path, config_hash: str, registers: Mapping[str, Register] = REGISTERS) -> Path:
-    """``edge_moe_HASH.bit`` and ``.hwh`` in ``folder``; the path of the first."""
+    """Write ``edge_moe_HASH.bit`` and ``.hwh`` into ``folder``; returns the path of the first."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"edge_moe_{config_hash}.bit"
     board = board_facts(config_hash)
@@ -89,7 +89,7 @@ def bitstream(config_hash: str, board: BoardFacts) -> bytes:
 
 
 def configured_hash(data: bytes) -> str:
-    """The accelerator that a configuration holds; RuntimeError for the configuration of something else."""
+    """The hash of the accelerator in a configuration; RuntimeError for any other configuration."""
     _, mark, rest = data.partition(MARK)
     if not mark:
         raise RuntimeError("the simulated board takes only bitstreams that were made for it")
@@ -147,7 +147,7 @@ def _accelerator(modules: Element, registers: Mapping[str, Register], board: Boa
 
 
 def _register(listing: Element, register: Register) -> None:
-    """One 32-bit register, or two for 64 bits, with the names that Vitis HLS gives them."""
+    """One 32-bit register, or two for 64 bits, with the names that Vitis HLS chooses."""
     name = _RENAMED.get(register.name, register.name)
     words = register.bits // 32
     for word in range(words):
@@ -170,7 +170,7 @@ def _properties(parent: Element, **values: str) -> None:
 
 
 def _interconnect(modules: Element) -> None:
-    """The SmartConnect between the processor and the registers; pynq walks past it by addresses."""
+    """The SmartConnect between the processor and the registers; pynq passes it by addresses."""
     module = _module(modules, "control", "xilinx.com:ip:smartconnect:1.0")
     SubElement(module, "PARAMETERS")
     SubElement(module, "PORTS")

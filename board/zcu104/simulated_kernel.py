@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The simulated board's accelerator: its register file as Vitis HLS makes it, and the C simulation behind.
+"""The simulated board's accelerator: its register file as Vitis HLS makes it, and the C simulation.
 
 Control is ap_ctrl_hs: a written start bit stays until the run is over; done and ready stay until they are
 read; idle follows the core; interrupt status bits toggle when 1 is written; a result's valid flag stays until
-it is read. A run takes the C simulation's time, or the board's ``latency`` where that is longer.
+it is read. A run takes the C simulation's time, or the board's ``latency`` if that is longer.
 """
 
 import contextlib
@@ -28,14 +28,14 @@ WORD = 0xFFFFFFFF
 INTERRUPT = 1 << 9  # of ap_ctrl
 AUTO_RESTART = 1 << 7
 RESULTS = ("config_id", "version", "status", "error", "position", "cycles")
-UNANSWERED = 0xFF  # every byte that is read where nothing answers
-WAKE_SECONDS = 0.05  # a start whose wake-up Ctrl-C swallowed waits so long
+UNANSWERED = 0xFF  # every byte that is read if nothing answers
+WAKE_SECONDS = 0.05  # delay of a start whose wake-up was lost to Ctrl-C
 _simulation = threading.Lock()  # one run at a time, also of several boards
 WEIGHT_PORTS = ("weights0", "weights1", "weights2")
 
 
 class Fault(enum.Enum):
-    """What can be made to go wrong in a run; allocations and registers fail by settings of the board."""
+    """Faults that can be injected into a run; settings of the board make allocations and registers fail."""
 
     NEVER_DONE = "the run never ends"
     LATE = "the run ends after `seconds`"
@@ -58,7 +58,7 @@ class Injected:
 
 @dataclass(frozen=True)
 class _Buffers:
-    """What the masters see."""
+    """Memory as the masters see it."""
 
     program: np.ndarray
     weights: np.ndarray
@@ -71,13 +71,13 @@ class Kernel:
 
     def __init__(self, config_hash: str, memory: PhysicalMemory, interrupt: Callable[[bool], None]) -> None:
         """``interrupt``: called with the level of the interrupt pin whenever it changes."""
-        self.latency = 0.0  # seconds that a run takes at least
+        self.latency = 0.0  # least seconds of a run
         self.faults: deque[Injected] = deque()  # of the next runs
         self.runs = 0
         self._csim = Csim(library_path(config_hash))
         self._memory, self._interrupt = memory, interrupt
         self._lock = threading.RLock()
-        # A start counts from when it stands in line, in one step that Ctrl-C cannot divide
+        # A start counts once it is queued, in one step that Ctrl-C cannot divide
         self._line: deque[tuple[dict[str, int], Injected | None]] = deque()
         self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._stopped = threading.Event()
@@ -94,11 +94,11 @@ class Kernel:
 
     @property
     def busy(self) -> bool:
-        """Whether a run is on its way."""
+        """Whether a run is in progress."""
         return bool(self._line)
 
     def stop(self) -> None:
-        """The logic is gone: a run that is on its way writes nothing any more."""
+        """Remove the logic: a run in progress writes nothing any more."""
         with self._lock:
             self._stopped.set()
             self._line.clear()
@@ -106,7 +106,7 @@ class Kernel:
     # Registers
 
     def read(self, offset: int) -> int:
-        """A 32-bit word; offsets that hold nothing read as 0."""
+        """A 32-bit word; unused offsets read as 0."""
         name, word = self._places.get(offset, ("", 0))
         with self._lock:
             if name == "ap_ctrl":
@@ -119,7 +119,7 @@ class Kernel:
             return self._values.get(name, 0) >> 32 * word & WORD
 
     def write(self, offset: int, value: int) -> None:
-        """A 32-bit word; results cannot be written."""
+        """Write a 32-bit word; results cannot be written."""
         name, word = self._places.get(offset, ("", 0))
         with self._lock:
             if name == "ap_ctrl":
@@ -205,7 +205,7 @@ class Kernel:
 
     def _finish(self, arguments: dict[str, int], results: Results, output: np.ndarray,
                 injected: Injected | None) -> None:  # fmt: skip
-        """What a run leaves: output, results, done, and the interrupt."""
+        """End a run: output, results, done, and the interrupt."""
         fault = injected.fault if injected else None
         for name in RESULTS:
             self._values[name] = getattr(results, name)

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Memory of the simulated board: DRAM that the accelerator sees, and what the processor's cache holds of it.
+"""Memory of the simulated board: DRAM that the accelerator sees, and the processor's cache of it.
 
-The two are separate arrays. Only ``flush`` brings bytes from the processor to DRAM and only ``invalidate``
-the other way, so a driver that forgets one computes with stale bytes. Dirty cache lines over bytes that the
-accelerator wrote are written back over them, as a cache may do at any time. Around every buffer stand guard
-bytes, and every buffer is accounted for.
+The two are separate arrays. Only ``flush`` copies bytes from the processor to DRAM and only ``invalidate``
+from DRAM to the processor, so a driver that forgets one computes with stale bytes. Dirty cache lines overwrite
+bytes of the accelerator, as a cache may write back at any time. Guard bytes surround every buffer, and every
+buffer is accounted for.
 """
 
 import threading
@@ -19,11 +19,11 @@ GUARD, FRESH, STALE, FREED = 0x9C, 0xA5, 0x5A, 0xDD  # bytes of guards, new DRAM
 
 
 class BusFaultError(OSError):
-    """An address behind which nothing answers."""
+    """An address at which nothing answers."""
 
 
 class BufferObject:
-    """A piece of memory: ``dram`` is what the accelerator sees, ``cache`` what the processor does."""
+    """A piece of memory: the accelerator sees ``dram``, the processor ``cache``."""
 
     def __init__(self, address: int, size: int, span: np.ndarray) -> None:
         """``span``: DRAM from one page before ``address`` to the end of the last page."""
@@ -32,7 +32,7 @@ class BufferObject:
         span[:] = GUARD
         self.dram = span[PAGE : PAGE + size]
         self.dram[:] = FRESH
-        # the cache, and what it was when it last agreed with DRAM: one array, changed in one step
+        # the cache, and its contents when it last agreed with DRAM: one array, changed in one step
         self._both = np.full((2, padded), STALE, np.uint8)
         self.cache, self._clean = self._both
 
@@ -46,7 +46,7 @@ class BufferObject:
         self._both[:, offset : offset + size] = self.dram[offset : offset + size]
 
     def evict(self) -> None:
-        """Write dirty lines back, over what the accelerator may have written."""
+        """Write dirty lines back, even over bytes that the accelerator wrote."""
         dirty = (self.cache != self._clean).reshape(-1, LINE).any(axis=1).repeat(LINE)
         if dirty.any():
             part = dirty[: self.size]
@@ -54,28 +54,28 @@ class BufferObject:
             self._clean[dirty] = self.cache[dirty]
 
     def guards_hold(self) -> bool:
-        """Whether nobody wrote before or behind the buffer."""
+        """Whether nobody wrote before or after the buffer."""
         before, behind = self.span[:PAGE], self.span[PAGE + self.size :]
         return bool((before == GUARD).all() and (behind == GUARD).all())
 
 
 class PhysicalMemory:
-    """DRAM from ``base`` on. Buffers come as real ``PynqBuffer``s, and come back by ``freebuffer``."""
+    """DRAM from ``base`` on. Buffers are real ``PynqBuffer``s and are returned by ``freebuffer``."""
 
     def __init__(self, device: Any, base: int, size: int) -> None:
         self.base, self.size = base, size
-        self.fail_next = 0  # allocations that will be refused
-        self.violations: list[str] = []  # what no correct driver does
+        self.fail_next = 0  # number of next allocations to refuse
+        self.violations: list[str] = []  # actions of an incorrect driver
         self.peak_bytes = 0
         self._device = device
         self._dram = np.zeros(size, np.uint8)  # pages that are never touched take no memory
         self._live: dict[int, BufferObject] = {}
         self._lock = threading.Lock()
 
-    # What pynq calls
+    # Called by pynq
 
     def allocate(self, shape: Any, dtype: Any, cacheable: int = 1) -> PynqBuffer:
-        """A buffer; RuntimeError, as XRT's, where memory does not suffice."""
+        """A buffer; RuntimeError, like XRT's, when memory does not suffice."""
         size = int(np.prod(shape)) * np.dtype(dtype).itemsize
         bo = self._reserve(size)
         place = {"bo": bo, "device": self._device, "device_address": bo.address, "coherent": False}
@@ -85,7 +85,7 @@ class PhysicalMemory:
         return buffer
 
     def return_pointer(self, bo: BufferObject) -> None:
-        """A buffer is freed."""
+        """Free a buffer."""
         with self._lock:
             if self._live.pop(bo.address, None) is not bo:
                 self.violations.append(f"the buffer at {bo.address:#x} was freed twice")
@@ -93,22 +93,22 @@ class PhysicalMemory:
             self._check_guards(bo)
             bo.span[:] = FREED
 
-    # What the accelerator and tests call
+    # Called by the accelerator and by tests
 
     @property
     def buffers(self) -> int:
-        """Buffers that are allocated."""
+        """Number of allocated buffers."""
         return len(self._live)
 
     @property
     def bytes(self) -> int:
-        """Bytes that are allocated."""
+        """Number of allocated bytes."""
         return sum(bo.size for bo in self._live.values())
 
     def owner(self, address: int, size: int) -> BufferObject:
         """The buffer that holds all of these bytes; BusFaultError outside of DRAM.
 
-        An access to DRAM outside of a buffer is a violation, and meets no bytes of anybody.
+        An access to DRAM outside every buffer is a violation and changes nothing.
         """
         if not (self.base <= address and address + size <= self.base + self.size):
             raise BusFaultError(f"no memory answers at {address:#x}")
@@ -117,7 +117,7 @@ class PhysicalMemory:
                 if bo.address <= address and address + size <= bo.address + bo.size:
                     return bo
         self.violations.append(f"{size} bytes at {address:#x} are outside of every buffer")
-        raise BusFaultError(f"no buffer stands at {address:#x}")
+        raise BusFaultError(f"there is no buffer at {address:#x}")
 
     def view(self, address: int, size: int) -> np.ndarray:
         """uint8 [size] of DRAM, as :meth:`owner` allows."""
@@ -136,7 +136,7 @@ class PhysicalMemory:
             self.violations.append(f"bytes around the buffer at {bo.address:#x} were overwritten")
 
     def _reserve(self, size: int) -> BufferObject:
-        """First fit; a page of guard stands before every buffer, and its last page is its own."""
+        """First fit; a guard page precedes every buffer, and no other buffer shares its last page."""
         if size < 1:
             raise RuntimeError("BO allocation failed: a buffer needs at least one byte")
         need = PAGE + -(-(size + 1) // PAGE) * PAGE

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The power sensors of the simulated board, in place of the libsensors library that pynq reads.
 
-One rail, named as the ZCU104's input rail, always shows the same round figure: it measures nothing.
+One rail, named like the ZCU104's input rail, always shows the same round figure: it measures nothing.
 """
 
 from typing import Any
@@ -12,7 +12,7 @@ RAIL, VOLTS, WATTS = "12V", 12.0, 1.0  # invented
 
 
 class SimulatedSensors:
-    """What ``pynq.pmbus`` calls of libsensors, for one chip with voltage, current and power of one rail."""
+    """The functions of libsensors that ``pynq.pmbus`` calls, for one chip and the values of one rail."""
 
     SENSORS_FEATURE_IN, SENSORS_FEATURE_POWER, SENSORS_FEATURE_CURR = 0x00, 0x03, 0x05
     SENSORS_SUBFEATURE_IN_INPUT, SENSORS_SUBFEATURE_POWER_INPUT, SENSORS_SUBFEATURE_CURR_INPUT = (

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A simulated board behind PYNQ.remote: the calls that pynq's ``RemoteDevice`` makes, answered over gRPC.
+"""A simulated board with PYNQ.remote: answers the calls of pynq's ``RemoteDevice`` over gRPC.
 
     python board/zcu104/simulated_server.py --port 7967
 
@@ -26,7 +26,7 @@ from pynq.remote import (
 )
 from simulated import SimulatedDevice
 
-CHUNK = 2 * 1024 * 1024  # of a buffer in one message
+CHUNK = 2 * 1024 * 1024  # bytes of a buffer in one message
 _FILES = {
     "/proc/version": b"Linux version (simulated) aarch64\n",
     "/sys/class/fpga_manager/fpga0/state": b"operating\n",
@@ -89,7 +89,7 @@ class _Registers(mmio_pb2_grpc.MmioServicer):
 
 
 class _Buffers(buffer_pb2_grpc.RemoteBufferServicer):
-    """Buffers of the board; the host has copies, which flush and invalidate carry over the network."""
+    """Buffers of the board; the host has copies, which flush and invalidate transfer over the network."""
 
     def __init__(self, device: SimulatedDevice) -> None:
         self._device, self._buffers, self._numbers = device, dict[str, Any](), itertools.count()
@@ -139,7 +139,7 @@ class _Buffers(buffer_pb2_grpc.RemoteBufferServicer):
 
 
 def serve(device: SimulatedDevice, port: int = 0) -> tuple[grpc.Server, int]:
-    """A server that has begun, and its port: a free one for ``port`` 0. This machine alone can reach it."""
+    """A running server and its port: a free one for ``port`` 0. Only this machine can reach it."""
     server = grpc.server(futures.ThreadPoolExecutor(max_workers=4))
     remote_device_pb2_grpc.add_RemoteDeviceServicer_to_server(_Files(device), server)
     mmio_pb2_grpc.add_MmioServicer_to_server(_Registers(device), server)

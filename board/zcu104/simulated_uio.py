@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The interrupt of the simulated board as Linux shows it: a file that is read and written like ``/dev/uioN``.
 
-Reading gives the number of interrupts so far, four bytes, once there is a new one; the interrupt is then off
-until four bytes that are not zero are written, as the kernel's generic UIO driver has it. The file is one end
-of a pseudo-terminal.
+Reading waits for a new interrupt and gives the number so far, in four bytes; the interrupt is then off until
+four bytes that are not zero are written, as in the kernel's generic UIO driver. The file is one end of a
+pseudo-terminal.
 """
 
 import os
@@ -14,7 +14,7 @@ import tty
 
 
 class SimulatedUio:
-    """One interrupt line. ``path`` is what a driver opens."""
+    """One interrupt line. A driver opens ``path``."""
 
     def __init__(self) -> None:
         self._board, self._driver = os.openpty()

@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Many frames in a row on the simulated board, with random tasks and pictures, and a fault now and then.
+"""Runs many frames on the simulated board, with random tasks and pictures, and a fault now and then.
 
     python board/zcu104/soak.py --frames 10000
 
-Every result must equal the C simulation's, no buffer may be left, and memory must not grow. What happens in a
-block of frames follows from the seed and the block's number alone: a run that was stopped goes on with
-``--start``.
+Every result must equal the C simulation's, no buffer may be left, and memory must not grow. The contents of a
+block of frames depend only on the seed and the block's number: continue a stopped run with ``--start``.
 """
 
 import argparse
@@ -24,7 +23,7 @@ from edge_moe_host.runtime.accelerator import Accelerator
 
 BLOCK = 50  # frames that follow from one seed
 PICTURES = 8
-GROWTH_BYTES = 16 << 20  # that memory may vary by once everything was used
+GROWTH_BYTES = 16 << 20  # permitted growth of memory after everything was used once
 TIMEOUT = 20.0
 FAULTS = (
     (Fault.STOPPED, {"error": 3, "position": 5}),
@@ -32,15 +31,15 @@ FAULTS = (
     (Fault.LOST_INTERRUPT, {}),
     (Fault.NEVER_DONE, {}),
 )
-HANG_TIMEOUT = 0.2  # seconds that a run is waited for which never ends
+HANG_TIMEOUT = 0.2  # seconds to wait for a run that never ends
 
 
 class SoakError(Exception):
-    """What went wrong, and at which frame."""
+    """A failure, and its frame."""
 
 
 class Soak:
-    """A bundle's pictures with their right results, and an accelerator that is to give them."""
+    """A bundle's pictures with their right results, and the accelerator under test."""
 
     def __init__(self, bundle: Bundle, accelerator: Accelerator, device: SimulatedDevice, seed: int) -> None:
         self.bundle, self.accelerator, self.device, self.seed = bundle, accelerator, device, seed
@@ -90,7 +89,7 @@ class Soak:
         self.values += raw.size
 
     def fault(self, number: int) -> None:
-        """A frame with the number-th fault, which gives its error."""
+        """Run a frame with the number-th fault, which must raise its error."""
         fault, details = FAULTS[number % len(FAULTS)]
         task, timeout = self.tasks[number % len(self.tasks)], self.accelerator._timeout
         self.device.inject(fault, **details)
@@ -107,14 +106,14 @@ class Soak:
 
 
 def memory_bytes() -> int:
-    """Memory of this process that is in use."""
+    """Memory that this process uses."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def soak(bundle: Bundle, frames: int, seed: int = 0, start: int = 0, fault_every: int = 10) -> dict[str, int]:
-    """Frames ``start`` to ``frames``, the first at the begin of a block; a fault before every so many blocks.
+    """Run frames ``start``, a multiple of BLOCK, to ``frames``, with a fault every ``fault_every`` blocks.
 
-    What was counted; SoakError for what went wrong.
+    Returns the counts; SoakError for a failure.
     """
     blocks = range(start // BLOCK, -(-frames // BLOCK))
     with simulated_board(bundle) as device:
@@ -127,7 +126,7 @@ def soak(bundle: Bundle, frames: int, seed: int = 0, start: int = 0, fault_every
                 for _ in run.block(number, min(BLOCK, frames - number * BLOCK)):
                     done += 1
                 if number - blocks.start == 1 or len(blocks) == 1:
-                    base = memory_bytes()  # of everything there is, each used at least once
+                    base = memory_bytes()  # after each kind of frame and fault ran at least once
                 grown = memory_bytes() - base if base else 0
                 if grown > GROWTH_BYTES:
                     raise SoakError(f"frame {(number + 1) * BLOCK}: memory grew by {grown} bytes")

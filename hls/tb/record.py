@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Record a program with its result for the test bench of cosimulation.
+"""Records a program with its result for the test bench of cosimulation.
 
 ``record.py OUT --accelerator zcu104`` records a network of 9 tokens with random weights, small enough for
-the simulation of Verilog; ``--bundle FOLDER --task NAME`` records a task of a bundle. The result is the
-bundle interpreter's, whose arithmetic is golden's.
+the simulation of Verilog; ``--bundle FOLDER --task NAME`` records a task of a bundle. The bundle interpreter,
+with golden's arithmetic, computes the result.
 """
 
 import argparse

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-# The project in which Vitis HLS synthesises a design: what all steps share. UG1399, "Tcl commands".
+# The project in which Vitis HLS synthesises a design, for all steps. UG1399, "Tcl commands".
 #
 # A step runs in a folder with a generated vendor.tcl and works on `project/solution` in it. Project commands
-# and options are those that 2022.2 and later have in common.
+# and options are common to 2022.2 and all later versions.
 
 source vendor.tcl
 
@@ -13,7 +13,7 @@ proc edge_moe::open_design {args} {
     if {"-reset" in $args} {
         add_files $edge_moe::source -cflags $edge_moe::flags
     }
-    # the Vivado flow: no interface is added to those that the source asks for
+    # the Vivado flow: no interface is added to those that the source declares
     open_solution {*}$args -flow_target vivado solution
 }
 

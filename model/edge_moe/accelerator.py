@@ -83,8 +83,8 @@ class AcceleratorConfig:
         _rule(self.fifo_bytes % PLANE == 0, "fifo_bytes", self.fifo_bytes, f"a multiple of {PLANE}")
         _rule(self.fifo_bytes >= 16 * PLANE, "fifo_bytes", self.fifo_bytes, f"at least {16 * PLANE}")
         rows = self.accumulator_rows
-        _rule(rows % PAIR == 0, "accumulator_rows", rows, "it must be a whole number of pairs")
-        _rule(self.max_top_k <= MAX_TOP_K, "max_top_k", self.max_top_k, f"it must be at most {MAX_TOP_K}")
+        _rule(rows % PAIR == 0, "accumulator_rows", rows, "a whole number of pairs")
+        _rule(self.max_top_k <= MAX_TOP_K, "max_top_k", self.max_top_k, f"at most {MAX_TOP_K}")
         _rule(self.max_width <= 1024, "max_width", self.max_width, "LayerNorm is exact up to 1024 channels")
         _rule(self.max_tokens <= 4096, "max_tokens", self.max_tokens, "attention is exact up to 4096 tokens")
         _rule(
@@ -130,7 +130,7 @@ class Board:
             self.control_address % self.control_bytes == 0,
             "board.control_address",
             self.control_address,
-            "it must be a multiple of control_bytes",
+            "a multiple of control_bytes",
         )
 
 

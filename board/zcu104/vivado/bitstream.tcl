@@ -28,13 +28,13 @@ proc edge_moe::open_board_project {} {
     }
 }
 
-# What the runs made, or a sentence about the first that did not end.
+# Wait for the runs; a sentence about the first that fails.
 proc edge_moe::implement {jobs} {
     set files [get_files edge_moe.bd]
     add_files -norecurse [make_wrapper -files $files -top]
     set_property top edge_moe_wrapper [current_fileset]
     update_compile_order -fileset sources_1
-    # at this frequency the default strategy leaves paths that physical optimisation after routing still mends
+    # at this frequency the default strategy leaves slow paths, which physical optimisation after routing repairs
     set_property strategy Performance_ExplorePostRoutePhysOpt [get_runs impl_1]
     launch_runs impl_1 -to_step write_bitstream -jobs $jobs
     wait_on_runs impl_1

@@ -18,7 +18,7 @@ proc edge_moe::hp_ports {} {
     return [lsort -integer -unique $ports]
 }
 
-# The board's own settings, except for what the accelerator needs of the ports between processor and fabric.
+# The board's own settings, except those of the accelerator's ports between processor and fabric.
 proc edge_moe::create_processor {} {
     create_bd_cell -type ip -vlnv xilinx.com:ip:zynq_ultra_ps_e ps
     apply_bd_automation -rule xilinx.com:bd_rule:zynq_ultra_ps_e -config {apply_board_preset "1"} \
@@ -53,7 +53,7 @@ proc edge_moe::create_clock_and_reset {} {
     connect_bd_net [get_bd_pins clock/clk_out1] [get_bd_pins reset/slowest_sync_clk]
 }
 
-# Everything behind the clock wizard has one clock and one reset.
+# Everything driven by the clock wizard has one clock and one reset.
 proc edge_moe::connect_clock {args} {
     foreach pin $args { connect_bd_net [get_bd_pins clock/clk_out1] [get_bd_pins $pin] }
 }

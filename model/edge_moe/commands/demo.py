@@ -18,9 +18,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         type=checkpoint_path,
         help="a trained model, or 'pretrained' (default: train mini)",
     )
-    parser.add_argument(
-        "--out", type=Path, default=Path("demo"), help="folder for the report and its inputs"
-    )
+    parser.add_argument("--out", type=Path, default=Path("demo"), help="folder for the report and its inputs")
     parser.add_argument("--count", type=int, default=6, help="validation pictures that every backend runs")
     parser.add_argument(
         "--board-python",

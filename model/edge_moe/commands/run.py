@@ -43,7 +43,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="a backend's option, such as graphs=export for onnx, checkpoint=FILE for torch (may be repeated)",
+        help="backend option, such as graphs=export for onnx, checkpoint=FILE for torch (may be repeated)",
     )
     parser.add_argument("--overlay", action="store_true", help="draw results over the picture")
     parser.add_argument("--out", type=Path, default=Path("pictures"), help="folder for the results")

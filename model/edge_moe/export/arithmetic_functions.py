@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """ONNX text of the functions that the nodes' bodies share: SPEC.md, sections 2 and 3.
 
-Values are int64 unless a name says otherwise; shifts and bounds are int64 too. ONNX shifts unsigned
-integers only and divides towards zero, so an arithmetic shift adds 2^62 before and takes its share
-off afterwards. Clip, Min, Max and ReduceMax of int64 serve values of 32 bits alone: onnxruntime's err
-beyond on x86, where comparisons do not.
+Values are int64 unless a name says otherwise; shifts and bounds are int64 too. ONNX shifts only unsigned
+integers and divides towards zero, so an arithmetic shift adds 2^62 before and subtracts its share
+afterwards. Clip, Min, Max and ReduceMax of int64 are used only for values of 32 bits: onnxruntime's are
+wrong beyond that on x86, while its comparisons are right.
 
-Products of int8 go through MatMulInteger on uint8 with zero points of 128. Of the combinations that
-onnxruntime offers this one is exact on every CPU: uint8 by int8 saturates pairs of products at 16
-bits where there is no VNNI, and int8 by int8 is slow or absent.
+Products of int8 use MatMulInteger on uint8 with zero points of 128. This is the combination of
+onnxruntime that is exact on every CPU: uint8 by int8 saturates pairs of products at 16 bits on CPUs
+without VNNI, and int8 by int8 is slow or absent.
 """
 
 ARITHMETIC = """

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ONNX text of the functions behind the nodes of a dense encoder block and of the patch embedding.
+"""ONNX text of the functions of the nodes of a dense encoder block and of the patch embedding.
 
-SPEC.md, sections 4 and 6. Values inside are int64 unless they are named otherwise.
+SPEC.md, sections 4 and 6. Values inside are int64 unless a name says otherwise.
 """
 
 ENCODER = """

@@ -27,12 +27,12 @@ def export_path(
     trace_images: int = 3,
     progress: bool = True,
 ) -> str:
-    """Write OUT/TASK/path.onnx and OUT/TASK/path.qdq.onnx of each task; a summary of what was verified.
+    """Write OUT/TASK/path.onnx and OUT/TASK/path.qdq.onnx of each task; returns a summary of the checks.
 
     ``images`` uint8 [n, H, W, 3] are held-out pictures on which the models are compared with the golden
     model, every intermediate tensor on the first ``trace_images`` of them. ``classes``: name and colour
-    of each class of a task, which path.onnx passes on. A task's files are written
-    when both its models passed. Raises EdgeMoEError for an unknown task, images of another shape, a
+    of each class of a task, which are copied to path.onnx. A task's files are written
+    after both its models passed. Raises EdgeMoEError for an unknown task, images of another shape, a
     model that disagrees, or a folder that cannot be written.
     """
     if not tasks:

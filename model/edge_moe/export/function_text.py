@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Turns the text of model-local functions into FunctionProtos.
 
-The text is ONNX's own textual form without its header. ``$NAME`` stands for a number or a table of
-the golden model (so that nothing is written down twice) and, in a Cast, for an element type.
+The text is ONNX's own textual form without its header. ``$NAME`` is replaced by a number or a table of
+the golden model (so that nothing is written down twice) or, in a Cast, by an element type.
 """
 
 import itertools
@@ -31,7 +31,7 @@ def _names() -> Mapping[str, str]:
     numbers = {
         "INT8_MIN": arithmetic.INT8_MIN,
         "INT8_MAX": arithmetic.INT8_MAX,
-        "INT8_LOW": -arithmetic.INT8_MAX,  # of activations that also stand as weights
+        "INT8_LOW": -arithmetic.INT8_MAX,  # of activations that also serve as weights
         "INT16_MIN": arithmetic.INT16_MIN,
         "INT16_MAX": arithmetic.INT16_MAX,
         "EXP2_BITS": arithmetic.EXP2_BITS,
@@ -67,7 +67,7 @@ def _names() -> Mapping[str, str]:
 
 
 def parse_functions(text: str) -> list[onnx.FunctionProto]:
-    """The functions of a text, blank lines between them; comment lines before one are its doc string."""
+    """The functions of a text, separated by blank lines; comment lines before one are its doc string."""
     names = _names()
     functions = []
     for part in text.strip().split("\n\n"):

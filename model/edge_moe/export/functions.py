@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The model-local functions of ``path.onnx``: SPEC.md, section 6.
 
-No body holds a size of the model: shapes come from the inputs, so every file has the same functions.
+No body contains a size of the model: shapes come from the inputs, so every file has the same functions.
 """
 
 import functools
@@ -17,6 +17,6 @@ from edge_moe.export.moe_functions import MOE
 
 @functools.cache
 def path_functions() -> tuple[onnx.FunctionProto, ...]:
-    """Every function of the domain ``edge_moe``: those behind nodes and those that they share."""
+    """Every function of the domain ``edge_moe``: those of nodes and those that they share."""
     texts = (ARITHMETIC, ENCODER, MOE, HEAD)
     return tuple(function for text in texts for function in parse_functions(text))

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The main graph of ``path.onnx``: one node of the domain ``edge_moe`` per operator of SPEC.md.
 
-Every tensor has the name that golden's trace gives it. The graph alone says everything that the
-compiler needs; the functions behind its nodes (:mod:`edge_moe.export.functions`) make it run in
-stock onnxruntime.
+Every tensor has its name in golden's trace. The graph contains everything that the compiler needs; the
+functions of its nodes (:mod:`edge_moe.export.functions`) make it run in stock onnxruntime.
 """
 
 import json
@@ -33,7 +32,7 @@ class GraphBuilder:
         self.initializers: list[onnx.TensorProto] = []
 
     def constant(self, name: str, value: np.ndarray) -> str:
-        """Add an initialiser; its name."""
+        """Add an initialiser; returns its name."""
         self.initializers.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
         return name
 
@@ -46,7 +45,7 @@ class GraphBuilder:
         ]
 
     def node(self, op: str, inputs: Sequence[str], outputs: Sequence[str], **attributes: object) -> str:
-        """Add one call of an edge_moe function; its first output."""
+        """Add one call of an edge_moe function; returns its first output."""
         node = helper.make_node(op, list(inputs), list(outputs), name=outputs[0], domain=DOMAIN)
         node.attribute.extend(helper.make_attribute(key, value) for key, value in attributes.items())
         self.nodes.append(node)
@@ -98,7 +97,7 @@ def path_graph(
 ) -> onnx.ModelProto:
     """The graph of one task, without the functions that its nodes call.
 
-    ``classes``: name and RGB colour of each class, for whoever draws the result.
+    ``classes``: name and RGB colour of each class, for drawing the result.
     """
     network = network.path(task)
     cfg, g = network.config, GraphBuilder()

@@ -26,7 +26,7 @@ def build_path_model(
 ) -> onnx.ModelProto:
     """The complete model of one task, with types and shapes of every tensor of the main graph.
 
-    ``classes``: name and RGB colour of each class, kept in the metadata for whoever draws the result.
+    ``classes``: name and RGB colour of each class, kept in the metadata for drawing the result.
     Raises EdgeMoEError for a task that the network lacks or constants that int32 cannot hold.
     """
     check_network(network.path(task))
@@ -64,7 +64,7 @@ def path_metadata(model: onnx.ModelProto, source: str = "the model") -> dict[str
 
 
 def read_path_model(path: Path) -> onnx.ModelProto:
-    """Load and check a ``path.onnx``. Raises EdgeMoEError where it is missing, damaged or of another kind."""
+    """Load and check a ``path.onnx``. EdgeMoEError for a missing, damaged or other file."""
     try:
         data = Path(path).read_bytes()
     except OSError as error:

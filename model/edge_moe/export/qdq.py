@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """``path.qdq.onnx``: the same network as ordinary float operators between quantise/dequantise pairs.
 
-For speed in onnxruntime, which turns the pairs into integer kernels, and for other runtimes. It has
+It serves speed in onnxruntime, which turns the pairs into integer kernels, and other runtimes. It has
 the weights and scales of the integer network but float LayerNorm, softmax and GELU, so results agree
-closely and not bit for bit. Inside, values count integer units of the golden model; outputs are real.
+closely but not bit for bit. Inside, values are in integer units of the golden model; outputs are real.
 Imports no torch.
 """
 
@@ -21,7 +21,7 @@ from edge_moe.tasks import TASKS
 from edge_moe_host.golden.arithmetic import EXP2_BITS, GELU_FRACTION, INT8_MIN
 from edge_moe_host.golden.operators import AVERAGE_FRACTION, FFN, Attention, Gate, Linear
 
-LOGIT_UNIT = math.log(2) / (1 << EXP2_BITS)  # of a base-2 logit in Q8, as an exponent of e
+LOGIT_UNIT = math.log(2) / (1 << EXP2_BITS)  # a unit of a base-2 logit in Q8, as an exponent of e
 
 
 def build_qdq_model(network: IntegerNetwork, task: str) -> onnx.ModelProto:
@@ -70,7 +70,7 @@ def _patch_embedding(g: QdqBuilder, network: IntegerNetwork) -> str:
 
 
 def _attention(g: QdqBuilder, normed: Quantised, attn: Attention, tokens: int, name: str) -> str:
-    """Float [batch * N, D] that joins the residual stream."""
+    """Float [batch * N, D] to be added to the residual stream."""
     D, h = len(attn.out_multiplier), attn.heads
     qkv = g.quantise(g.linear(normed, attn.qkv, f"{name}.qkv"), 1.0, 0, f"{name}.qkv")
     parts = g.op("Transpose", g.reshape(qkv.name, -1, tokens, 3, h, D // h), perm=[2, 0, 3, 1, 4])
@@ -97,7 +97,7 @@ def _ffn(g: QdqBuilder, x: Quantised, ffn: FFN, name: str) -> str:
 def _experts(
     g: QdqBuilder, x: str, normed: Quantised, gate: Gate, experts: tuple[FFN, ...], name: str
 ) -> str:
-    """Tokens sorted by expert, each group through its expert alone, added where they came from."""
+    """Tokens sorted by expert; each expert's results are added to the rows of its tokens."""
     unit = gate.multiplier * 2.0**-gate.shift * LOGIT_UNIT
     logits = g.op("Gemm", g.dequantise(normed), gate.weight * unit, gate.bias * unit, transB=1)
     scores = g.op("Softmax", logits, axis=-1, name=f"{name}.gate.scores")
@@ -119,7 +119,7 @@ def _experts(
 
 
 def _head(g: QdqBuilder, x: str, head: Head, network: IntegerNetwork, task: str) -> list[onnx.ValueInfoProto]:
-    """Convolutions on [batch, C, h, w] and the task's result; the graph's outputs."""
+    """Convolutions on [batch, C, h, w] and the task's result; returns the graph's outputs."""
     cfg = network.config
     D, (rows, columns) = cfg.embed_dim, cfg.grid_size
     tokens = g.reshape(g.layernorm(x, head.norm, "head.norm").name, -1, cfg.num_tokens, D)
@@ -151,7 +151,7 @@ def _head(g: QdqBuilder, x: str, head: Head, network: IntegerNetwork, task: str)
 
 
 def _resize(g: QdqBuilder, x: str, factor: int) -> str:
-    """Bilinear, half-pixel centres, edges repeated."""
+    """Bilinear resize, half-pixel centres, edges repeated."""
     return g.op(
         "Resize",
         x,

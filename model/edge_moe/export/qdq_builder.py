@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the graph of ``path.qdq.onnx`` is built of: quantise/dequantise pairs around float operators.
+"""Parts of the graph of ``path.qdq.onnx``: quantise/dequantise pairs around float operators.
 
-Activations and weights are uint8 with a zero point, 128 above the integers of the golden model: of the
-forms that onnxruntime has this one is fast and exact on every CPU, where int8 weights saturate pairs
-of products at 16 bits on a CPU without VNNI.
+Activations and weights are uint8 with a zero point, 128 above the integers of the golden model. This
+form is fast and exact in onnxruntime on every CPU; int8 weights would saturate pairs of products at 16
+bits on a CPU without VNNI.
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ from edge_moe_host.golden.operators import LayerNorm, Linear
 
 Input = str | np.ndarray | np.generic  # a tensor's name, or a constant
 OFFSET = 128  # from the golden model's int8 to the graph's uint8
-XHAT_UNIT = 2.0**10  # of the normalised value that gamma multiplies
+XHAT_UNIT = 2.0**10  # units in 1 of the normalised value that gamma multiplies
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Quantised:
 
 
 class QdqBuilder:
-    """Collects nodes and initialisers; arrays given as inputs become initialisers, equal ones once."""
+    """Collects nodes and initialisers; arrays as inputs become initialisers, equal ones only once."""
 
     def __init__(self) -> None:
         self.nodes: list[onnx.NodeProto] = []
@@ -38,12 +38,12 @@ class QdqBuilder:
         self._constants: dict[tuple[str, tuple[int, ...], bytes], str] = {}
 
     def ops(self, kind: str, *inputs: Input, outputs: int, **attributes: object) -> list[str]:
-        """Add a node with several outputs; their names."""
+        """Add a node with several outputs; returns their names."""
         names = [f"{kind.lower()}_{len(self.nodes)}_{index}" for index in range(outputs)]
         return self._add(kind, inputs, names, attributes)
 
     def op(self, kind: str, *inputs: Input, name: str = "", **attributes: object) -> str:
-        """Add a node with one output; its name, which is made up unless given."""
+        """Add a node with one output; returns its name, which is generated unless given."""
         return self._add(kind, inputs, [name or f"{kind.lower()}_{len(self.nodes)}"], attributes)[0]
 
     def _add(
@@ -65,7 +65,7 @@ class QdqBuilder:
         return self._constants[key]
 
     def reshape(self, x: str, *shape: int) -> str:
-        """One entry of ``shape`` may be -1."""
+        """``x`` in another shape, of which one entry may be -1."""
         return self.op("Reshape", x, np.array(shape, dtype=np.int64))
 
     def quantise(self, x: str, scale: float, zero_point: int, name: str) -> Quantised:
@@ -80,7 +80,7 @@ class QdqBuilder:
     def parameters(self, x: Quantised, layer: Linear, unit: float, name: str) -> tuple[str, str]:
         """Dequantised weight [out, ...] and bias [out] for an input ``x`` and a result in ``unit``s.
 
-        The golden bias has the input's zero point folded in; here that stands with the input.
+        The golden bias includes the input's zero point; here the input has it.
         """
         scale = (unit * 2.0**-layer.shift) * layer.multiplier.astype(np.float64)
         weight = layer.weight.astype(np.int64)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""onnxruntime sessions that the project opens: CPU, quiet, with errors in one sentence."""
+"""The project's onnxruntime sessions: CPU, quiet, with errors in one sentence."""
 
 from collections.abc import Sequence
 
@@ -8,11 +8,11 @@ import onnxruntime
 
 from edge_moe_host.errors import EdgeMoEError
 
-QUIET = 3  # onnxruntime's log level for errors alone
+QUIET = 3  # onnxruntime's log level: errors only
 
 
 class Session:
-    """A model in stock onnxruntime on the CPU. ``name`` is what messages call it."""
+    """A model in stock onnxruntime on the CPU. ``name``: its name in messages."""
 
     def __init__(self, model: bytes, name: str, threads: int = 1) -> None:
         self.name = name

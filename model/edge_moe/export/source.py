@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What ``edge-moe export`` starts from: a checkpoint or an integer network, and held-out images."""
+"""Inputs of ``edge-moe export``: a checkpoint or an integer network, and held-out images."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,8 +28,8 @@ def export_source(
 ) -> str:
     """Export ``tasks`` (default: all) of a checkpoint, quantised now, or of a ``.int.npz`` file.
 
-    The models are compared with golden on the first ``verify_images`` validation images of the data that
-    calibrated. Raises EdgeMoEError for bad input of any kind.
+    The models are compared with golden on the first ``verify_images`` validation images of the
+    calibration data. Raises EdgeMoEError for bad input of any kind.
     """
     network, extra = obtain_network(source, data=data, options=options, progress=progress)
     chosen = list(network.tasks) if tasks is None else list(tasks)

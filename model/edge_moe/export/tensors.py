@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Types and shapes of the tensors between the nodes of ``path.onnx``.
 
-Netron shows them, and onnxruntime plans its memory by them: without, it needs seconds to load a model.
+Netron shows them, and onnxruntime plans its memory by them: without them it needs seconds to load a model.
 """
 
 import math
@@ -40,7 +40,7 @@ def describe_tensors(model: onnx.ModelProto) -> None:
 def _outputs(
     node: onnx.NodeProto, sizes: dict[str, tuple[int, ...]]
 ) -> list[tuple[str, int, tuple[int, ...]]]:
-    """(name, element type, [tokens, channels]) of what a node gives; none for the map of all pixels."""
+    """(name, element type, [tokens, channels]) of a node's outputs; none for the map of all pixels."""
     attributes = {entry.name: helper.get_attribute_value(entry) for entry in node.attribute}
     first = node.output[0]
     if node.op_type in ("ClassMap", "PixelValues"):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Exported models against the golden model: ``path.onnx`` value by value, ``path.qdq.onnx`` within limits."""
+"""Exported models against the golden model: ``path.onnx`` exactly, ``path.qdq.onnx`` within limits."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -15,13 +15,13 @@ from edge_moe_host.golden.trace import Trace
 
 RESULTS = ("head.out", "output")  # names of a model's outputs
 GOLDEN = "the golden model"
-QDQ_SNR = 25.0  # dB of path.qdq.onnx's head.out against golden's, over all images
-QDQ_AGREEMENT = 0.98  # of the pixels of all class maps
+QDQ_SNR = 25.0  # least dB of path.qdq.onnx's head.out against golden's, over all images
+QDQ_AGREEMENT = 0.98  # least share of equal pixels, over all class maps
 
 
 @dataclass(frozen=True)
 class PathCounts:
-    """What was compared for equality: ``values`` integers in all, ``tensors`` of each traced image."""
+    """What was compared: ``values`` integers in all, ``tensors`` for each traced image."""
 
     images: int
     traced_images: int
@@ -31,7 +31,7 @@ class PathCounts:
 
 @dataclass(frozen=True)
 class QdqAgreement:
-    """``snr`` in dB of head.out; ``agreement``: share of pixels of the class maps, None of other tasks."""
+    """``snr`` of head.out in dB; ``agreement``: share of equal pixels in class maps, else None."""
 
     images: int
     snr: float
@@ -58,8 +58,8 @@ def verify_path(
 ) -> PathCounts:
     """Run stock onnxruntime on uint8 ``images`` [n, H, W, 3] and compare with golden for equality.
 
-    Every tensor of the first ``trace_images`` images, then the results of all. Raises EdgeMoEError
-    naming the first tensor that differs, where and how.
+    Compares every tensor of the first ``trace_images`` images, then the results of all. EdgeMoEError
+    names the first tensor that differs, where and how.
     """
     _check_images(images)
     name = f"path.onnx of task '{task}'"
@@ -91,9 +91,9 @@ def verify_qdq(
     agreement: float = QDQ_AGREEMENT,
     progress: bool = False,
 ) -> QdqAgreement:
-    """How closely the QDQ model agrees with golden on uint8 ``images`` [n, H, W, 3].
+    """Measure the agreement of the QDQ model with golden on uint8 ``images`` [n, H, W, 3].
 
-    Raises EdgeMoEError where head.out or the class maps fall short of ``snr`` or ``agreement``.
+    Raises EdgeMoEError when head.out or the class maps fall short of ``snr`` or ``agreement``.
     """
     _check_images(images)
     name = f"path.qdq.onnx of task '{task}'"
@@ -140,9 +140,9 @@ def require_equal(
     order: Iterable[str],
     image: int,
 ) -> int:
-    """Number of values of all tensors, which are the same in both.
+    """Check that all tensors are equal in both; returns their number of values.
 
-    Raises EdgeMoEError naming the first one in ``order`` in which ``title`` differs from ``reference``.
+    EdgeMoEError names the first one in ``order`` in which ``title`` differs from ``reference``.
     """
     if set(actual) != set(expected):
         names = ", ".join(sorted(set(actual) ^ set(expected)))

@@ -50,7 +50,7 @@ __all__ = ["build_network", "weight_scales"]
 
 LOG2_E = math.log2(math.e)
 NORM_SHIFT_MAX = 31
-EPSILON_MAX = 2**50  # with the largest variance of 1024 channels below 2**52
+EPSILON_MAX = 2**50  # plus the largest variance of 1024 channels, it is below 2**52
 CONV_ZERO = -128  # integer of 0 after a head's ReLU
 
 
@@ -63,10 +63,10 @@ def build_network(
 ) -> IntegerNetwork:
     """The integer network of ``model`` for all its tasks.
 
-    ``scales`` as :mod:`edge_moe.quant.scales` names them. Without ``calibration`` weights are rounded to
+    ``scales`` are named as in :mod:`edge_moe.quant.scales`. Without ``calibration``, weights are rounded to
     the nearest and biases are not corrected, whatever ``options`` say. ``expert_bits``: MoE block ->
-    bits of each expert, ``options.expert_bits`` where it is absent. Raises EdgeMoEError where scales or
-    widths do not fit the model or a layer's sums cannot be proved to stay within int32.
+    bits of each expert, by default ``options.expert_bits``. Raises EdgeMoEError when scales or widths do
+    not fit the model or when a layer's sums may exceed int32.
     """
     bits = uniform_bits(model.cfg, options.expert_bits) if expert_bits is None else expert_bits
     check_bits(bits, model.cfg)
@@ -91,7 +91,7 @@ class _Builder:
         self.source = None if calibration is None else InputSource(model, scales, calibration)
 
     def given(self, make: Callable[..., LayerInputs], *arguments: object) -> LayerInputs | None:
-        """A layer's inputs from a method of :class:`InputSource`, where calibration data is at hand."""
+        """A layer's inputs from a method of :class:`InputSource`; None without calibration data."""
         return None if self.source is None else make(self.source, *arguments)
 
     def network(self) -> IntegerNetwork:
@@ -107,9 +107,9 @@ class _Builder:
         return dataclasses.replace(network, scales=self.tensor_scales(network))
 
     def tensor_scales(self, network: IntegerNetwork) -> dict[str, float]:
-        """What one unit means, of every intermediate that has one scale for all channels.
+        """Value of one unit of every intermediate that has one scale for all channels.
 
-        Names are golden's; a gate's and a head's have the task in them. ``norm1``, ``norm2``, ``qkv``,
+        Names are golden's; those of gates and heads include the task. ``norm1``, ``norm2``, ``qkv``,
         ``attention`` and ``head.norm`` have a scale for each channel: :mod:`edge_moe.quant.scales`.
         """
         result = {
@@ -137,9 +137,9 @@ class _Builder:
         zero_point: int = 0,
         inputs: LayerInputs | None = None,
     ) -> Linear:
-        """Weights [out, in] whose columns hold the input's scale, so that input integers have unit 1."""
+        """Linear of weights [out, in] whose columns include the input's scale: input integers have unit 1."""
         limit = weight_limit(bits)
-        # 8 bits lose less by rounding than their inputs do
+        # 8-bit weights lose less by rounding than their inputs do
         moments = None
         if inputs is not None and bits < MAX_BITS and self.options.rounding == "gptq":
             moments = inputs.moments(centred=self.options.bias_correction)
@@ -150,7 +150,7 @@ class _Builder:
         )
         if inputs is not None and self.options.bias_correction:
             bias = bias + inputs.mean_shift(weight, integers * scale[:, None])
-        # an input integer q stands for q - zero_point
+        # an input integer q means q - zero_point
         offset = np.floor(bias / scale + 0.5) - zero_point * integers.sum(1)
         room = ACCUMULATOR_LIMIT - 128 * np.abs(integers).sum(1)
         offset = np.clip(offset, -room, room).astype(np.int32)
@@ -168,7 +168,7 @@ class _Builder:
         )
 
     def position(self) -> np.ndarray:
-        """int16 [N, D]; the first row holds the CLS token too, where there is one."""
+        """int16 [N, D]; the first row includes the CLS token if there is one."""
         position = array(self.model.pos_embed)[0]
         if self.model.cls_token is not None:
             position[0] += array(self.model.cls_token)[0, 0]
@@ -238,7 +238,7 @@ class _Builder:
         fc1 = self.linear(f"{name}.fc1", *self.after_norm(w1, b1, norm), unit, bits=bits, inputs=inputs)
         scale, zero = float(self.scales[f"{name}.hidden"]), int(self.scales[f"{name}.hidden.zero_point"])
         multiplier, shift = gelu_multiplier(scale, f"{name}.hidden")
-        first = FFN(fc1, multiplier, shift, zero, fc1)  # its fc2 is not looked at
+        first = FFN(fc1, multiplier, shift, zero, fc1)  # its fc2 is not used
         hidden = None if inputs is None else self.given(InputSource.hidden, name, inputs, first)
         fc2 = self.linear(
             f"{name}.fc2",
@@ -278,7 +278,7 @@ class _Builder:
         )
 
     def gate(self, ffn: MoEFFN, task: str, norm: str) -> Gate:
-        """One task's gate: int16 weights of one scale, since its logits are compared with each other."""
+        """One task's gate: int16 weights of one scale, as its logits are compared with each other."""
         weight = array(ffn.gates[task if ffn.routing == "multi_gate" else SHARED_GATE].weight)
         bias = np.zeros(len(weight))
         embedding = task_embedding(self.model, task)
@@ -341,8 +341,8 @@ def weight_grid(
 ) -> tuple[np.ndarray, np.ndarray, int]:
     """(scale [out], multiplier [out], shift) of a layer's weights [out, in], inputs of unit 1.
 
-    The scales are those of :func:`weight_scales`, raised where sums would leave int32, and moved to
-    what the multipliers say exactly: multiplier / 2**shift * out_scale.
+    The scales are those of :func:`weight_scales`, raised where sums would leave int32, and moved to the
+    exact values of the multipliers: multiplier / 2**shift * out_scale.
     """
     scale = np.maximum(weight_scales(weight, bits, importance), _smallest_scale(weight, bias))
     multiplier, shift = fixed_point(scale / out_scale, name)

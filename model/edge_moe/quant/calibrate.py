@@ -2,7 +2,7 @@
 """Run the float model on calibration images and choose every activation scale.
 
 Encoder weights and scales serve all tasks, so the values of all tasks are pooled. Rows of the
-inputs of every linear layer are kept: rounding, bias correction and bit widths need them.
+inputs of every linear layer are kept for rounding, bias correction and bit widths.
 """
 
 import math
@@ -25,18 +25,18 @@ from edge_moe.quant.scales import SMALLEST_SHARE, Scales, snap
 from edge_moe.quant.trace import trace_float
 from edge_moe_host.errors import EdgeMoEError
 
-MAX_ROWS = 8192  # kept of one tensor
-MAX_VALUES = 2**28  # kept of all tensors together
-HEAD_ROOM = 2.0  # int16 has bits to spare; images outside the sample may go this far beyond it
-FEWEST_ROWS = 64  # an expert with fewer is calibrated on every row of its block
+MAX_ROWS = 8192  # kept per tensor
+MAX_VALUES = 2**28  # kept for all tensors together
+HEAD_ROOM = 2.0  # int16 has bits to spare; other images may exceed the sample by this factor
+FEWEST_ROWS = 64  # an expert with fewer rows is calibrated on all rows of its block
 BATCH = 4
 RESIDUAL = ("patch_embedding", ".proj", ".ffn")  # ends of the names of the residual stream
-RESIDUAL_SHARE, WINDOW_SHARE = 16, 4  # one in so many of the other tensors' rows is kept of them
+RESIDUAL_SHARE, WINDOW_SHARE = 16, 4  # they keep this fraction of the other tensors' number of rows
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """What the calibration images showed.
+    """Observations on the calibration images.
 
     ``values``: tensor name (:func:`edge_moe.quant.trace.trace_float`) -> sampled rows and extremes;
     rows of ``block{i}.norm2``, ``.gate.expert`` and ``.gate.score`` belong together. ``usage``: task ->
@@ -49,7 +49,7 @@ class Calibration:
     images: np.ndarray
 
     def routed(self, block: int, expert: int) -> tuple[np.ndarray, np.ndarray]:
-        """(rows [n, D] of norm2, scores [n]) that ``expert`` is calibrated on: those sent to it, or all."""
+        """(rows [n, D] of norm2, scores [n]) for the calibration of ``expert``: those sent to it, or all."""
         chosen = self.values[f"block{block}.gate.expert"].rows
         scores = self.values[f"block{block}.gate.score"].rows
         rows = self.values[f"block{block}.norm2"].rows
@@ -64,9 +64,9 @@ class Recorder:
     """Keeps sampled rows and exact extremes of every tensor that a trace names."""
 
     def __init__(self, cfg: ModelConfig, images: int) -> None:
-        per_row = (6 + cfg.mlp_ratio) * cfg.embed_dim * cfg.depth  # values of a token that are kept, at most
+        per_row = (6 + cfg.mlp_ratio) * cfg.embed_dim * cfg.depth  # upper bound of a token's kept values
         rows = min(MAX_ROWS, MAX_VALUES // per_row)
-        self.quota = max(1, rows // (images * len(cfg.tasks)))  # of one image in one call
+        self.quota = max(1, rows // (images * len(cfg.tasks)))  # rows of one image in one call
         self.rows: dict[str, list[np.ndarray]] = {}
         self.low: dict[str, np.ndarray] = {}
         self.high: dict[str, np.ndarray] = {}
@@ -74,7 +74,7 @@ class Recorder:
     def __call__(self, name: str, value: Tensor) -> None:
         """Add one batch [B, n, C], or 3x3 windows of a map [B, C, h, w].
 
-        Tensors of as many rows are sampled at the same rows.
+        Tensors with equally many rows are sampled at the same rows.
         """
         if value.ndim == 4:
             self.rows.setdefault(name, []).append(self._windows(value))
@@ -98,7 +98,7 @@ class Recorder:
 
     def values(self) -> dict[str, Values]:
         """All tensors by name; the recorder is empty afterwards."""
-        names = list(self.rows)  # batches are let go as they are joined: they are most of the memory
+        names = list(self.rows)  # each batch is freed when joined: batches take most of the memory
         return {n: Values(np.concatenate(self.rows.pop(n)), self.low[n], self.high[n]) for n in names}
 
 
@@ -111,8 +111,8 @@ def _spread(count: int, quota: int) -> Tensor:
 def calibrate(model: M3ViT, images: Iterable[np.ndarray], options: QuantOptions) -> Calibration:
     """Scales of every activation of ``model`` from uint8 pictures [H, W, 3] of its image size.
 
-    Uses the first ``options.images`` of them, all tasks, evaluation mode. Raises EdgeMoEError where
-    there is no picture or one has another size, and for activations that are not finite.
+    Uses the first ``options.images`` of them, all tasks, evaluation mode. Raises EdgeMoEError without
+    pictures, for a picture of another size, and for activations that are not finite.
     """
     pictures = _pictures(images, model.cfg, options.images)
     recorder = Recorder(model.cfg, len(pictures))
@@ -162,7 +162,7 @@ def _observe_batch(model: M3ViT, images: Tensor, recorder: Recorder, usage: Mapp
             return
         block = int(name.removeprefix("block").split(".")[0])
         counts = torch.bincount(value.flatten(), minlength=cfg.num_experts).numpy()
-        # a block that the tasks share is traced once, and its routing is that of every task
+        # a block that the tasks share is traced once, and its routing counts for every task
         tasks = order if block < cfg.shared_blocks else order[seen[block] : seen[block] + 1]
         seen[block] += 1
         for task in tasks:
@@ -206,7 +206,7 @@ def _part(values: Values, part: int) -> Values:
 
 
 def _positive(scale: np.ndarray) -> np.ndarray:
-    """Channels that hardly vary get a small share of the largest scale, all-constant tensors 1."""
+    """Scales in which hardly varying channels get a small share of the largest, constant tensors 1."""
     largest = scale.max(initial=0)
     return np.maximum(scale, largest * SMALLEST_SHARE) if largest > 0 else np.ones_like(scale)
 
@@ -261,7 +261,7 @@ def _hidden_scale(values: Values, name: str, options: QuantOptions, scales: Scal
 
 
 def _residual_values(model: M3ViT, calibration: Calibration) -> list[Values]:
-    """Everything that is held in the residual stream's unit, what experts give before the score included."""
+    """All values in the residual stream's unit, including experts' results before the score."""
     values, cfg = calibration.values, model.cfg
     names = ["patch_embedding", *(f"block{i}.{part}" for i in range(cfg.depth) for part in ("proj", "ffn"))]
     result = [values[name] for name in names]

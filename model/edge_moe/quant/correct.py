@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What calibration knows of a layer's inputs, and the bias correction that follows from it.
+"""A layer's inputs as known from calibration, and the bias correction that follows from them.
 
 Rounded weights and clipped inputs shift the mean of a layer's sums. The shift is computed on the
 calibration rows and added to the int32 bias (Nagel et al., Data-Free Quantization Through Weight
@@ -18,15 +18,15 @@ from edge_moe.quant.calibrate import Calibration, dense_hidden, expert_hidden, t
 from edge_moe.quant.scales import Scales
 from edge_moe_host.golden.operators import FFN, linear_gelu
 
-MEAN_ROWS = 2048  # enough for the mean of layers that all tokens pass
+MEAN_ROWS = 2048  # enough for the mean in layers that all tokens pass
 
 
 @dataclass(frozen=True)
 class LayerInputs:
-    """Calibration rows of one layer, in units of its input integers and less their zero point.
+    """Calibration rows of one layer, in units of its input integers, with their zero point subtracted.
 
-    ``ideal`` float [n, in] is what float activations come to, ``actual`` int [n, in] what the integer
-    network feeds; ``weight`` [n] is the share of each row in the network's result.
+    ``ideal`` float [n, in] comes from the float activations, ``actual`` int [n, in] from the integer
+    network; ``weight`` [n] is the share of each row in the network's result.
     """
 
     ideal: np.ndarray
@@ -39,9 +39,9 @@ class LayerInputs:
         return np.asarray(weight @ (share @ self.ideal) - rounded @ (share @ self.actual))
 
     def moments(self, centred: bool) -> np.ndarray:
-        """[in, in] second moments of ``actual``, about the mean where ``centred``.
+        """[in, in] second moments of ``actual``, about the mean if ``centred``.
 
-        A row counts with the square of its weight, as its error does in the result.
+        A row counts with the square of its weight, like its error in the result.
         """
         share = self.weight**2 / np.sum(self.weight**2)
         rows = self.actual.astype(np.float64)
@@ -63,12 +63,12 @@ class InputSource:
         B, H, W, _ = pixels.shape
         patches = pixels.reshape(B, H // p, p, W // p, p, 3).transpose(0, 1, 3, 2, 4, 5)
         rows = patches.reshape(-1, p * p * 3)
-        # the layer's zero point is -128: its inputs less that are the pixels themselves
+        # the layer's zero point is -128: with it subtracted, the inputs are the pixels themselves
         exact = thinned(rows, MEAN_ROWS).astype(np.int64)
         return _inputs(exact.astype(np.float64), exact)
 
     def norm(self, name: str) -> LayerInputs:
-        """What LayerNorm ``name`` gives."""
+        """Results of LayerNorm ``name``."""
         return self._normed(name, thinned(self.calibration.values[name].rows, MEAN_ROWS))
 
     def _normed(self, name: str, rows: np.ndarray, weight: np.ndarray | None = None) -> LayerInputs:
@@ -82,13 +82,13 @@ class InputSource:
         return self._normed(f"block{block}.norm2", rows, scores.astype(np.float64))
 
     def attention(self, name: str) -> LayerInputs:
-        """What the attention of block ``name`` gives."""
+        """Results of the attention of block ``name``."""
         rows = thinned(self.calibration.values[f"{name}.attention"].rows, MEAN_ROWS)
         ideal = rows / self.scales[f"{name}.attention"]
         return _inputs(ideal, _rounded(ideal, -127))
 
     def hidden(self, name: str, inputs: LayerInputs, ffn: FFN) -> LayerInputs:
-        """After GELU: ``inputs`` are those of fc1, ``ffn`` has its final fc1."""
+        """Values after GELU: ``inputs`` are those of fc1, ``ffn`` has its final fc1."""
         block, _, expert = name.removeprefix("block").partition(".expert")
         norm = f"block{block}.norm2"
         rows = inputs.ideal * self.scales[norm] + self.scales[f"{norm}.offset"]
@@ -104,7 +104,7 @@ class InputSource:
         return LayerInputs(ideal, actual, inputs.weight)
 
     def window(self, task: str, stage: int) -> LayerInputs:
-        """3x3 windows that convolution ``stage`` of a head sees, zero padding included."""
+        """3x3 windows that convolution ``stage`` of a head reads, zero padding included."""
         name = f"head.{task}"
         rows = self.calibration.values[f"{name}.window{stage}"].rows.astype(np.float64)
         if stage:
@@ -114,7 +114,7 @@ class InputSource:
         return _inputs(ideal, _rounded(ideal, -128))
 
     def last(self, task: str, stage: int) -> LayerInputs:
-        """What the last convolution of a head gives."""
+        """Results of the last convolution of a head."""
         name = f"head.{task}.conv{stage}"
         ideal = thinned(self.calibration.values[name].rows, MEAN_ROWS).astype(np.float64) / self.scales[name]
         return _inputs(ideal, _rounded(ideal, 0, 255))

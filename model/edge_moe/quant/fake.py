@@ -2,12 +2,12 @@
 """Fake quantisation: the integer network's arithmetic in floating point, with gradients.
 
 A prepared :class:`M3ViT` keeps its parameters and its interface, but every weight and activation
-passes through the grid that the integer network will put it on (SPEC.md, sections 2 and 4), so
-training sees the rounding. Rounding and saturation use straight-through gradients (Bengio et al.,
+is rounded to the grid of the integer network (SPEC.md, sections 2 and 4), so training includes the
+rounding. Rounding and saturation use straight-through gradients (Bengio et al.,
 arXiv:1308.3432): rounding passes the gradient on, saturation stops it. Batch normalisation is
 frozen, because it is folded into the convolutions.
 
-What differs from the integers is below their last bit: tables are exact functions, and the
+Differences from the integers are below their last bit: tables are exact functions, and the
 softmax's numerators are rounded for the final maximum instead of the running one.
 """
 
@@ -57,7 +57,7 @@ class FakeQuantiser:
     expert_bits: Mapping[int, Sequence[int]]
 
     def to_plain(self) -> dict[str, Any]:
-        """Tensors and lists that a checkpoint can hold."""
+        """The grids as tensors and lists, for a checkpoint."""
         return {
             "scales": {name: torch.as_tensor(np.asarray(value)) for name, value in self.scales.items()},
             "expert_bits": {str(block): list(bits) for block, bits in self.expert_bits.items()},
@@ -65,7 +65,7 @@ class FakeQuantiser:
 
     @classmethod
     def from_plain(cls, plain: Mapping[str, Any]) -> Self:
-        """What :meth:`to_plain` gave."""
+        """Grids from the result of :meth:`to_plain`."""
         return cls(
             {name: value.numpy() for name, value in plain["scales"].items()},
             {int(block): tuple(bits) for block, bits in plain["expert_bits"].items()},
@@ -79,7 +79,7 @@ class FakeQuantiser:
 def load_grids(path: Path, config: ModelConfig) -> FakeQuantiser:
     """Grids of a file that ``edge-moe quantise`` wrote for a model of this configuration.
 
-    Raises EdgeMoEError for a file of another model, and for one whose experts are not all there.
+    Raises EdgeMoEError for a file of another model, and for one that lacks experts.
     """
     network, extra = load_network(path)
     if network.config != config:
@@ -114,7 +114,7 @@ class _Installed:
     ) -> Tensor:
         """Weights [out, ...] on their channels' grids, for inputs and outputs of these scales.
 
-        A channel's scale is what its multiplier says exactly, as in the integer network.
+        A channel's scale is the exact value of its multiplier, as in the integer network.
         """
         limit = weight_limit(bits)
         flat = weight.detach().flatten(1).double().cpu().numpy() * float(source)
@@ -142,14 +142,14 @@ class _Installed:
         return self.residual(tokens + self.residual(position))
 
     def residual(self, x: Tensor) -> Tensor:
-        """The residual stream's int16 grid."""
+        """``x`` on the residual stream's int16 grid."""
         return fake_quantise(x, self.scales["residual"], *_INT16)
 
     def normed(self, norm: nn.LayerNorm, name: str, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(q, channel scales, channel offsets): LayerNorm is scale * q + offset."""
         scale = self.scales[name]
         offset = self.scales.get(f"{name}.offset", torch.zeros_like(scale))
-        # not norm(x): the module's own forward may be a replaced one that comes here
+        # not norm(x): the module's own forward may be a replaced one that calls this method
         y = F.layer_norm(x, norm.normalized_shape, norm.weight, norm.bias, norm.eps)
         return fake_quantise((y - offset) / scale, 1.0, -128, 127), scale, offset
 
@@ -233,7 +233,7 @@ class _Installed:
         return self.out_linear(h, ffn.fc2.weight, ffn.fc2.bias, name)
 
     def _install_experts(self, ffn: MoEFFN, index: int) -> None:
-        ffn.noise_std = 0.0  # the integer gate has none
+        ffn.noise_std = 0.0  # the integer gate has no noise
         experts, name = ffn.experts, f"block{index}"
         bits = self.expert_bits[index]
 

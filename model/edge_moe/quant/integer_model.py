@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An integer network behind the interface of the float model, for evaluation and pictures."""
+"""An integer network with the interface of the float model, for evaluation and pictures."""
 
 from collections.abc import Sequence
 
@@ -15,7 +15,7 @@ from edge_moe_host.golden.trace import Trace
 
 
 class _RoutingTrace(Trace):
-    """Keeps what gates decide and nothing else."""
+    """Keeps only the gates' decisions."""
 
     def __call__(self, name: str, value: np.ndarray) -> np.ndarray:
         return super().__call__(name, value) if ".gate." in name else value
@@ -28,14 +28,14 @@ class IntegerModel(nn.Module):
         super().__init__()
         self.network = network
         self.cfg = network.config
-        # says where inputs belong: golden runs on the CPU
+        # tells callers where inputs belong: golden runs on the CPU
         self.place = nn.Parameter(torch.empty(0), requires_grad=False)
 
     def forward(self, images: Tensor, tasks: Sequence[str] | None = None) -> ModelOutput:
         """Predict ``tasks`` (default: all of the network) for uint8 RGB images [B, 3, H, W].
 
-        Predictions are float32 [B, C, H, W] in the float model's units; expert indices are the
-        model's, dropped experts or not. Raises EdgeMoEError for what the network does not take.
+        Predictions are float32 [B, C, H, W] in the float model's units; expert indices are the model's,
+        even if experts were dropped. Raises EdgeMoEError for wrong images or tasks.
         """
         if images.dtype != torch.uint8:
             raise EdgeMoEError(f"images are {images.dtype}: an integer network takes uint8.")

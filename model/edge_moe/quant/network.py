@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A whole integer network: its constants, the checks that make int32 enough, and its execution."""
+"""A whole integer network: its constants, the proof that int32 suffices, and its execution."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -29,9 +29,9 @@ CLASS_LIMIT = 256  # a class map is uint8
 
 @dataclass(frozen=True)
 class Block:
-    """One encoder block. ``ffn`` of a dense block; ``gates`` (task -> gate) and ``experts`` of an MoE block.
+    """One encoder block: ``ffn`` if it is dense; ``gates`` (task -> gate) and ``experts`` if it is MoE.
 
-    ``expert_ids`` are the experts' indices in the model, which differ from their places here once
+    ``expert_ids`` are the experts' indices in the model, which differ from their places here after
     unused experts were dropped.
     """
 
@@ -46,7 +46,7 @@ class Block:
 
 @dataclass(frozen=True)
 class Head:
-    """LayerNorm, 3x3 convolutions with x2 upsampling between, 1x1 to int16 of ``scale`` units each."""
+    """LayerNorm, 3x3 convolutions with x2 upsampling between them, 1x1 to int16 in steps of ``scale``."""
 
     norm: LayerNorm
     convs: tuple[Linear, ...]
@@ -58,8 +58,8 @@ class Head:
 class IntegerNetwork:
     """All integer constants of one model, for one task or several that share encoder weights.
 
-    ``scales``: name of an intermediate -> what one unit of it means, for reports and float forms;
-    no integer result depends on it. The residual stream's is ``scales["residual"]``.
+    ``scales``: name of an intermediate -> value of one unit, for reports and float forms; no integer
+    result depends on it. The residual stream's is ``scales["residual"]``.
     """
 
     config: ModelConfig
@@ -75,7 +75,7 @@ class IntegerNetwork:
         return tuple(self.heads)
 
     def path(self, task: str) -> "IntegerNetwork":
-        """What ``task`` needs: shared blocks, its gates, its head. Raises EdgeMoEError for another task."""
+        """The part that ``task`` needs: shared blocks, its gates, its head. EdgeMoEError for another task."""
         if task not in self.heads:
             raise EdgeMoEError(f"task '{task}' is not in this network: it has {', '.join(self.heads)}.")
         blocks = tuple(
@@ -94,7 +94,7 @@ def _ignore(name: str, value: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class NetworkOutput:
-    """``raw``: the head's int16 [B, h*w, C]; ``output``: what is made of it for each pixel
+    """``raw``: the head's int16 [B, h*w, C]; ``output``: the result for each pixel
     (:func:`edge_moe_host.golden.operators.task_output`)."""
 
     raw: np.ndarray
@@ -102,7 +102,7 @@ class NetworkOutput:
 
 
 def head_grid(config: ModelConfig, convs: int) -> tuple[int, int, int]:
-    """(height, width, factor to full size) of a head's integers after so many convolutions."""
+    """(height, width, factor to full size) of a head's integers after ``convs`` convolutions."""
     height, width = config.grid_size
     factor = config.patch_size >> (convs - 1)
     if factor << (convs - 1) != config.patch_size or factor > FACTOR_LIMIT:
@@ -178,7 +178,7 @@ def run_head(
 def check_network(network: IntegerNetwork) -> None:
     """Prove from the constants that every number has the width that SPEC.md states.
 
-    Above all that no accumulator exceeds int32. EdgeMoEError names a layer that breaks a limit.
+    Above all, no accumulator may exceed int32. EdgeMoEError names a layer that breaks a limit.
     """
     tokens = network.config.num_tokens
     _check(tokens <= TOKEN_LIMIT, "attention", f"{tokens} tokens, at most {TOKEN_LIMIT} are supported")
@@ -262,7 +262,7 @@ def _check_norm(where: str, norm: LayerNorm) -> None:
     )
     largest = (np.abs(norm.gamma.astype(np.int64)) * 2**15 + np.abs(norm.beta.astype(np.int64))).max()
     _check(bool(largest <= ACCUMULATOR_LIMIT), where, "gamma and beta may exceed 32 bits")
-    # the largest D**2 * variance: half of the channels at either end of int16
+    # the largest D**2 * variance: half of the channels at each end of int16
     spread = (len(norm.gamma) * (2**16 - 1)) ** 2 // 4 + norm.epsilon
     _check(spread < SPREAD_LIMIT, where, f"D**2 * variance + epsilon may reach {spread}")
 

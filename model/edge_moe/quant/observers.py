@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """From the values of a tensor to the range that its eight bits cover, per channel.
 
-Three observers: ``minmax``, ``percentile``, and ``mse``, the range with the least mean squared error
-where a value inside costs step**2 / 12 and one outside the square of its distance to the range
+Three observers: ``minmax``, ``percentile``, and ``mse``, the range with the least mean squared error.
+For ``mse`` a value inside costs step**2 / 12 and one outside the square of its distance to the range
 (rounding and overload of a uniform quantiser; Widrow and Kollár, Quantization Noise, 2008).
 """
 
@@ -16,7 +16,7 @@ from edge_moe_host.errors import EdgeMoEError
 STEPS = 255  # between the lowest and the highest int8
 SYMMETRIC_STEPS = 254  # between -127 and 127
 CANDIDATES = 33  # limits that the mse observer tries on each side
-TAIL = 0.01  # largest share of the values beyond a limit that it tries
+TAIL = 0.01  # largest share of the values beyond a tried limit
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Values:
     high: np.ndarray  # [C]
 
     def pooled(self, groups: int) -> "Values":
-        """The same values with each run of C / groups channels taken as one."""
+        """The same values with every C / groups neighbouring channels taken as one."""
         rows = self.rows.reshape(len(self.rows), groups, -1).transpose(0, 2, 1).reshape(-1, groups)
         return Values(rows, self.low.reshape(groups, -1).min(1), self.high.reshape(groups, -1).max(1))
 
@@ -39,7 +39,7 @@ class Values:
 
 
 def observe(values: Values, options: QuantOptions) -> tuple[np.ndarray, np.ndarray]:
-    """(low, high), float64 [C] each, of the range that integers are to cover. Needs at least one row."""
+    """(low, high), float64 [C] each, of the range for the integers. Needs at least one row."""
     if not (np.isfinite(values.low).all() and np.isfinite(values.high).all()):
         raise EdgeMoEError("an activation is NaN or infinite: the weights are damaged or training diverged.")
     low, high = values.low.astype(np.float64), values.high.astype(np.float64)
@@ -52,11 +52,11 @@ def observe(values: Values, options: QuantOptions) -> tuple[np.ndarray, np.ndarr
 
 
 def observe_magnitude(values: Values, options: QuantOptions) -> np.ndarray:
-    """float64 [C]: largest magnitude that symmetric integers are to cover."""
+    """float64 [C]: largest magnitude for symmetric integers."""
     magnitude = values.magnitude()
     if options.observer == "mse":
         high = magnitude.high.astype(np.float64)
-        # seen from 0, half of the steps: the same step as that of the symmetric range
+        # half of the steps from 0 on: the same step as in the symmetric range
         return _least_error(magnitude.rows, np.zeros_like(high), high, SYMMETRIC_STEPS / 2, fixed_low=True)[1]
     return observe(magnitude, options)[1]
 

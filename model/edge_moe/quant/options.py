@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a quantisation may be asked for."""
+"""Options of a quantisation."""
 
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -9,7 +9,7 @@ from edge_moe_host.errors import EdgeMoEError
 Observer = Literal["minmax", "percentile", "mse"]
 Rounding = Literal["nearest", "gptq"]
 
-MIN_BITS, MAX_BITS = 2, 8  # of a weight, as SPEC.md section 1 has it
+MIN_BITS, MAX_BITS = 2, 8  # of a weight: SPEC.md, section 1
 EXPERT_WIDTHS = (3, 4, 5, 6, 8)  # bits that an expert may be given under a budget
 
 
@@ -17,18 +17,18 @@ EXPERT_WIDTHS = (3, 4, 5, 6, 8)  # bits that an expert may be given under a budg
 class QuantOptions:
     """How float weights and activations become integers.
 
-    ``average_expert_bits`` gives every expert a width of its own so that their mean does not exceed
-    it; ``expert_bits`` then has no effect. All other weights have 8 bits. ``rounding`` is that of
-    every linear layer: to the nearest, or with each column's error made up for by later columns.
+    ``average_expert_bits`` gives every expert its own width so that the mean does not exceed it;
+    ``expert_bits`` then has no effect. All other weights have 8 bits. ``rounding`` applies to every
+    linear layer: to the nearest, or with each column's error compensated by later columns.
     """
 
     observer: Observer = "mse"  # how activation ranges are chosen; the residual stream's is min-max
-    percentile: float = 99.99  # of the values of a tensor inside its range, for that observer
-    images: int = 32  # training images that calibrate
+    percentile: float = 99.99  # of a tensor's values inside its range, for the observer percentile
+    images: int = 32  # training images for calibration
     bias_correction: bool = True
     expert_bits: int = 8
     average_expert_bits: float | None = None
-    drop_unused_experts: bool = False  # in each task's path, those that calibration never used
+    drop_unused_experts: bool = False  # leave experts without calibration tokens out of each task's path
     rounding: Rounding = "gptq"
 
     def __post_init__(self) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Leaving experts that a task never uses out of its path, and what that saves. Imports no torch."""
+"""Leaves experts that a task never uses out of its path, and reports the savings. Imports no torch."""
 
 import dataclasses
 from collections.abc import Iterator, Mapping
@@ -15,11 +15,11 @@ GATE_BITS = 16
 
 
 def drop_unused(path: IntegerNetwork, usage: Mapping[int, np.ndarray]) -> IntegerNetwork:
-    """``path`` of one task without the experts that ``usage`` counts no token for.
+    """``path`` of one task without the experts that have no token in ``usage``.
 
-    usage: MoE block -> int [experts of the model]. Where a token's best experts are all kept, it goes
-    to the same ones, and its scores grow by what the softmax gave to those that are gone. Raises
-    EdgeMoEError for a network of several tasks and for usage that does not fit it.
+    usage: MoE block -> int [experts of the model]. A token whose best experts are all kept goes to the
+    same ones, and its scores grow by the softmax's share of the dropped ones. Raises EdgeMoEError for a
+    network of several tasks and for usage that does not fit it.
     """
     if len(path.tasks) != 1:
         raise EdgeMoEError(
@@ -55,9 +55,9 @@ def _rows(gate: Gate, kept: list[int]) -> Gate:
 
 
 def task_path(network: IntegerNetwork, task: str, extra: Mapping[str, Any]) -> IntegerNetwork:
-    """What ``task`` needs, without its unused experts where the quantisation was asked to drop them.
+    """The path of ``task``, without its unused experts if the quantisation was to drop them.
 
-    ``extra`` is what the network was stored with.
+    ``extra`` is the stored extra data of the network.
     """
     path = network.path(task)
     if not extra.get("options", {}).get("drop_unused_experts", False):
@@ -69,7 +69,7 @@ def task_path(network: IntegerNetwork, task: str, extra: Mapping[str, Any]) -> I
 
 
 def weight_bits(network: IntegerNetwork) -> int:
-    """Bits of all weights, each at its own width; biases and tables are not counted."""
+    """Bits of all weights, each at its own width, without biases and tables."""
     gates = [gate for block in network.blocks for gate in block.gates.values()]
     total = sum(layer.weight.size * layer.bits for layer in _linears(network))
     return total + sum(gate.weight.size * GATE_BITS for gate in gates)

@@ -47,12 +47,12 @@ def quantise_checkpoint(
     limit: int | None = None,
     progress: bool = True,
 ) -> str:
-    """Write the integer network of ``checkpoint`` to ``out`` (``*.int.npz``); text about what it became.
+    """Write the integer network of ``checkpoint`` to ``out`` (``*.int.npz``); returns a summary.
 
-    ``data`` defaults to what the checkpoint was trained on: its training split calibrates, and with
-    ``evaluate`` the first ``limit`` images of its validation split measure both forms of the model. With
-    ``report`` the text has the signal-to-noise ratio of every intermediate. Raises EdgeMoEError for
-    bad input of any kind; the file is written before anything is measured.
+    ``data`` defaults to the checkpoint's training data: its training split is used for calibration, and
+    with ``evaluate`` the first ``limit`` images of its validation split measure both forms of the model.
+    With ``report`` the summary has the signal-to-noise ratio of every intermediate. Raises EdgeMoEError
+    for bad input of any kind; the file is written before anything is measured.
     """
     if not is_network(out):
         raise EdgeMoEError(f"'{out}' is no name for an integer network: it must end in '{SUFFIX}'.")
@@ -85,11 +85,11 @@ def quantise_model(
 ) -> tuple[IntegerNetwork, Extra]:
     """Post-training quantisation on the training split of ``data``.
 
-    ``tuned``: grids that the model was fine-tuned on (``quantisation`` of its checkpoint); they are then
-    used as they are, without observer and bias correction, and asking for widths is an error. The
-    second result is what the network alone does not say: ``scales`` (:mod:`edge_moe.quant.scales`),
-    ``usage`` (task -> int64 [MoE blocks, experts]), ``options``, ``data``, ``images`` (calibrated on),
-    ``tuned`` (whether scales come from fine-tuning).
+    ``tuned``: grids on which the model was fine-tuned (``quantisation`` of its checkpoint); they are
+    used unchanged, without observer and bias correction, and options for widths are an error. The
+    second result is extra data: ``scales`` (:mod:`edge_moe.quant.scales`), ``usage`` (task -> int64
+    [MoE blocks, experts]), ``options``, ``data``, ``images`` (number used for calibration), ``tuned``
+    (whether scales come from fine-tuning).
     """
     if tuned is not None and (options.expert_bits != MAX_BITS or options.average_expert_bits is not None):
         raise EdgeMoEError("this checkpoint was fine-tuned with widths of its own: ask for no expert bits.")
@@ -124,8 +124,8 @@ def obtain_network(
 ) -> tuple[IntegerNetwork, Extra]:
     """(network, extra) of a ``.int.npz`` file, or of a float checkpoint, quantised now.
 
-    ``data`` calibrates a checkpoint and defaults to what it was trained on; it and ``options`` have
-    no meaning for a file that holds integers. Raises EdgeMoEError for bad input of any kind.
+    ``data`` calibrates a checkpoint and defaults to its training data; ``data`` and ``options`` have no
+    meaning for a file that holds integers. Raises EdgeMoEError for bad input of any kind.
     """
     path = Path(path)
     if is_network(path):
@@ -179,7 +179,7 @@ def accuracy_table(
 ) -> str:
     """Markdown: the headline metric of every task on the validation split, in float and in integers.
 
-    Where the quantisation was asked to drop unused experts, they are measured with and without them.
+    If the quantisation was to drop unused experts, integers are measured with and without them.
     """
     titles = ["float", "integer"]
     if extra["options"]["drop_unused_experts"]:

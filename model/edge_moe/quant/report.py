@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How far every intermediate of an integer network lies from the float model's."""
+"""Deviation of every intermediate of an integer network from the float model's."""
 
 import math
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ from edge_moe_host.golden.trace import Trace
 class LayerReport:
     """``snr``: task -> intermediate -> decibels, 10 log10 of signal power over error power, inf if equal.
 
-    ``same_experts``: task -> MoE block -> fraction of tokens whose set of experts is the float model's.
+    ``same_experts``: task -> MoE block -> fraction of tokens with the float model's set of experts.
     """
 
     snr: dict[str, dict[str, float]]
@@ -56,7 +56,7 @@ def same_sets(left: np.ndarray, right: np.ndarray) -> np.ndarray:
 
 
 def dequantise(name: str, integers: np.ndarray, scales: Scales, cfg: ModelConfig) -> np.ndarray:
-    """float64 values of an intermediate; a head's name has its task in it (``head.depth.conv0``)."""
+    """float64 values of an intermediate; a head's name includes its task (``head.depth.conv0``)."""
     part = name.rsplit(".", 1)[-1]
     values = integers.astype(np.float64)
     if part in ("patch_embedding", "proj", "ffn"):
@@ -72,7 +72,7 @@ def dequantise(name: str, integers: np.ndarray, scales: Scales, cfg: ModelConfig
 
 
 def decibels(signal: np.ndarray, other: np.ndarray) -> float:
-    """Signal-to-noise ratio of ``other`` as a stand-in for ``signal``."""
+    """Signal-to-noise ratio of ``other`` as an approximation of ``signal``."""
     power, error = float(np.mean(np.square(signal))), float(np.mean(np.square(signal - other)))
     if error == 0:
         return math.inf

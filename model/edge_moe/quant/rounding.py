@@ -5,23 +5,23 @@ import numpy as np
 
 from edge_moe.quant.scales import SMALLEST_SHARE
 
-LOW_BITS = 6  # up to this width it pays to clip a channel's largest weights
+LOW_BITS = 6  # up to this width, clipping a channel's largest weights lowers the error
 CLIP_RATIOS = np.linspace(0.5, 1.0, 11)
 ZERO_SCALE = 2.0**-10  # of a layer whose weights are all zero
 DAMPING = 0.01  # of the mean diagonal of the second moments
-GPTQ_BLOCK = 32  # columns whose errors reach the later ones together
+GPTQ_BLOCK = 32  # columns whose errors are moved to later ones together
 
 
 def weight_limit(bits: int) -> int:
-    """Largest magnitude of a weight of so many bits."""
+    """Largest magnitude of a weight of ``bits`` bits."""
     return int(2 ** (bits - 1) - 1)
 
 
 def weight_scales(weight: np.ndarray, bits: int = 8, importance: np.ndarray | None = None) -> np.ndarray:
     """float64 [out] scales of weight [out, in].
 
-    Narrow weights are clipped where that lowers the squared error, ``importance`` [in] (mean square
-    of the inputs) weighing it. No scale is below 1/256 of the layer's largest.
+    Narrow weights are clipped where that lowers the squared error, weighted by ``importance`` [in]
+    (mean square of the inputs). No scale is below 1/256 of the layer's largest.
     """
     limit = weight_limit(bits)
     largest = np.abs(weight).max(1, initial=0)
@@ -43,15 +43,15 @@ def nearest(weight: np.ndarray, scale: np.ndarray, limit: int) -> np.ndarray:
 
 
 def compensated(weight: np.ndarray, scale: np.ndarray, limit: int, moments: np.ndarray) -> np.ndarray:
-    """int64 [out, in] near weight / scale whose product with the inputs errs least, greedily.
+    """int64 [out, in] near weight / scale, chosen greedily for the least error of products with the inputs.
 
-    Columns are rounded one by one, the most active input first; each column's error is made up for
-    by the columns still free, as the inverse of the inputs' second ``moments`` [in, in] tells (GPTQ:
-    Frantar et al., ICLR 2023; Hassibi and Stork's optimal brain surgeon with rounding for pruning).
+    Columns are rounded one by one, the most active input first; the columns still free compensate each
+    column's error, by the inverse of the inputs' second ``moments`` [in, in] (GPTQ: Frantar et al.,
+    ICLR 2023; Hassibi and Stork's optimal brain surgeon with rounding for pruning).
     """
     order = np.argsort(-np.diag(moments), kind="stable")
     damped = moments[np.ix_(order, order)] + _damping(moments) * np.eye(len(order))
-    # the upper Cholesky factor of the inverse: row j holds what column j's error moves to the later ones
+    # upper Cholesky factor of the inverse: row j has the shares of column j's error for later columns
     upper = np.linalg.cholesky(np.linalg.inv(damped)).T
     free = np.ascontiguousarray((weight / scale[:, None]).T[order])  # [in, out]: one row is rounded at a time
     rounded = np.empty_like(free)
@@ -69,6 +69,6 @@ def compensated(weight: np.ndarray, scale: np.ndarray, limit: int, moments: np.n
 
 
 def _damping(moments: np.ndarray) -> float:
-    """Added to the diagonal: keeps inputs that never vary, and too few rows, from moving weights far."""
+    """Addition to the diagonal: with constant inputs or too few rows, weights still move little."""
     mean = float(np.mean(np.diag(moments)))
     return DAMPING * mean if mean > 0 else 1.0

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Names, shapes and exact values of the activation scales; multipliers that stand for ratios of them.
+"""Names, shapes and exact values of the activation scales; multipliers for their ratios.
 
-A scale is what one unit of an integer means. ``D`` channels, ``h`` heads:
+A scale is the value of one unit of an integer. ``D`` channels, ``h`` heads:
 
 ==============================================  ======  ==================================================
 name                                            shape   meaning
@@ -12,7 +12,7 @@ block{i}.q, block{i}.k                          [h]     symmetric
 block{i}.v                                      [D]     symmetric
 block{i}.attention                              [D]     symmetric
 block{i}.hidden, .hidden.zero_point             scalar  dense FFN after GELU: scale * (q - zero_point)
-block{i}.expert{e}.hidden, .hidden.zero_point   scalar  the same of one expert
+block{i}.expert{e}.hidden, .hidden.zero_point   scalar  the same for one expert
 head.{task}.norm                                [D]     symmetric
 head.{task}.conv{j}                             scalar  after ReLU: scale * (q + 128)
 head.{task}.out                                 scalar  int16 output, in the unit of the model's prediction
@@ -33,12 +33,12 @@ Scales = dict[str, np.ndarray]
 
 MULTIPLIER_LIMIT = 2**15 - 1
 SHIFT_MIN, SHIFT_MAX = 1, 47
-SMALLEST_SHARE = 1 / 256  # of the layer's largest: no channel's scale or multiplier falls below it
+SMALLEST_SHARE = 1 / 256  # of the layer's largest: lower bound of a channel's scale or multiplier
 HIDDEN_FLOOR = 2.0 ** -(GELU_FRACTION + 4)  # GELU's own step is 2**-10: finer scales gain nothing
 
 
 def scale_shapes(cfg: ModelConfig) -> dict[str, tuple[int, ...]]:
-    """Every name that the scales of this model have, with its shape."""
+    """Name -> shape of every scale of this model."""
     D, h = cfg.embed_dim, cfg.num_heads
     shapes: dict[str, tuple[int, ...]] = {"residual": ()}
     for index in range(cfg.depth):
@@ -91,12 +91,12 @@ def fixed_point(ratio: np.ndarray, name: str, shift_max: int = SHIFT_MAX) -> tup
     """int64 multipliers m and one shift n with m / 2**n about ``ratio``, m as large as int16 and n allow.
 
     No m is below 1/256 of the largest possible, which bounds its relative error to 1/256. ``name``
-    is the layer, for the error that a ratio beyond 16383 is.
+    is the layer, for the EdgeMoEError about a ratio beyond 16383.
     """
     largest = float(np.max(ratio))
     if not (math.isfinite(largest) and largest > 0):
         raise EdgeMoEError(f"layer '{name}' has a scale that is not positive: its weights are damaged.")
-    # the largest n with largest * 2**n < limit + 1/2, so that a ratio that is m / 2**n gives m and n again
+    # the largest n with largest * 2**n < limit + 1/2, so that the ratio m / 2**n gives m and n again
     shift = min(math.ceil(math.log2((MULTIPLIER_LIMIT + 0.5) / largest)) - 1, shift_max)
     if shift < SHIFT_MIN:
         raise EdgeMoEError(
@@ -120,10 +120,10 @@ def average_multiplier(v: np.ndarray, attention: np.ndarray, name: str) -> tuple
 
 
 def snap(scales: Scales, cfg: ModelConfig) -> Scales:
-    """The scales with those of ``hidden`` and ``attention`` moved to what their multipliers say exactly.
+    """The scales, with those of ``hidden`` and ``attention`` moved to exact values of their multipliers.
 
-    Every other scale is exact as it is, since weights and biases absorb it. ``snap`` of its own
-    result changes nothing. Raises what :func:`check_scales` raises.
+    Every other scale is exact already, since weights and biases absorb it. ``snap`` of its own
+    result changes nothing. Raises the errors of :func:`check_scales`.
     """
     check_scales(scales, cfg)
     result = {name: np.asarray(value, dtype=np.float64) for name, value in scales.items()}

@@ -2,7 +2,7 @@
 """Integer networks as files: one .npz without pickles, checked byte for byte. Imports no torch.
 
 An .npz is a zip archive of .npy arrays. ``header.npy`` is JSON as uint8: format, version, the
-network and ``extra`` as trees in which {"array": name} stands for an array, and the SHA-256 of every
+network and ``extra`` as trees with {"array": name} in place of an array, and the SHA-256 of every
 other member. ``checksum.npy`` is the SHA-256 of the header.
 """
 
@@ -29,14 +29,14 @@ VERSION = 1
 SUFFIX = ".int.npz"
 _HEADER, _CHECKSUM = "header.npy", "checksum.npy"
 _ARRAY = "array"
-_EPOCH = (1980, 1, 1, 0, 0, 0)  # of every member: equal networks give equal files
+_EPOCH = (1980, 1, 1, 0, 0, 0)  # time of every member, so that equal networks give equal files
 _NODES: dict[str, type] = {
     node.__name__: node for node in (FFN, Attention, Block, Gate, Head, IntegerNetwork, LayerNorm, Linear)
 }
 
 
 def save_network(network: IntegerNetwork, path: Path, extra: Mapping[str, Any] | None = None) -> None:
-    """Write a network atomically. ``extra``: what else to keep, of JSON's types and arrays.
+    """Write a network atomically. ``extra``: further data to keep, of JSON's types and arrays.
 
     Raises EdgeMoEError when the file cannot be written; an older one is then untouched.
     """
@@ -86,7 +86,7 @@ def is_network(path: Path) -> bool:
 
 
 def _pack(value: Any, name: str, arrays: dict[str, np.ndarray]) -> Any:
-    """JSON form of ``value``; arrays are moved to ``arrays`` under the name of their place."""
+    """JSON form of ``value``; arrays are moved to ``arrays`` under names that start with ``name``."""
     if isinstance(value, ModelConfig):
         return {"config": to_dict(value)}
     if isinstance(value, np.ndarray | np.generic):
@@ -134,7 +134,7 @@ def _array(data: bytes) -> np.ndarray:
 
 
 def _members(path: Path) -> dict[str, bytes]:
-    """Every member's bytes, whose CRC zipfile has checked."""
+    """Every member's bytes; zipfile checks their CRC."""
     if not path.is_file():
         raise EdgeMoEError(f"integer network '{path}' does not exist.")
     try:
@@ -171,7 +171,7 @@ def _header(members: Mapping[str, bytes], path: Path) -> dict[str, Any]:
 
 
 def _foreign(path: Path) -> EdgeMoEError:
-    return EdgeMoEError(f"'{path}' is no integer network: write one with 'edge-moe quantise'.")
+    return EdgeMoEError(f"'{path}' is not an integer network: write one with 'edge-moe quantise'.")
 
 
 def _damaged(path: Path) -> EdgeMoEError:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The float model's forward pass with every intermediate named as golden's trace names it."""
+"""The float model's forward pass with every intermediate under its name in golden's trace."""
 
 from collections.abc import Callable, Sequence
 from typing import cast
@@ -19,8 +19,8 @@ def trace_float(model: M3ViT, images: Tensor, tasks: Sequence[str], keep: Keep) 
     """Predictions [B, C, H, W] by task; ``keep`` receives every intermediate.
 
     images uint8 [B, 3, H, W]. Token tensors are [B, N, ...], a head's are [B, h*w, C]; beyond golden's
-    names, ``head.{task}.window{j}`` is the map [B, C, h, w] that convolution j takes. What the tasks
-    share is computed and kept once, before the first task; a head's names begin with ``head.{task}``.
+    names, ``head.{task}.window{j}`` is the input [B, C, h, w] of convolution j. Blocks that the tasks
+    share are computed and kept once, before the first task; a head's names begin with ``head.{task}``.
     Blocks after the shared ones keep their tensors once for each task, in the order of ``tasks``.
     """
     for task in tasks:
@@ -45,7 +45,7 @@ def trace_float(model: M3ViT, images: Tensor, tasks: Sequence[str], keep: Keep) 
 
 
 def task_embedding(model: M3ViT, task: str) -> Tensor | None:
-    """What a task-conditioned gate sees beside the token, [task_embed_dim]; None without such gates."""
+    """Input of a task-conditioned gate besides the token, [task_embed_dim]; None without such gates."""
     return model._embed_task(task)
 
 

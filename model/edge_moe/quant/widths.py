@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bit widths of experts: one for all, or one for each under a budget."""
+"""Bit widths of experts: one for all, or one for each within a budget."""
 
 from collections.abc import Mapping, Sequence
 
@@ -17,7 +17,7 @@ from edge_moe.quant.rounding import nearest, weight_limit, weight_scales
 from edge_moe.quant.scales import Scales
 from edge_moe_host.errors import EdgeMoEError
 
-CHANGE_ROWS = 256  # tokens that the effect of a width is measured on
+CHANGE_ROWS = 256  # tokens for measuring the effect of a width
 
 ExpertBits = Mapping[int, Sequence[int]]
 """MoE block -> bits of each of its experts; both linear layers of an expert have the same."""
@@ -29,7 +29,7 @@ def uniform_bits(cfg: ModelConfig, bits: int) -> dict[int, tuple[int, ...]]:
 
 
 def check_bits(expert_bits: ExpertBits, cfg: ModelConfig) -> None:
-    """EdgeMoEError unless there is a width of 2 to 8 for every expert of every MoE block."""
+    """EdgeMoEError unless every expert of every MoE block has a width of 2 to 8."""
     if set(expert_bits) != set(cfg.moe_blocks):
         raise EdgeMoEError(
             f"expert widths are given for blocks {sorted(expert_bits)}: "
@@ -49,17 +49,17 @@ def check_bits(expert_bits: ExpertBits, cfg: ModelConfig) -> None:
 
 
 def mean_bits(expert_bits: ExpertBits) -> float:
-    """Mean over all experts, which are all of one size."""
+    """Mean over all experts, which have the same size."""
     return float(np.mean([width for bits in expert_bits.values() for width in bits]))
 
 
 @torch.inference_mode()
 def choose_bits(model: M3ViT, scales: Scales, calibration: Calibration, average: float) -> ExpertBits:
-    """Widths among EXPERT_WIDTHS with the least damage whose mean is at most ``average``.
+    """Widths from EXPERT_WIDTHS with the least damage whose mean is at most ``average``.
 
-    Damage is sensitivity times usage: the squared change that a width makes to what an expert adds to
-    the residual stream, score included, summed over the tokens sent to it and divided by the stream's
-    variance in that block, which the next LayerNorm divides by.
+    Damage is sensitivity times usage: the squared change of an expert's addition to the residual stream,
+    score included, summed over the tokens sent to it. It is divided by the stream's variance in that
+    block, as the next LayerNorm does.
     """
     E, damage = model.cfg.num_experts, []
     for place, block in enumerate(model.cfg.moe_blocks):
@@ -77,16 +77,16 @@ def choose_bits(model: M3ViT, scales: Scales, calibration: Calibration, average:
 def least_damage(damage: np.ndarray, widths: Sequence[int], budget: int) -> list[int]:
     """One of ``widths`` for each row of ``damage`` [n, len(widths)]: the least sum within ``budget`` bits.
 
-    Exact: dynamic programming over the bits that are spent (a multiple-choice knapsack whose items
-    weigh a few integers). Raises EdgeMoEError for a budget below the narrowest width for everyone.
+    Exact: dynamic programming over the spent bits (a multiple-choice knapsack with small integer
+    weights). Raises EdgeMoEError for a budget below the narrowest width for all.
     """
     lowest = min(widths)
     spare = budget - lowest * len(damage)
     if spare < 0:
         raise EdgeMoEError(
-            f"{budget} bits for {len(damage)} experts are too few: {lowest} each is the least."
+            f"{budget} bits for {len(damage)} experts are too few: each needs at least {lowest}."
         )
-    best = np.zeros(spare + 1)  # least damage of the rows so far with at most so many spare bits
+    best = np.zeros(spare + 1)  # index: spare bits; value: least damage of the rows so far with at most these
     taken = np.empty((len(damage), spare + 1), dtype=np.int64)
     for row, costs in enumerate(damage):
         options = np.full((len(widths), spare + 1), np.inf)
@@ -127,7 +127,7 @@ def _changes(model: M3ViT, scales: Scales, calibration: Calibration, block: int,
 
 
 def _on_grid(weight: Tensor, bits: int, column: np.ndarray, importance: np.ndarray) -> Tensor:
-    """Weights as an integer network would hold them, whose columns hold the scales ``column``."""
+    """Weights, with the scales ``column`` in their columns, on the grid of an integer network."""
     folded = weight.double().numpy() * column
     scale = weight_scales(folded, bits, importance)
     values = nearest(folded, scale, weight_limit(bits)) * scale[:, None] / column
