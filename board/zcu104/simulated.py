@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A ZCU104 in software: a device for the real ``pynq`` package that contains the C-simulated accelerator.
 
-``Overlay``, ``DefaultIP``, ``MMIO``, ``allocate`` and ``get_rails`` are pynq's own and work with it unchanged::
+``Overlay``, ``DefaultIP``, ``MMIO``, ``allocate`` and ``get_rails`` are pynq's own and work on it unchanged::
 
     from simulated import simulated_board
     with simulated_board("bundle/") as board, Accelerator.open("pynq", "bundle/", device=board) as acc:

@@ -2,9 +2,9 @@
 """Memory of the simulated board: DRAM that the accelerator sees, and the processor's cache of it.
 
 The two are separate arrays. Only ``flush`` copies bytes from the processor to DRAM and only ``invalidate``
-from DRAM to the processor, so a driver that forgets one computes with stale bytes. Dirty cache lines overwrite
-bytes of the accelerator, as a cache may write back at any time. Guard bytes surround every buffer, and every
-buffer is accounted for.
+from DRAM to the processor, so a driver that forgets one computes with stale bytes. Dirty cache lines
+overwrite bytes of the accelerator, as a cache may write back at any time. Guard bytes surround every buffer,
+and every buffer is accounted for.
 """
 
 import threading

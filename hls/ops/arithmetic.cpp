@@ -5,7 +5,7 @@
 
 using namespace edge_moe;
 
-constexpr int ARITHMETIC_VALUES = 4096;  // of one call
+constexpr int ARITHMETIC_VALUES = 4096;  // per call
 
 // rs(v, n) of int48 values.
 extern "C" void rounding_shift(const int64_t v[ARITHMETIC_VALUES], int64_t out[ARITHMETIC_VALUES],

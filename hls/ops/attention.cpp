@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Unit-synthesis top; the accelerator schedules this, in another order, in executor/attention.hpp.
-// Attention with K and V held in the compute unit, block by block, while all queries pass.
+// Attention with K and V held in the compute unit, block by block, while all queries pass through.
 // SPEC.md, section 4.
 #include "edge_moe/operators/attention.hpp"
 #include "rows.hpp"
@@ -20,7 +20,7 @@ typedef int32_t Averages[HEAD_TILES][ops::PAIR][MAX_PAIRS][LANES];
 typedef int8_t Numerators[ops::PAIR][MAX_PAIRS][LANES];
 typedef uint8_t Rescales[ops::PAIR][MAX_PAIRS];
 
-// Which channels of qkv [rows][3][tiles of all heads][32] the present head has.
+// The present head's channels in qkv [rows][3][tiles of all heads][32].
 struct Head {
   int model_tiles;  // of all heads
   int first;        // its first tile
@@ -91,7 +91,7 @@ SOFTMAX_ROWS:
   }
 }
 
-// Numerators times the values of one block, joined to the averages.
+// Numerators times the values of one block, added to the averages.
 void add_values(Averages average, const Numerators numerator, const Rescales rescale, const int8_t* qkv,
                 const Head& head, int rows, int first_key, int last_key) {
   WeightTile tile = {};

@@ -50,7 +50,7 @@ extern "C" void compute_unit(const int8_t weight[LANES * LANES], const int8_t x[
   unit_steps<true>(weight, x, y, steps);
 }
 
-// The same, a multiplier for each product: as g++ computes it.
+// compute_unit with a multiplier for each product, as g++ computes it.
 extern "C" void compute_unit_native(const int8_t weight[LANES * LANES], const int8_t x[UNIT_STEPS * 2 * LANES],
                                     int32_t y[UNIT_STEPS * 2 * LANES], int steps) {
   HLS_RESHAPE(weight, edge_moe::LANES)

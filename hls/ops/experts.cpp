@@ -15,7 +15,7 @@ constexpr int MOE_WIDTH = MOE_EXPERTS * ops::MAX_WIDTH;
 
 namespace {
 
-// False where a route names no expert.
+// Returns false if a route names no expert.
 bool fill_queues(ExpertQueues& queues, const uint16_t* expert, const int16_t* score, int rows, int experts,
                  int top_k) {
   bool known = true;
@@ -104,7 +104,7 @@ FINISH_SUMS:
 
 // x int8 and residual int16 [rows][width], expert and score [rows][top_k]; of each expert weight1 int8
 // [hidden][width], weight2 [width][hidden] and their parameters. low int16 and high int8 [rows][width]
-// hold the sums between the experts; low is the result in the end. Returns 0, or 1 where a route names
+// hold the sums between the experts; low is the result at the end. Returns 0, or 1 if a route names
 // no expert.
 extern "C" int experts(const int8_t x[MOE_ROWS], const uint16_t expert[MAX_ROUTES],
                        const int16_t score[MAX_ROUTES], const int16_t residual[MOE_ROWS],

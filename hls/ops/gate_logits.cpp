@@ -29,7 +29,7 @@ GATE_ROWS:
 }
 
 // x int8 [rows][in], weight int16 [experts][in], experts padded to a multiple of 16, to logits
-// int32 [rows][experts], padded alike.
+// int32 [rows][experts], padded in the same way.
 extern "C" void gate_logits(const int8_t x[ops::MAX_TOKENS * ops::MAX_WIDTH],
                             const int16_t weight[MAX_GATE_EXPERTS * ops::MAX_WIDTH],
                             const int32_t bias[MAX_GATE_EXPERTS],

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What operator tops share: rows of slices in plain arrays, and the loops of a linear layer over tiles.
+// Shared by operator tops: rows of slices in plain arrays, and the loops of a linear layer over tiles.
 //
 // A row of C channels takes tiles(C) slices of 32; the lanes beyond C are padding. Weights are
 // [out][in], both padded to whole tiles with zeros.
@@ -25,13 +25,13 @@ static_assert(config::max_tokens <= config::accumulator_rows, "all tokens pass t
 // Accumulators of one tile of outputs: row r is acc[r % 2][r / 2].
 typedef int32_t Accumulators[PAIR][MAX_ACCUMULATORS / PAIR][LANES];
 
-// Tiles of 32 that hold so many channels.
+// Number of tiles of 32 that hold `channels`.
 inline int tiles(int channels) {
   HLS_INLINE
   return (channels + LANES - 1) / LANES;
 }
 
-// Slice `tile` of a row; zeros where there is no such row, as for the partner of the last odd one.
+// Slice `tile` of a row; zeros if there is no such row, as for the partner of a single last row.
 inline Slice8 row_slice(const int8_t* x, int row, int rows, int row_tiles, int tile) {
   HLS_INLINE
   return row < rows ? load(x + (row * row_tiles + tile) * LANES) : fill(static_cast<int8_t>(0));
@@ -48,7 +48,7 @@ LOAD_TILE:
   }
 }
 
-// All accumulators of `rows` rows to the same slice.
+// Set all accumulators of `rows` rows to the same slice.
 inline void start_accumulators(Accumulators acc, const Slice32& slice, int rows) {
   HLS_INLINE
 START_ROWS:

@@ -9,7 +9,7 @@ using namespace edge_moe;
 
 constexpr int SOFTMAX_BLOCKS = (config::max_tokens + config::key_block - 1) / config::key_block;
 
-// logits int16 [rows][blocks][32], the last block shorter where keys is no multiple of 32, to numerators
+// logits int16 [rows][blocks][32], the last block shorter if keys is not a multiple of 32, to numerators
 // of the same shape, the rescale before each block, and each row's M and S.
 extern "C" void softmax(const int16_t logits[ops::MAX_TOKENS * SOFTMAX_BLOCKS * LANES],
                         int8_t numerator[ops::MAX_TOKENS * SOFTMAX_BLOCKS * LANES],

@@ -6,7 +6,7 @@
 
 using namespace edge_moe;
 
-constexpr int TILES = 64;  // of one call
+constexpr int TILES = 64;  // per call
 constexpr int TILE_WEIGHTS = config::tile_in * config::tile_out;
 
 static Plane read_plane(const uint8_t* from) {

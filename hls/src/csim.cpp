@@ -8,7 +8,7 @@
 
 namespace {
 
-// What host/edge_moe_host/backends/csim_library.py declares under the same names.
+// host/edge_moe_host/backends/csim_library.py declares the same structures under the same names.
 struct HostBuffers {
   const uint8_t* program;
   const uint8_t* weights;
@@ -32,7 +32,7 @@ struct HostRegisters {
 
 }  // namespace
 
-// 0, or 1 with a sentence in `message` where streams deadlock, overflow or keep leftovers. `tap` may be null.
+// 0, or 1 with a sentence in `message` if streams deadlock, overflow or keep leftovers. `tap` may be null.
 extern "C" int edge_moe_csim_run(const HostBuffers* buffers, HostRegisters* registers,
                                  const edge_moe::tap::Tap* tap, char* message, uint32_t message_bytes) {
   using namespace edge_moe;

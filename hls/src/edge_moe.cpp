@@ -54,7 +54,7 @@ extern "C" void edge_moe_accelerator(const Transfer* program, const Transfer* ta
   TransferChannel results("results");
   CountChannel finished("finished");
   HLS_WEIGHT_FIFO(weights)
-  // wide and shallow: the tool would take block RAM for them, next to empty
+  // wide and shallow: the tool would use block RAM for them, nearly all of it empty
   HLS_FIFO_IN(instructions, lutram)
   HLS_FIFO_IN(entries, lutram)
   HLS_FIFO_IN(routed, lutram)

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// Test bench of cosimulation: a recorded program through the top, its result against the recorded one.
+// Test bench of cosimulation: runs a recorded program and compares its result with the recorded one.
 //
-//   edge_moe_accelerator_tb FOLDER     with what record.py wrote
+//   edge_moe_accelerator_tb FOLDER     with the files of record.py
 //
 // Every buffer has as many transfers as the top's interface pragmas state, because cosimulation copies all of
-// them. 0 if result, registers and the transfers after the result are as they must be, else 1 and a sentence.
+// them. 0 if result, registers and the transfers after the result are right, else 1 and a sentence.
 #include <cstdint>
 #include <fstream>
 #include <iostream>
@@ -52,7 +52,7 @@ std::map<std::string, uint32_t> read_sizes(const std::string& path) {
   return sizes;
 }
 
-// `transfers` of them and a guard, which begin with the bytes; the rest is zero.
+// `transfers` transfers and a guard: first the bytes, then zeros.
 std::vector<Transfer> buffer(const std::vector<uint8_t>& bytes, std::size_t transfers) {
   std::vector<Transfer> result(transfers + GUARD_TRANSFERS, zero_transfer());
   for (std::size_t i = 0; i < bytes.size(); ++i) {
@@ -65,7 +65,7 @@ uint8_t byte_of(const std::vector<Transfer>& transfers, std::size_t index) {
   return get_byte(transfers[index / PORT_BYTES], static_cast<int>(index % PORT_BYTES));
 }
 
-// Values of the result that differ, and bytes after it that were written.
+// Number of result values that differ and of bytes written after the result.
 int differences(const std::vector<Transfer>& output, const std::vector<uint8_t>& expected, uint32_t row_bytes,
                 uint32_t used_bytes) {
   int wrong = 0;
@@ -80,7 +80,7 @@ int differences(const std::vector<Transfer>& output, const std::vector<uint8_t>&
   return wrong;
 }
 
-// A port that reads `used` transfers at most, where C simulation looks after that.
+// A port that reads at most `used` transfers, which C simulation checks.
 BurstPort burst_port(std::vector<Transfer>& transfers, std::size_t used) {
 #ifdef EDGE_MOE_VENDOR_PORTS
   (void)used;

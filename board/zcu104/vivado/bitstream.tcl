@@ -28,7 +28,7 @@ proc edge_moe::open_board_project {} {
     }
 }
 
-# Wait for the runs; a sentence about the first that fails.
+# Synthesis and implementation; a sentence about the first run that fails.
 proc edge_moe::implement {jobs} {
     set files [get_files edge_moe.bd]
     add_files -norecurse [make_wrapper -files $files -top]

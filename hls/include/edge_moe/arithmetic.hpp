@@ -8,7 +8,7 @@
 
 namespace edge_moe {
 
-// a b, a of WA bits and b of WB, in WA + WB bits.
+// The product of a (WA bits) and b (WB bits), in WA + WB bits.
 template <int WA, int WB>
 inline Int<WA + WB> product(Int<WA> a, Int<WB> b) {
   HLS_INLINE
@@ -21,8 +21,8 @@ inline Int<WA + WB> product(Int<WA> a, Int<WB> b) {
 
 // rs(v, n) = (v + (1 << n >> 1)) >> n for n in [0, MAX_SHIFT], v of W bits.
 //
-// Written as (((2 v) >> n) + 1) >> 1, which is the same: 2 v >> n keeps one bit below the result, and
-// half a unit is 1 of it. So there is one shifter of W + 1 bits and an increment, whatever n.
+// Written as (((2 v) >> n) + 1) >> 1, which is equal: 2 v >> n keeps one bit below the result, and half a
+// unit is 1 of that bit. So the hardware is one shifter of W + 1 bits and an increment, for every n.
 template <int W, int MAX_SHIFT>
 inline Int<W> rounding_shift(Int<W> v, int n) {
   HLS_INLINE
@@ -73,7 +73,7 @@ HIGHEST_BIT:
   return result;
 }
 
-// value 2**(-15 - exponent) is about 1/v or 1/sqrt(v). value is below 2**15: every table's entries are.
+// value 2**(-15 - exponent) is about 1/v or 1/sqrt(v). value is below 2**15, like every table's entries.
 struct Inverse {
   int16_t value;
   int8_t exponent;
@@ -84,7 +84,7 @@ template <int W>
 inline Inverse reciprocal(Uint<W> v) {
   HLS_INLINE
   constexpr int BITS = tables::mantissa_bits;
-  // wide enough for the leading one and the bits under it; the leading one moves to bit WIDE - 1
+  // wide enough for the leading one and the bits below it; the leading one moves to bit WIDE - 1
   constexpr int WIDE = W > BITS ? W : BITS + 1;
   static_assert(WIDE < 64, "argument too wide");
   const int k = floor_log2<W>(v);
@@ -111,7 +111,7 @@ inline Inverse reciprocal_sqrt(Uint<W> v) {
   return result;
 }
 
-// Numerator of 2**(-below / 256) in Q15: an entry of EXP2 and the right shift that belongs to it.
+// Numerator of 2**(-below / 256) in Q15: an entry of EXP2 and its right shift.
 struct Numerator {
   int32_t entry;
   int32_t shift;

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// Integers of stated width, slices of 32 channels, planes and tiles of weights. SPEC.md, section 1.
+// Integers of given widths, slices of 32 channels, planes and tiles of weights. SPEC.md, section 1.
 //
 // Values that are stored or passed on are standard integers (int8_t, int16_t, int32_t). Intermediate
-// values have the width that their worst case needs: Int<W> in two's complement, Uint<W> from 0 up. In
+// values have the width of their worst case: Int<W> in two's complement, Uint<W> from 0 up. In
 // synthesis, or with EDGE_MOE_EXACT_WIDTHS, these wrap at exactly W bits; otherwise they are the
-// narrowest standard type that holds them, so that g++ can vectorise. The operator tests run both ways
-// and compare: a width that is too small cannot pass.
+// narrowest standard type that holds them, so that g++ can vectorise. The operator tests compare both
+// forms: a width that is too small cannot pass.
 #ifndef EDGE_MOE_TYPES_HPP
 #define EDGE_MOE_TYPES_HPP
 
@@ -34,7 +34,7 @@ struct Width {
   typedef ap_uint<W> Unsigned;
 #else
   typedef typename std::conditional<(W <= 32), int32_t, int64_t>::type Signed;
-  // signed all the same: differences of such values must not wrap
+  // signed nevertheless: differences of these values must not wrap
   typedef typename std::conditional<(W <= 31), int32_t, int64_t>::type Unsigned;
 #endif
 };
@@ -57,7 +57,7 @@ typedef Lanes<int8_t> Slice8;
 typedef Lanes<int16_t> Slice16;
 typedef Lanes<int32_t> Slice32;
 
-// Stationary operand of the compute unit: weight[out][in], all in [-127, 127].
+// The compute unit's stationary operand: weight[out][in], all in [-127, 127].
 struct WeightTile {
   int8_t weight[config::tile_out][config::tile_in];
 };
@@ -71,7 +71,7 @@ struct Plane {
 // Bits that hold every value from 0 to `value`.
 constexpr int bits_of(unsigned long long value) { return value == 0 ? 0 : 1 + bits_of(value / 2); }
 
-// Every lane the same.
+// The same value in every lane.
 template <typename T>
 inline Lanes<T> fill(T value) {
   HLS_INLINE

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Channel between two processes in C simulation: a bounded stream at which a process gives way. finish()
-// reports elements that were never read. In synthesis a channel is vendor.hpp's.
+// Channel between two processes in C simulation: a bounded stream at which a process yields. finish()
+// reports elements that were never read. In synthesis Channel comes from vendor.hpp.
 #ifndef EDGE_MOE_CSIM_CHANNEL_HPP
 #define EDGE_MOE_CSIM_CHANNEL_HPP
 
@@ -33,7 +33,7 @@ class Channel {
     return stream_->read();
   }
 
-  // Throws StreamError when something was never read.
+  // Throws StreamError when elements were never read.
   void finish() const { stream_->finish(); }
 
  private:

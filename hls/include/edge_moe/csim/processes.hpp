@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Processes of a dataflow region in C simulation: each runs on a stack of its own, all in one thread. A
-// process that reads from an empty channel or writes to a full one gives way until it can go on. When none can
-// go on, the region would stop on the chip too: this deadlock is reported with the channel that each process
-// waits for. The order of events is the same in every run.
+// Processes of a dataflow region in C simulation: each runs on its own stack, all in one thread. A process
+// that reads from an empty channel or writes to a full one yields until it can go on. When none can go on,
+// the region would stop on the chip too: this deadlock is reported with the channel that each process waits
+// for. The order of events is the same in every run.
 #ifndef EDGE_MOE_CSIM_PROCESSES_HPP
 #define EDGE_MOE_CSIM_PROCESSES_HPP
 
@@ -22,7 +22,7 @@
 
 namespace edge_moe {
 
-// Why a process waits, and how to see whether it still must.
+// Why a process waits, and a check whether it still must.
 struct Wait {
   bool (*over)(const void* channel);
   const void* channel;
@@ -41,7 +41,7 @@ class Processes {
     processes_.emplace_back(new Process(name, std::move(body)));
   }
 
-  // Throws what a process threw, or StreamError when all that are left wait for each other.
+  // Throws a process's exception, or StreamError when all remaining processes wait for each other.
   void run() {
     running() = this;
     std::string failure;
@@ -53,7 +53,7 @@ class Processes {
     }
   }
 
-  // Called by a process: give way until `wait` is over. Nothing happens outside of a region.
+  // Called by a process: yield until `wait` is over. Outside a region it does nothing.
   static void give_way(const Wait& wait) {
     Processes* region = running();
     if (region != nullptr) {
@@ -96,7 +96,7 @@ class Processes {
     return region;
   }
 
-  // Let every process that can go on do so. False when all are done; `failure` where none can, or one failed.
+  // Let every process go on that can. False when all are done; sets `failure` if none can or one failed.
   bool step(std::string& failure) {
     bool moved = false;
     bool left = false;

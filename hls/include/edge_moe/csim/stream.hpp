@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// FIFO between two parts of the design in C simulation: a ring of the depth that it has on the chip, which says
-// by name what would hang or be lost there:
+// FIFO between two parts of the design in C simulation: a ring of its depth on the chip, which reports by name
+// what would hang or be lost there:
 //   overflow    write to a full stream: its reader does not keep up, or it is not deep enough;
 //   deadlock    read from an empty one: nobody will ever write what its reader waits for;
-//   leftovers   finish() with something in it: writer and reader disagree about how much passes.
-// Parts run one after the other in one thread, so each of these is certain when it is seen.
+//   leftovers   finish() on a stream that is not empty: writer and reader disagree about the number.
+// Parts run one after the other in one thread, so each of these is certain when it is reported.
 #ifndef EDGE_MOE_CSIM_STREAM_HPP
 #define EDGE_MOE_CSIM_STREAM_HPP
 
@@ -15,7 +15,7 @@
 
 namespace edge_moe {
 
-// A stream was used in a way that the chip could not follow.
+// A stream was used in a way that would fail on the chip.
 class StreamError : public std::runtime_error {
  public:
   StreamError(const std::string& stream, const std::string& what)

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Debug tap: the contents of the scratch memory and of the accumulators after each instruction, and its
-// cycles. In synthesis there is none of it; in C simulation nothing is copied unless a tap was asked for.
+// cycles. Synthesis omits it; C simulation copies nothing unless a tap is set.
 //
-// Cycles are those of the loops as written: each loop nest states its iterations (II = 1) in a function
-// beside it, whose value is the loop's bound, and the depth of its pipeline.
+// Cycles are those of the loops as written: each loop nest states its iterations (II = 1), by a function
+// whose value is also the loop's bound, and the depth of its pipeline.
 #ifndef EDGE_MOE_CSIM_TAP_HPP
 #define EDGE_MOE_CSIM_TAP_HPP
 
@@ -29,20 +29,20 @@ inline uint32_t total() {
 
 #else
 
-// Filled by the executor while somebody has asked for it. `seen` gets the instruction's place in the
-// program, its cycles, the scratch memory byte by byte and the accumulators [row][32].
+// Filled by the executor while a tap is set. `seen` gets the instruction's index in the program, its
+// cycles, the scratch memory byte by byte and the accumulators [row][32].
 struct Tap {
   void (*seen)(void* user, uint32_t index, uint32_t cycles, const uint8_t* scratch, uint32_t scratch_bytes,
                const int32_t* sums, uint32_t sum_rows);
   void* user;
 };
 
-// Of the run in progress in this thread.
+// State of the run in progress in this thread.
 struct State {
   const Tap* tap = nullptr;
   uint32_t index = 0;
   uint32_t cycles = 0;      // of this instruction
-  uint32_t all_cycles = 0;  // of all so far
+  uint32_t all_cycles = 0;  // of all instructions so far
 };
 
 inline State& state() {
@@ -62,7 +62,7 @@ inline uint32_t total() { return state().all_cycles; }
 
 #endif
 
-// Called once an instruction is done.
+// Called after each instruction.
 inline void instruction_done(const ScratchHalf even, const ScratchHalf odd,
                              const Sums sums0, const Sums sums1) {
   HLS_INLINE

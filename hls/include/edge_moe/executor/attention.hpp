@@ -8,8 +8,8 @@
 
 namespace edge_moe {
 
-// Pairs of queries whose averages, and products with keys where a head has several tiles, the accumulators
-// hold.
+// Pairs of queries that the accumulators hold, with their averages and, if a head has several tiles, their
+// products with keys.
 inline int query_pairs(const isa::Instruction& i, int head_tiles, int left) {
   HLS_INLINE
   const int fit = ACCUMULATOR_PAIRS / (head_tiles == 1 ? 1 : head_tiles + 1);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The process that executes instructions, one after the other. All of them have been proved. SPEC.md, section
+// The process that executes instructions, one after the other. All have passed their proof. SPEC.md, section
 // 8.
 #ifndef EDGE_MOE_EXECUTOR_EXECUTE_HPP
 #define EDGE_MOE_EXECUTOR_EXECUTE_HPP
@@ -14,7 +14,7 @@
 namespace edge_moe {
 
 #ifndef __SYNTHESIS__
-// What a memory holds before anything is written: no result may depend on it.
+// Initial contents of a memory: no result may depend on them.
 template <typename T>
 inline void spoil(T* memory, int count) {
   std::memset(static_cast<void*>(memory), 0xA5, sizeof(T) * static_cast<std::size_t>(count));

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // Routing rows sorted into queues, one for each expert and parity of the token's number. SPEC.md, section 4.
 //
-// Two tokens pass the compute unit at a time, and the scratch memory gives one row of even number and one of
-// odd number in a cycle, so an expert's tokens go in pairs of one each as long as there are both. The
-// rest of one queue goes alone through the first linear, but two to a pair of hidden rows, so that the second
-// linear has full pairs. Counting sort: the routing rows pass once to count, once to be placed. Any
-// distribution fits, all tokens on one expert too.
+// The compute unit takes two tokens at a time, and the scratch memory gives one even and one odd row per
+// cycle, so an expert's tokens form pairs of one each as long as there are both. The rest of one queue passes
+// the first linear one by one, but fills pairs of hidden rows, so that the second linear has full pairs.
+// Counting sort: the routing rows pass once to be counted, once to be placed. Any distribution fits, even all
+// tokens on one expert.
 #ifndef EDGE_MOE_EXECUTOR_EXPERT_QUEUES_HPP
 #define EDGE_MOE_EXECUTOR_EXPERT_QUEUES_HPP
 
@@ -15,7 +15,7 @@
 
 namespace edge_moe {
 
-// Tokens of one parity: each of them waits for up to top_k experts.
+// Entries of one parity's queues: each token is queued for up to top_k experts.
 typedef uint16_t QueueTokens[QUEUE_ENTRIES];
 typedef int16_t QueueScores[QUEUE_ENTRIES];
 static_assert(config::max_tokens < (1 << 16) && QUEUE_ENTRIES < (1 << 16), "places are uint16_t");
@@ -33,14 +33,14 @@ struct QueueRange {
   int count;
 };
 
-// The tokens of one expert: those of even number and those of odd number.
+// The tokens of one expert: the even ones and the odd ones.
 struct Crowd {
   QueueRange even;
   QueueRange odd;
 };
 
-// The expert in place `slot` exists and is in no place before it. What GATE writes always is so; other bytes
-// may be anything, and must not make a queue longer than the tokens.
+// Whether the expert in place `slot` exists and is in no earlier place. This always holds for GATE's rows;
+// other bytes may be anything, and must not make a queue longer than the number of tokens.
 inline bool routes_to(const RoutingRow& row, int slot, int experts) {
   HLS_INLINE
   bool fresh = row.expert[slot] < experts;
@@ -172,7 +172,7 @@ ROUTED_MASK:
   return mask;
 }
 
-// Pairs of two tokens.
+// Number of pairs of two tokens.
 inline int matched(const Crowd& crowd) {
   HLS_INLINE
   return crowd.even.count < crowd.odd.count ? crowd.even.count : crowd.odd.count;

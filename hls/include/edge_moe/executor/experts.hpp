@@ -13,7 +13,7 @@
 
 namespace edge_moe {
 
-// The next linear of an expert, its second one in groups of outputs.
+// The next linear of an expert; the second one goes in groups of outputs.
 inline Job job_of_expert(const isa::Instruction& i, const isa::ExpertEntry& entry, const Crowd& crowd,
                          Sequence& at) {
   HLS_INLINE
@@ -55,8 +55,8 @@ DROP_PLANES:
   tap::add(planes, MOVE_DEPTH);
 }
 
-// Between a token's experts its sum, a residual and up to max_top_k products of 16 bits, is kept with the low
-// 16 bits in place of the residual and the others in a memory beside it.
+// Between a token's experts its sum, a residual and up to max_top_k products of 16 bits, is split: the low 16
+// bits take the residual's place, the others a separate memory.
 static_assert(config::max_top_k != 4 || HIGH_BITS == 3, "19 bits hold the sum of 4 products and a residual");
 
 #ifdef EDGE_MOE_EXACT_WIDTHS
@@ -91,8 +91,8 @@ inline const HighSlice& pack_high(const Slice8& slice) { return slice; }
 inline const Slice8& unpack_high(const HighSlice& stored) { return stored; }
 #endif
 
-// An expert's results for its tokens, those of one group of tiles: one token and tile a cycle. A token's
-// first expert finds the residual, its last one leaves the saturated sum.
+// Add an expert's results for one group of tiles to its tokens: one token and tile a cycle. A token's first
+// expert reads the residual, its last one writes the saturated sum.
 inline int experts_steps(const Job& job) {
   HLS_INLINE
   return tokens_of(job.crowd) * job.out_tiles;
@@ -110,7 +110,7 @@ inline void add_expert(const Job& job, int top_k, const QueueTokens even_tokens,
   int tile = 0;
 ADD_EXPERT:
   for (int step = 0; step < steps; ++step) {
-    // a token comes once in an expert's queues, so no iteration reads what another writes; carried: counters
+    // a token is once in an expert's queues, so no iteration reads what another writes; carried: counters
     HLS_PIPELINE
     HLS_INDEPENDENT(even)
     HLS_INDEPENDENT(odd)

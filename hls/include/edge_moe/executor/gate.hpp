@@ -3,8 +3,8 @@
 // SPEC.md, sections 4 and 8.
 //
 // Route takes ROUTE_PAIRS pairs of tokens at a time. For each tile of experts their sums are fetched, pair by
-// pair; then experts come one a cycle: while these tokens' logits are offered, the numerators of the tokens
-// before are summed.
+// pair; then experts come one per cycle: while these tokens' logits are offered, the numerators of the
+// previous tokens are summed.
 #ifndef EDGE_MOE_EXECUTOR_GATE_HPP
 #define EDGE_MOE_EXECUTOR_GATE_HPP
 
@@ -27,7 +27,7 @@ inline Job job_of_gate_logits(const isa::Instruction& i, Sequence& at) {
   return job;
 }
 
-// One token on its way through the gate.
+// One token in the gate.
 struct RouteLane {
   StoredSlice32 sums;  // of the tile of experts at hand
   RouteState state;    // of the token whose logits are offered
@@ -65,14 +65,14 @@ inline int16_t offer_logit(RouteLane& lane, int expert, const isa::Instruction& 
   return scaled;
 }
 
-// The numerator of one expert of the token before.
+// The numerator of one expert of the previous token.
 inline void sum_numerator(RouteLane& lane, int expert, int16_t scaled) {
   HLS_INLINE
   const int32_t before = expert == 0 ? 0 : lane.numerators;
   lane.numerators = before + route_numerator(scaled, lane.chosen.maximum);
 }
 
-// Experts and scores once all numerators are summed.
+// Experts and scores, after all numerators are summed.
 inline Half chosen_row(const RouteLane& lane, int top_k) {
   HLS_INLINE
   const Inverse inverse = route_inverse(lane.numerators);
@@ -103,11 +103,11 @@ inline void route_rows(const isa::Instruction& i, const Sums sums0,
   HLS_REGISTERS(lanes)
   Half rows[ROUTE_TOKENS] = {};
   HLS_REGISTERS(rows)
-  int waiting = 0;  // pairs of `rows` that are still to be written
+  int waiting = 0;  // pairs of `rows` still to be written
   int written = 0;
   int group = 0;
   int expert = 0;
-  int fetched = 0;  // pairs whose sums of this tile are there
+  int fetched = 0;  // pairs whose sums of this tile have been fetched
 ROUTE_ROWS:
   for (int step = 0; step < steps; ++step) {
     // carried: a comparison and a selection for the choice, an addition for the numerators; a scaled logit is

@@ -10,8 +10,8 @@
 
 namespace edge_moe {
 
-// LAYERNORM: a row's beats pass once for its moments; NORM_LAG iterations after the last of them, when
-// the row's scale is known, the same beats pass again, from a ring, while later rows are read.
+// LAYERNORM: a row's beats pass once for its moments; NORM_LAG iterations after the last beat, when the
+// row's scale is known, they pass again, from a ring, while later rows are read.
 static_assert((config::max_width + LANES - 1) / LANES + NORM_LAG < NORM_RING,
               "the ring holds a row and the lag");
 static_assert(NORM_LAG + 2 < NORM_ROWS, "a row has at least one beat");

@@ -11,7 +11,7 @@
 
 namespace edge_moe {
 
-// All rows of LINEAR, or as many tiles of its outputs as the accumulators hold where they stay there.
+// All rows of LINEAR, and all tiles of its outputs, or as many as the accumulators hold if sums stay there.
 inline Job job_of_linear(const isa::Instruction& i, Sequence& at) {
   HLS_INLINE
   const isa::Epilogue epilogue = static_cast<isa::Epilogue>(i.epilogue);
@@ -33,7 +33,7 @@ inline Job job_of_linear(const isa::Instruction& i, Sequence& at) {
   return job;
 }
 
-// LINEAR with an int16 result: one row and tile a cycle, added to the row there, or in its place.
+// LINEAR with an int16 result: one row and tile per cycle, added to the row there or replacing it.
 inline int rows_steps(int rows, const Job& job) {
   HLS_INLINE
   return rows * job.out_tiles;

@@ -9,7 +9,7 @@
 
 namespace edge_moe {
 
-// LOAD: int16 rows of the weight image, as they are; a plane of it is two beats of the scratch memory.
+// LOAD: int16 rows of the weight image, unchanged; one of its planes is two beats of the scratch memory.
 inline int load_steps(const isa::Instruction& i) {
   HLS_INLINE
   return i.rows * tiles(i.out_channels);

@@ -10,7 +10,7 @@
 
 namespace edge_moe {
 
-// Parameters of LAYERNORM and ATTENTION: 32-bit values of each tile, 16-bit values of every two.
+// Parameters of LAYERNORM and ATTENTION: 32-bit values of each tile, 16-bit values of every two tiles.
 typedef StoredPlane WideParameters[PARAMETER_TILES];
 typedef StoredPlane NarrowParameters[PARAMETER_PAIRS];
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // PATCHES: the image, a stream of transfers, to int8 rows of one patch each. SPEC.md, section 8.
 //
-// A band is the p lines of one row of patches. While the next band comes in, the last one leaves: up to 16
-// bytes a cycle that neighbour each other both in the image and in the patch's row. Two bands are kept.
+// A band is the p lines of one row of patches. While the next band is read, the last one is written: up to 16
+// bytes per cycle that are adjacent both in the image and in the patch's row. Two bands are kept.
 #ifndef EDGE_MOE_EXECUTOR_PATCHES_HPP
 #define EDGE_MOE_EXECUTOR_PATCHES_HPP
 
@@ -13,11 +13,11 @@
 
 namespace edge_moe {
 
-// A band need not start or end with a transfer: one more at either end. Even and odd transfers are stored
-// apart, so that two neighbours are read in one cycle.
+// A band need not start or end with a transfer: it may need one more. Even and odd transfers are stored
+// separately, so that two neighbours are read in one cycle.
 typedef Transfer Bands[2][2][BAND_PAIRS];  // [band][even or odd][transfer / 2]
 
-// Sizes that one PATCHES instruction fixes, in bytes where nothing else is said.
+// Sizes that follow from one PATCHES instruction, in bytes unless stated otherwise.
 struct PatchShape {
   int segment;     // of one line of one patch
   int patch_size;  // lines
@@ -37,9 +37,8 @@ inline PatchShape patch_shape(const isa::Instruction& i) {
   return result;
 }
 
-// Moves that bring a patch's row together, from the segments of its lines into slices of 32 bytes: none
-// crosses a segment's end, a slice's end, or 16 bytes. They are the same for every patch, so they are found
-// once.
+// Moves that assemble a patch's row, from the segments of its lines into slices of 32 bytes: none crosses
+// a segment's end, a slice's end, or 16 bytes. They are the same for every patch, so they are found once.
 struct Move {
   uint8_t bytes;
   uint8_t line;        // of the patch
@@ -52,7 +51,7 @@ struct Move {
 static_assert(MAX_SEGMENT < 256 && config::max_patch_size * MAX_SEGMENT <= 256 * LANES,
               "a move's fields are bytes");
 
-// The moves of a patch; how many they are.
+// The moves of a patch; returns their number.
 inline int plan_moves(const PatchShape& shape, Move (&moves)[MAX_MOVES]) {
   HLS_NO_INLINE
   int count = 0;
@@ -94,7 +93,7 @@ inline int transfers_from(int start, int length) {
   return (start % PORT_BYTES + length + PORT_BYTES - 1) / PORT_BYTES;
 }
 
-// Steps of one band: the next one's transfers or this one's moves, whichever take longer.
+// Steps of one band: the larger number of the next band's transfers and this band's moves.
 inline int band_steps(const PatchShape& shape, int moves) {
   HLS_INLINE
   const int transfers = transfers_from(PORT_BYTES - 1, shape.band);
@@ -136,12 +135,12 @@ inline void patch_rows(const isa::Instruction& i, TransferChannel& pixels, Scrat
   HLS_PARTITION(bands, 2)
   Transfer shared = zero_transfer();  // the last transfer, which the next band may start in
   int row = 0;
-  int start = 0;  // bytes of the arriving band's first transfer that belong to the band before
+  int start = 0;  // bytes of the arriving band's first transfer that belong to the previous band
 PATCH_BANDS:
   for (int b = 0; b <= shape.bands; ++b) {
     HLS_TRIPS(2, edge_moe::config::max_image_height + 1)
     const int side = b % 2;
-    // the band before, which leaves, started where its length leads to this one's start
+    // start of the previous band, which is being written, from its length and this band's start
     const int leaving_start = (start + PORT_BYTES - shape.band % PORT_BYTES) % PORT_BYTES;
     const int transfers = b < shape.bands ? transfers_from(start, shape.band) : 0;
     int patch = b > 0 ? 0 : shape.across;  // across the band
@@ -151,13 +150,13 @@ PATCH_BANDS:
   PATCH_STEPS:
     for (int step = 0; step < steps; ++step) {
       // carried: the slice that is being filled and counters; one band is written, the other read, and the
-      // pipeline drains before they change places
+      // pipeline drains before they swap
       HLS_PIPELINE
       HLS_NO_FLATTEN
       HLS_INDEPENDENT(bands)
       HLS_TRIPS(1, edge_moe::BAND_TRANSFERS)
       if (step < transfers) {
-        // a band that starts within a transfer gets that one again
+        // a band that starts within a transfer uses that transfer again
         const bool again = step == 0 && start > 0;
         shared = again ? shared : pixels.read();
         bands[side][step % 2][step / 2] = shared;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// LINEAR, CONV3X3, GATE, ATTENTION and EXPERTS as sequences of jobs, all of which pass the one call of
-// compute. SPEC.md, section 8.
+// LINEAR, CONV3X3, GATE, ATTENTION and EXPERTS as sequences of jobs, which share the one call of compute.
+// SPEC.md, section 8.
 #ifndef EDGE_MOE_EXECUTOR_RUN_JOBS_HPP
 #define EDGE_MOE_EXECUTOR_RUN_JOBS_HPP
 
@@ -75,7 +75,7 @@ JOBS:
         entry = entries.read();
       }
       const Crowd crowd = {queue_range(evens, at.expert), queue_range(odds, at.expert)};
-      // no weights: either the reader knew that there are no tokens, or the entry was not proved and the
+      // no weights: either the reader knew that there are no tokens, or the entry failed its proof and the
       // program stops after this instruction
       skipped = entry.weight_beats == 0 || tokens_of(crowd) == 0;
       if (skipped) {

@@ -9,8 +9,8 @@
 
 namespace edge_moe {
 
-// UPSAMPLE2X: two neighbouring pixels of a line come in one cycle, so the two lines on either side of an
-// output line take turns, and two output pixels leave in every cycle: those of column step - 2.
+// UPSAMPLE2X: two neighbouring pixels of a line are read per cycle, so the two lines around an output line
+// take turns, and two output pixels are written in every cycle: those of column step - 2.
 struct Window {
   Half left[2];     // column before `pair`, of both lines
   Half pair[2][2];  // [line][column] of the last two columns
@@ -63,7 +63,7 @@ UPSAMPLE_STEPS:
     const Half one = pixel % 2 == 0 ? from_even : from_odd;
     const Half two = pixel % 2 == 0 ? from_odd : from_even;
     const int x = column - 2;
-    // columns x - 1, x, x + 1 of both lines; x is even where only the upper line has been read
+    // columns x - 1, x, x + 1 of both lines; x is even when only the upper line has been read
     const Half arriving[2] = {window.coming[0], one};
     Half before[2];
     Half at[2];

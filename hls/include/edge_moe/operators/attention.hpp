@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // Attention: the average of V under the single-pass softmax of the logits (softmax.hpp). SPEC.md, section 4.
 //
-// Weight tiles hold K and V (weight_tile.hpp) while all queries pass. For each block and query:
+// Weight tiles hold K and V (weight_tile.hpp) while all queries pass through. For each block and query:
 //   x_j = attention_logits(q k_j), then softmax_block gives the numerators p_j and a rescale r, then
 //   A = attention_accumulate(A, r, sum p_j v_j).
-// After the last block: softmax_inverse once a query, attention_output for each slice of channels.
-// A query keeps its state of the softmax and A between blocks.
+// After the last block: softmax_inverse once per query, attention_output for each slice of channels.
+// Between blocks a query keeps its softmax state and A.
 #ifndef EDGE_MOE_OPERATORS_ATTENTION_HPP
 #define EDGE_MOE_OPERATORS_ATTENTION_HPP
 
@@ -16,7 +16,7 @@ namespace edge_moe {
 
 // |A| <= 127 * 127 * 4096
 constexpr int AVERAGE_BITS = 1 + bits_of(127ull * 127 * tables::token_limit);
-static_assert(AVERAGE_BITS == 27, "as SPEC.md, section 5, has it");
+static_assert(AVERAGE_BITS == 27, "the width in SPEC.md, section 5");
 // |q k| over a head's channels
 constexpr int DOT_BITS = 1 + bits_of(128ull * 127 * config::max_head_dim);
 
@@ -53,7 +53,7 @@ ATTENTION_ACCUMULATE:
 inline Slice8 attention_output(const Slice32& average, const Inverse& inverse, const Slice16& m, int n) {
   HLS_INLINE
   constexpr int DROPPED = 15 - tables::sum_fraction - tables::average_fraction;
-  static_assert(DROPPED == 1, "as SPEC.md has it");
+  static_assert(DROPPED == 1, "the shift in SPEC.md");
   constexpr int PRODUCT = AVERAGE_BITS + 15;  // R has 15 bits and no sign
   Slice8 result = {};
   HLS_LANES(result)

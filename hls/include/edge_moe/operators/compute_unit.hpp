@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-// The one array of multipliers: y[token][out] = sum over in of w[out][in] x[token][in], 32 x 32 weights
-// that stay and two tokens a step. Every product of the model is formed here. SPEC.md, section 4.
+// The one array of multipliers: y[token][out] = sum over in of w[out][in] x[token][in], for 32 x 32
+// stationary weights and two tokens a step. It forms every product of the model. SPEC.md, section 4.
 //
-// Both tokens meet the same weight, so one 27 x 18 multiplier forms both products:
+// Both tokens use the same weight, so one 27 x 18 multiplier forms both products:
 //   (x1 2^18 + x0) w = (x1 w) 2^18 + x0 w.
 // x1 2^18 + x0 has 27 bits, as |x1 2^18 + x0| <= 2^25 + 2^7. Along a cascade of 8 multipliers the low
 // lane sums to at most 8 * 127 * 128 = 130,048 < 2^17: it keeps its sign within its own 18 bits, so the
-// lanes can be told apart: low is the sum's bits [17:0] in two's complement, high is the rest plus 1
-// where low is negative (its bit 17). Weights of -128 would break this; there are none.
+// lanes can be separated: low is the sum's bits [17:0] in two's complement, high is the rest plus 1
+// if low is negative (its bit 17). Weights of -128 would break this; there are none.
 //
-// g++ takes the products one by one (compute_unit_native), which it vectorises; synthesis takes them
-// in pairs (compute_unit_packed). The tests hold both equal for every pair of operands.
+// g++ computes the products one by one (compute_unit_native), which it vectorises; synthesis computes
+// them in pairs (compute_unit_packed). The tests check both for equality with every pair of operands.
 #ifndef EDGE_MOE_OPERATORS_COMPUTE_UNIT_HPP
 #define EDGE_MOE_OPERATORS_COMPUTE_UNIT_HPP
 
@@ -26,7 +26,7 @@ constexpr int CASCADES = config::tile_in / CASCADE;
 // |sum of 32 products| <= 32 * 127 * 128 = 520,192
 constexpr int TILE_SUM_BITS = 1 + bits_of(config::tile_in * WEIGHT_LIMIT * INPUT_LIMIT);
 
-// Two sums that one cascade forms: low of the first token, high of the second.
+// The two sums of one cascade: low for the first token, high for the second.
 struct DualSum {
   int32_t low;
   int32_t high;
@@ -36,7 +36,7 @@ struct DualSum {
 template <int COUNT>
 inline DualSum dual_dot(const int8_t* w, const int8_t* x0, const int8_t* x1) {
   HLS_INLINE
-  static_assert(COUNT <= CASCADE, "lanes must be told apart after 8 products");
+  static_assert(COUNT <= CASCADE, "lanes must be separated after 8 products");
   Int<38> sum = 0;  // 27 + 8 bits of a product, 3 more for 8 of them
 CASCADE_SUM:
   for (int i = 0; i < COUNT; ++i) {
@@ -73,7 +73,7 @@ PACKED_OUT:
   }
 }
 
-// The same, product by product.
+// compute_unit_packed's sums, product by product.
 inline void compute_unit_native(const WeightTile& tile, const Slice8& x0, const Slice8& x1, Slice32& y0,
                                 Slice32& y1) {
 NATIVE_OUT:

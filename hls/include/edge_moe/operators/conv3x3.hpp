@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// 3x3 convolution with ReLU as a linear over nine taps: which pixel a tap reads, and the epilogue
-// rq(a, m, n, -128, 127, -128). SPEC.md, section 4. The products are compute_unit.hpp's.
+// 3x3 convolution with ReLU as a linear over nine taps: the pixel that a tap reads, and the epilogue
+// rq(a, m, n, -128, 127, -128). SPEC.md, section 4. compute_unit.hpp forms the products.
 #ifndef EDGE_MOE_OPERATORS_CONV3X3_HPP
 #define EDGE_MOE_OPERATORS_CONV3X3_HPP
 
@@ -11,7 +11,7 @@ namespace edge_moe {
 // The pixel that a tap reads; outside the map the input's zero point replaces it.
 struct ConvSource {
   bool inside;
-  int32_t pixel;  // of the map, row by row; 0 where outside
+  int32_t pixel;  // index in the map, row by row; 0 if outside
 };
 
 // Tap (dy, dx) of the output pixel (y, x) in a map of height x width; all count from 0.
@@ -24,7 +24,7 @@ inline ConvSource conv3x3_source(int y, int x, int dy, int dx, int height, int w
   return result;
 }
 
-// What enters the compute unit.
+// The compute unit's input: the pixel's slice, or the zero point outside the map.
 inline Slice8 conv3x3_input(const Slice8& row, bool inside, int8_t pad) {
   HLS_INLINE
   Slice8 result = {};

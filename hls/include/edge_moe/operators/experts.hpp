@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// Tokens sorted into one queue for each expert, and the score-weighted sum of what experts give.
+// Tokens sorted into one queue for each expert, and the score-weighted sum of the experts' results.
 // SPEC.md, section 4.
 //
 // Queues follow each other in one memory of tokens x top-k entries (counting sort): all routes
 // pass once through queues_count, queues_open places the queues, all pass again through queues_put. Any
-// distribution fits, all tokens on one expert too. Weights are then read once for each expert that has
+// distribution fits, even all tokens on one expert. Weights are then read once for each expert that has
 // tokens, whatever the routing.
 #ifndef EDGE_MOE_OPERATORS_EXPERTS_HPP
 #define EDGE_MOE_OPERATORS_EXPERTS_HPP
@@ -41,7 +41,7 @@ QUEUES_CLEAR:
   }
 }
 
-// First pass. False, and nothing done, where there is no such expert. The counters are registers, so
+// First pass. Returns false, and does nothing, if there is no such expert. The counters are registers, so
 // that the same expert may come again in the next cycle.
 inline bool queues_count(ExpertQueues& queues, int expert, int experts) {
   HLS_INLINE
@@ -65,7 +65,7 @@ QUEUES_OPEN:
   }
 }
 
-// Second pass, with the same experts as the first. False where the queues have no place for it.
+// Second pass, with the same experts as the first. Returns false if the queues have no place left.
 inline bool queues_put(ExpertQueues& queues, int expert, int experts, int token, int16_t score) {
   HLS_INLINE
   const bool known = expert >= 0 && expert < experts && expert < config::max_experts;
@@ -101,7 +101,7 @@ EXPERTS_WEIGHTED:
 constexpr int EXPERTS_SUM_BITS = 24;
 static_assert((1 + tables::top_k_limit) * 32768 < (1 << (EXPERTS_SUM_BITS - 1)), "24 bits hold every sum");
 
-// Sum from its two rows.
+// A sum from its two rows.
 inline Slice32 experts_join(const Slice16& low, const Slice8& high) {
   HLS_INLINE
   Slice32 result = {};
@@ -139,7 +139,7 @@ EXPERTS_HIGH:
   return result;
 }
 
-// A residual row's slice as the sum that experts are added to.
+// A residual row's slice as the initial sum of the experts.
 inline Slice32 experts_start(const Slice16& residual) {
   HLS_INLINE
   Slice32 result = {};

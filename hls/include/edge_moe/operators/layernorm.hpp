@@ -29,8 +29,8 @@ inline Moments layernorm_start() {
   return result;
 }
 
-// The first `lanes` channels of a slice joined to the moments. What is carried from slice to slice is one
-// addition each to T and Q.
+// Add the first `lanes` channels of a slice to the moments. Carried from slice to slice: one addition each
+// to T and Q.
 inline Moments layernorm_add(const Moments& moments, const Slice16& x, int lanes) {
   HLS_INLINE
   Int<TOTAL_BITS> total = 0;
@@ -47,7 +47,7 @@ LAYERNORM_SUMS:
   return result;
 }
 
-// What a row's channels share.
+// Values that all channels of a row share.
 struct RowNorm {
   int32_t total;    // T
   int32_t width;    // D
@@ -79,7 +79,7 @@ inline int8_t layernorm_channel(int16_t x, const RowNorm& norm, int16_t gamma, i
   // k is at most 25, half the bits of V
   const int16_t xhat =
       clip16(rounding_shift<PRODUCT, SPREAD_BITS / 2 + DROPPED>(scaled, norm.inverse.exponent + DROPPED));
-  // the network's check bounds xhat gamma + beta by 2^31 - 1; a damaged one may have a bit more
+  // the network's check bounds xhat gamma + beta by 2^31 - 1; a damaged one may need another bit
   const Int<33> affine = static_cast<Int<33>>(product<16, 16>(xhat, gamma)) + beta;
   return static_cast<int8_t>(saturate(rounding_shift<33, isa::norm_shift_limit>(affine, n), INT8_MIN, INT8_MAX));
 }

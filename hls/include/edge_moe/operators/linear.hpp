@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The epilogues of a linear layer, from accumulators a = sum w x + b to a row's slice. SPEC.md, section 4.
-// The products themselves are compute_unit.hpp's.
+// compute_unit.hpp forms the products.
 #ifndef EDGE_MOE_OPERATORS_LINEAR_HPP
 #define EDGE_MOE_OPERATORS_LINEAR_HPP
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Pixels as int8, the place of a byte in its patch, and what follows the linear: the position is added.
+// Pixels as int8, the place of a byte in its patch, and the addition of the position after the linear.
 // SPEC.md, section 4.
 #ifndef EDGE_MOE_OPERATORS_PATCH_EMBEDDING_HPP
 #define EDGE_MOE_OPERATORS_PATCH_EMBEDDING_HPP

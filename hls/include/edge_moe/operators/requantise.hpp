@@ -14,12 +14,12 @@ inline int32_t requantise(Int<W> a, int16_t m, int n, int32_t low, int32_t high,
   HLS_INLINE
   constexpr int PRODUCT = W + 15;  // m has 15 bits and no sign, so the product has no more
   const Int<PRODUCT> scaled = static_cast<Int<PRODUCT>>(product<W, 16>(a, m));
-  // n is at least 1: the rounded value has a bit less, z fits beside it
+  // n is at least 1: the rounded value has one bit less, which leaves room for z
   const Int<PRODUCT> shifted = rounding_shift<PRODUCT, isa::shift_limit>(scaled, n) + z;
   return saturate(shifted, low, high);
 }
 
-// int8 in [low, 127]: -127 where the result may become a weight, -128 elsewhere.
+// int8 in [low, 127]: low is -127 if the result may become a weight, else -128.
 inline Slice8 requantise8(const Slice32& a, const Slice16& m, int n, int32_t low, int32_t z) {
   HLS_INLINE
   Slice8 result = {};

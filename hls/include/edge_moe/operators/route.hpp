@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Route of one token: the k largest of its gate's logits, and their scores. SPEC.md, section 4.
 //
-// Logits come one by one: route_offer joins each to the best so far and to the largest scaled logit. A
-// second pass over them sums the numerators (route_numerator); then route_score for each chosen one.
+// Logits come one by one: route_offer merges each into the best so far and the largest scaled logit. A
+// second pass over them sums the numerators (route_numerator); then route_score serves each chosen one.
 #ifndef EDGE_MOE_OPERATORS_ROUTE_HPP
 #define EDGE_MOE_OPERATORS_ROUTE_HPP
 
@@ -10,7 +10,7 @@
 
 namespace edge_moe {
 
-constexpr int MAX_TOP_K = config::max_top_k;  // best logits that are kept
+constexpr int MAX_TOP_K = config::max_top_k;  // number of best logits to keep
 static_assert(config::max_top_k <= tables::top_k_limit, "an accumulated product sum has room for 8");
 // a numerator is at most 2^15
 constexpr int ROUTE_SUM_BITS = bits_of(32768ull * config::max_experts);
@@ -43,8 +43,8 @@ inline int16_t route_scale(int32_t logit, int16_t m, int n) {
 }
 
 // Insertion: a new logit takes the first place whose logit is smaller, later ones move back. Experts
-// come in rising order, so that of equal logits the lower index stays in front. All comparisons are made
-// at once; what is carried from one logit to the next is one comparison and one selection.
+// come in rising order, so that of equal logits the lower index stays first. All comparisons are made
+// at once; carried from one logit to the next: one comparison and one selection.
 inline void route_offer(RouteState& state, int expert, int32_t logit, int16_t scaled) {
   HLS_INLINE
   const Choice fresh = {true, static_cast<uint16_t>(expert), logit, scaled};
@@ -65,7 +65,7 @@ ROUTE_INSERT:
   state.maximum = scaled > state.maximum ? scaled : state.maximum;
 }
 
-// P of an expert in Q15 once the largest scaled logit is known.
+// P of an expert in Q15, given the largest scaled logit.
 inline int32_t route_numerator(int16_t scaled, int16_t maximum) {
   HLS_INLINE
   const int16_t exponent = static_cast<int16_t>((maximum >> tables::exp2_bits) + 1);

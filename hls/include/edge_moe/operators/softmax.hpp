@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Softmax of base 2 over blocks of 32 keys, in one pass. SPEC.md, section 4.
 //
-// softmax_start gives a query's state before its first block. softmax_block joins a block of logits to it, and
-// gives the block's numerators and the right shift of everything before. After the last block softmax_inverse
+// softmax_start gives a query's state before its first block. softmax_block adds a block of logits to it, and
+// gives the block's numerators and the right shift of all earlier sums. After the last block softmax_inverse
 // gives 1 over the sum. A query keeps M, S (SoftmaxState) between blocks; its logits live for one call.
 #ifndef EDGE_MOE_OPERATORS_SOFTMAX_HPP
 #define EDGE_MOE_OPERATORS_SOFTMAX_HPP
@@ -12,12 +12,12 @@
 namespace edge_moe {
 
 static_assert(config::key_block == LANES, "a block's logits are one slice");
-static_assert(config::key_block == tables::key_block, "the block is part of the meaning");
+static_assert(config::key_block == tables::key_block, "results depend on the block");
 static_assert(config::max_tokens <= tables::token_limit, "attention is exact up to 4096 tokens");
 // S <= 127 * 256 * 4096
 constexpr int SUM_BITS = bits_of(127ull * 256 * tables::token_limit);
 constexpr int MAX_RESCALE = tables::exponent_limit;
-static_assert(SUM_BITS == 27, "as SPEC.md, section 5, has it");
+static_assert(SUM_BITS == 27, "the width in SPEC.md, section 5");
 
 // M and S of one query: an integer above every base-2 logit so far, and the sum of the numerators in Q8.
 struct SoftmaxState {
@@ -31,13 +31,13 @@ inline SoftmaxState softmax_start() {
   return result;
 }
 
-// What one block gives: numerators in [0, 127] and the right shift of everything before.
+// Results of one block: numerators in [0, 127] and the right shift of all earlier sums.
 struct SoftmaxBlock {
   Slice8 numerator;
   uint8_t rescale;
 };
 
-// The first `keys` logits, the smallest value in the lanes beyond, which hold anything.
+// The first `keys` logits, and the smallest value in the other lanes, which may hold anything.
 inline Slice16 softmax_valid(const Slice16& logits, int keys) {
   HLS_INLINE
   Slice16 result = {};
@@ -61,8 +61,8 @@ SOFTMAX_MAXIMUM:
   return result;
 }
 
-// The first `keys` logits of a block joined to a query's state; lanes beyond get the numerator 0.
-// What is carried from block to block is a maximum, a shift and an addition.
+// Add the first `keys` logits of a block to a query's state; the other lanes get the numerator 0.
+// Carried from block to block: a maximum, a shift and an addition.
 inline SoftmaxBlock softmax_block(const Slice16& logits, int keys, SoftmaxState& state) {
   HLS_INLINE
   // beyond this shift the numerator is 0: rs(2^15, SCALE + LIMIT) = 0

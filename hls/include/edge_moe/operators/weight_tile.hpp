@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Weight tiles from the weight image: bit planes to int8, parameters, and tiles made of K and V.
+// Weight tiles from the weight image: bit planes to int8, parameters, and tiles made from K and V.
 // SPEC.md, section 9.
 //
 // A plane is 128 bytes. Bit n % 8 of byte n / 8 of plane p is bit p of weight n = 32 out + in; planes
@@ -13,7 +13,7 @@
 
 namespace edge_moe {
 
-// Bits that plane `bit` of `bits` planes decides: its own, the last one also all above.
+// Bits that plane `bit` of `bits` planes decides: its own; the last plane also decides all higher ones.
 inline uint8_t plane_bits(int bit, int bits) {
   HLS_INLINE
   const int own = 1 << bit;
@@ -21,10 +21,10 @@ inline uint8_t plane_bits(int bit, int bits) {
 }
 
 // One plane into a tile. After all `bits` planes every bit of every weight has been decided once,
-// so what the tile held before does not matter.
+// so the tile's earlier contents do not matter.
 //
-// In hardware each bit of a tile is a register that takes the plane's bit when plane_bits says so: no
-// logic but an enable that 1,024 registers share.
+// In hardware each bit of a tile is a register that takes the plane's bit when plane_bits says so: the
+// only logic is an enable that 1,024 registers share.
 inline void weight_tile_plane(WeightTile& tile, const Plane& plane, int bit, int bits) {
   HLS_INLINE
   const uint8_t decided = plane_bits(bit, bits);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The accelerator: what runs in it concurrently, and what passes between. SPEC.md, sections 7 to 12.
+// The accelerator: its concurrent processes and their channels. SPEC.md, sections 7 to 12.
 //
 //   program, tables ─► fetch_program ─┬─ instructions, entries ──────────────► execute ─► finished ─► count_cycles
 //                          ▲          └─ blocks ─► plan_bursts ─► bursts 0..2     ▲  │
@@ -7,12 +7,12 @@
 //   image ─────────────────│───────────────────► read_image ──────────────────────┘  │
 //                          └───────────────────────────── routed ◄───────────────────┘
 //
-// fetch_program proves every instruction before anybody sees it, so no other process can fail, and each of
-// them gets told what it will receive: nothing is left in a channel when a program is stopped.
+// fetch_program proves every instruction before any other process sees it, so no other process can fail, and
+// it tells each of them what it will receive: nothing is left in a channel when a program is stopped.
 //
-// `routed` is the one channel that leads back (UG1399, "Modeling Feedback in Dataflow Regions": streams may).
-// It says which experts have tokens. fetch_program looks at it without waiting and passes on what it decided,
-// so results do not depend on when it arrives.
+// `routed` is the only channel that leads back (UG1399, "Modeling Feedback in Dataflow Regions", permits it).
+// It says which experts have tokens. fetch_program reads it without waiting and passes its decision on, so
+// results do not depend on when it arrives.
 #ifndef EDGE_MOE_SHELL_ACCELERATOR_HPP
 #define EDGE_MOE_SHELL_ACCELERATOR_HPP
 
@@ -25,7 +25,7 @@ namespace edge_moe {
 static_assert(config::memory_bytes_per_cycle == WEIGHT_PORTS * PORT_BYTES,
               "weights come through three ports");
 
-// Consecutive planes of the weight image; planes = 0: there will be no more.
+// Consecutive planes of the weight image; planes = 0 marks the end.
 struct Block {
   uint32_t first;
   uint32_t planes;
@@ -37,7 +37,7 @@ static_assert(BURST_TRANSFERS <= 256, "an AXI4 burst has at most 256 transfers")
 static_assert(MEMORY_LATENCY_LIMIT >= config::memory_latency,
               "the port would wait for each burst");
 
-// The weight FIFO is the reader's lead; what else runs ahead must not end it earlier.
+// The weight FIFO sets the reader's lead; no other queue may limit it earlier.
 #ifdef __SYNTHESIS__
 static_assert(HLS_TEXT_OF(EDGE_MOE_FIFO_MEMORY)[0] == (config::fifo_bytes >= FIFO_URAM_BYTES ? 'u' : 'b'),
               "a weight FIFO below 512 KiB belongs in block RAM: -DEDGE_MOE_FIFO_MEMORY=bram");
@@ -56,10 +56,10 @@ typedef Channel<Transfer, TRANSFERS_AHEAD> TransferChannel;
 
 }  // namespace edge_moe
 
-// The top. Buffers are arrays of 16-byte transfers; the weight image is given four times, so that three ports
+// The top. Buffers are arrays of 16-byte transfers; the weight image is passed four times, so that three ports
 // stream it and one reads expert tables. The program starts at record `program_offset` of its buffer and ends
-// within `program_records`; 0 of them: only config_id and version are given. `position` is the instruction
-// that `error` is about.
+// within `program_records`; if these are 0, only config_id and version are returned. `error` refers to the
+// instruction `position`.
 extern "C" void edge_moe_accelerator(
     const edge_moe::Transfer* program, const edge_moe::Transfer* tables, edge_moe::BurstPort weights0,
     edge_moe::BurstPort weights1, edge_moe::BurstPort weights2, const edge_moe::Transfer* image,

@@ -29,8 +29,8 @@ WRITE_OUTPUT:
   }
 }
 
-// Cycles until execute is done: this process looks once a cycle. g++ has no clock; there it is what the
-// loops as written take, without waiting for memory.
+// Cycles until execute is done: this process checks once per cycle. g++ has no clock; there these are the
+// cycles of the loops as written, without waiting for memory.
 inline void count_cycles(CountChannel& finished, uint32_t* cycles) {
   HLS_NO_INLINE
   uint32_t count = 0;

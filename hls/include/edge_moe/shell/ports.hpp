@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The ports to the outside. A transfer is 16 bytes, the width of the Zynq's HP ports. In synthesis it is an
-// ap_uint, so that its layout is certain.
+// The external ports. A transfer is 16 bytes, the width of the Zynq's HP ports. In synthesis it is an
+// ap_uint, which fixes its layout.
 #ifndef EDGE_MOE_SHELL_PORTS_HPP
 #define EDGE_MOE_SHELL_PORTS_HPP
 
@@ -87,8 +87,8 @@ RECORD_TRANSFERS:
   return record;
 }
 
-// A port whose bursts are asked for before their data are taken. In simulation it checks that nothing
-// beyond the buffer is asked for and that no more is taken than was asked for.
+// A port whose bursts are requested before their data are taken. In simulation it checks that no request
+// exceeds the buffer and that no more is taken than was requested.
 #ifdef EDGE_MOE_VENDOR_PORTS
 
 typedef VendorBurstPort<Transfer> BurstPort;

@@ -10,7 +10,7 @@
 
 namespace edge_moe {
 
-// Sizes of the buffers that the host has given.
+// Sizes of the host's buffers.
 struct Buffers {
   uint32_t weight_beats;  // of 64 bytes
   uint32_t image_bytes;
@@ -49,7 +49,7 @@ CHECK_OVERLAPS:
   return error;
 }
 
-// A block of `planes` is within the weight image and has the length that is stated.
+// Whether a block of `planes` is within the weight image and has the stated length.
 inline bool block_holds(uint32_t offset, uint32_t beats, uint32_t planes, const Buffers& buffers) {
   HLS_INLINE
   return beats == isa::beats_per_plane * planes && offset % isa::beats_per_plane == 0 && beats <= buffers.weight_beats &&
@@ -68,7 +68,7 @@ inline uint32_t image_bytes_of(const isa::Instruction& i) {
   return 3u * i.height * i.width;
 }
 
-// Checksum, opcode, and no bit that means nothing.
+// Whether checksum and opcode are valid and no bit without a meaning is set.
 inline Error check_words(const Record& record) {
   HLS_INLINE
   if (isa::checksum(record.word) != record.word[isa::checksum_word]) {
@@ -111,7 +111,7 @@ inline Error check_instruction(const isa::Instruction& i, const Buffers& buffers
   return Error::NONE;
 }
 
-// An expert's entry fits its instruction.
+// Whether an expert's entry fits its instruction.
 inline bool entry_holds(const Record& record, const isa::Instruction& i, const Buffers& buffers) {
   HLS_INLINE
   if (isa::checksum(record.word) != record.word[isa::checksum_word] ||

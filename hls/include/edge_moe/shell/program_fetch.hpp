@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// The process that reads the program and the expert tables, proves them, and announces to the others what
-// comes. SPEC.md, sections 8 to 10.
+// The process that reads the program and the expert tables, proves them, and tells the others what to
+// expect. SPEC.md, sections 8 to 10.
 //
-// It runs ahead of execute as far as its channels reach. A block is announced before its instruction is, so
-// that whatever execute waits for has been asked for.
+// It runs ahead of execute as far as its channels allow. A block is announced before its instruction, so
+// that everything that execute waits for has been requested.
 #ifndef EDGE_MOE_SHELL_PROGRAM_FETCH_HPP
 #define EDGE_MOE_SHELL_PROGRAM_FETCH_HPP
 
@@ -11,7 +11,7 @@
 
 namespace edge_moe {
 
-// The instructions of these opcodes that have come.
+// Whether instructions of these opcodes have come.
 struct Progress {
   bool patches;
   bool store;
@@ -34,14 +34,14 @@ inline void announce_block(BlockChannel& blocks, uint32_t offset, uint32_t beats
   blocks.write(block);
 }
 
-// What execute has said of its experts: masks come in the order of EXPERTS instructions.
+// Masks of experts from execute, in the order of EXPERTS instructions.
 struct Routing {
-  int owed;       // masks of earlier instructions that have not come yet
-  bool known;     // this instruction's has
+  int owed;       // masks of earlier instructions that have not arrived yet
+  bool known;     // this instruction's mask has arrived
   uint64_t mask;  // bit e: expert e has tokens
 };
 
-// Take the masks that have come.
+// Take the masks that have arrived.
 inline void look_at_routing(RoutedChannel& routed, Routing& routing) {
   HLS_INLINE
 LOOK:
@@ -54,9 +54,9 @@ LOOK:
   }
 }
 
-// The table that an EXPERTS instruction points to. False at the first entry that does not hold; as many
-// entries as the instruction has are passed on all the same, so that execute gets what it will read. An entry
-// without weights is skipped: that of an expert which is known to have no tokens, or that was not proved.
+// The table that an EXPERTS instruction points to. False at the first invalid entry; even then all of the
+// instruction's entries are passed on, so that execute gets what it will read. An entry without weights is
+// skipped: its expert is known to have no tokens, or the entry failed its proof.
 inline bool fetch_entries(const Transfer* tables, const isa::Instruction& i, const Buffers& buffers,
                           RoutedChannel& routed, Routing& routing, EntryChannel& entries,
                           BlockChannel& blocks) {
@@ -81,7 +81,7 @@ FETCH_ENTRIES:
   return good;
 }
 
-// Tell the others what an instruction will take from them, then execute what it is.
+// Tell the other processes what an instruction takes from them, then pass the instruction to execute.
 inline void announce(const isa::Instruction& i, InstructionChannel& instructions, BlockChannel& blocks,
                      CountChannel& image_transfers, CountChannel& output_transfers) {
   HLS_INLINE

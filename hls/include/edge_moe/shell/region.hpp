@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // A dataflow region: concurrent processes, and the bounded channels between them.
 //
-// In synthesis a process is a function call in a dataflow region and a Channel is vendor.hpp's; in C
-// simulation they are those of csim/. Functions are the same for both.
+// In synthesis a process is a function call in a dataflow region and Channel comes from vendor.hpp; in C
+// simulation both come from csim/. The functions are the same.
 #ifndef EDGE_MOE_SHELL_REGION_HPP
 #define EDGE_MOE_SHELL_REGION_HPP
 

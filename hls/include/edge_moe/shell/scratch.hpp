@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The scratch memory: activations on chip. SPEC.md, section 9.
 //
-// A beat is 64 bytes in two halves, which are separate memories with an address each. int8 rows are stored by
-// pairs: beat (row / 2) tiles + tile, even rows in the even half and odd rows in the odd one. So any two
+// A beat is 64 bytes in two halves, which are separate memories with their own addresses. int8 rows are
+// stored in pairs: beat (row / 2) tiles + tile, even rows in the even half and odd rows in the odd one. So any two
 // neighbouring rows, and any even row with any odd one, are read or written in one cycle. int16 rows are
 // stored row by row, a tile's 32 channels in one beat, the first 16 in the even half.
 #ifndef EDGE_MOE_SHELL_SCRATCH_HPP
@@ -16,7 +16,7 @@
 namespace edge_moe {
 
 static_assert(BEAT_BYTES == isa::alignment, "addresses are those of beats");
-static_assert(isa::pair == 2 && config::tokens_parallel == 2, "rows go by pairs");
+static_assert(isa::pair == 2 && config::tokens_parallel == 2, "rows are stored in pairs");
 static_assert(config::scratch_bytes % BEAT_BYTES == 0, "whole beats");
 typedef Half ScratchHalf[SCRATCH_BEATS];
 static_assert(isa::route_bytes == LANES, "a routing row is half a beat");
@@ -32,7 +32,7 @@ inline int beat_of(uint32_t address) {
   return static_cast<int>(address / BEAT_BYTES);
 }
 
-// A beat's number, or 0 where there is no such beat. Neighbours of the last row may be beyond the memory;
+// A beat's number, or 0 if there is no such beat. Neighbours of the last row may be beyond the memory;
 // the values read for them are never used.
 inline int within_scratch(int beat) {
   HLS_INLINE

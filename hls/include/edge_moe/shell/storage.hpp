@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Slices and planes as the memories on chip store them. In synthesis each is one ap_uint, so that its layout is
-// certain; in C simulation it is the slice or the plane itself.
+// Slices and planes as stored in the memories on chip. In synthesis each is one ap_uint, which fixes its
+// layout; in C simulation it is the slice or the plane itself.
 #ifndef EDGE_MOE_SHELL_STORAGE_HPP
 #define EDGE_MOE_SHELL_STORAGE_HPP
 

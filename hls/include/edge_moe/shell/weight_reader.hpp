@@ -5,9 +5,9 @@
 //   blocks ─► plan_bursts ─► bursts 0..2 ─► read_bursts ×3 ─► planes 0..2 ─► merge_planes ─► weights
 //                   └──────────── lengths ────────────────────────────────────────┘
 //
-// It is told of a block as soon as the program has been read that far, and stops for nothing but a full FIFO.
-// Where it comes to an expert before the routing is known, it reads it; if there turn out to be no tokens,
-// execute drops the planes. To wait for the gate instead would end the reading ahead where it is needed most.
+// It learns of a block as soon as the program has been read that far, and stops only for a full FIFO.
+// If the routing is not yet known, it reads an expert's weights; if the expert then has no tokens, execute
+// drops the planes. Waiting for the gate would stop reading ahead where it is needed most.
 #ifndef EDGE_MOE_SHELL_WEIGHT_READER_HPP
 #define EDGE_MOE_SHELL_WEIGHT_READER_HPP
 
@@ -24,7 +24,7 @@ inline void plan_bursts(BlockChannel& blocks, BlockChannel& bursts0, BlockChanne
   bool more = true;
 PLAN_BURSTS:
   while (more) {
-    // carried: an address, a count and the port; a burst goes on its way though no other block is known
+    // carried: an address, a count and the port; a burst is sent even if no other block is known
     HLS_PIPELINE_FLUSHING
     if (left.planes == 0) {
       left = blocks.read();
@@ -48,8 +48,8 @@ PLAN_BURSTS:
   }
 }
 
-// One port: up to BURSTS_AHEAD bursts are asked for before the oldest one's data are taken. While a burst's
-// data are outstanding it never waits for another burst to be planned.
+// One port: up to BURSTS_AHEAD bursts are requested before the oldest one's data are taken. While a burst's
+// data are outstanding, the port never waits for another burst to be planned.
 inline void read_bursts(BurstPort memory, BlockChannel& bursts, PortChannel& planes) {
   HLS_NO_INLINE
   uint32_t lengths[BURSTS_AHEAD] = {};
@@ -105,7 +105,7 @@ inline void merge_planes(LengthChannel& lengths, PortChannel& planes0, PortChann
   bool more = true;
 MERGE_PLANES:
   while (more) {
-    // carried: a count and the port; a plane goes on its way though no other burst is planned
+    // carried: a count and the port; a plane is sent even if no other burst is planned
     HLS_PIPELINE_FLUSHING
     if (left == 0) {
       left = lengths.read();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The compute loop: the one array of multipliers and all that follows it. SPEC.md, section 4.
+// The compute loop: the one array of multipliers and everything after it. SPEC.md, section 4.
 //
 //   weight FIFO ─► next tile ─► tile ─┐                        ┌─► accumulators
 //   K, V ─► stage ───┘                ▼                        │
@@ -8,8 +8,8 @@
 //                  │                                   └─► softmax ─► numerators ┐
 //                  └─────────────────────────────────────────────────────────────┘
 //
-// Every product of the model passes here, a pair of rows against a tile of 32 x 32 weights each cycle. So the
-// array, and the 64 multipliers of either requantisation, exist once.
+// It forms every product of the model, for a pair of rows and a tile of 32 x 32 weights each cycle. So the
+// array, and the 64 multipliers of each requantisation, exist once.
 #ifndef EDGE_MOE_EXECUTOR_COMPUTE_COMPUTE_HPP
 #define EDGE_MOE_EXECUTOR_COMPUTE_COMPUTE_HPP
 
@@ -22,9 +22,9 @@
 
 namespace edge_moe {
 
-// How far a sum has come in a pass, and where the sums are kept.
+// Progress of a sum in a pass, and the place of the sums.
 struct Place {
-  bool first;  // nothing has been summed yet
+  bool first;  // no sum yet
   bool last;   // the sum is finished
   int at;      // entry of the accumulators
 };
@@ -43,7 +43,7 @@ inline Place place_of(const Job& job, const Trips& trips, const Cursor& at) {
   return place;
 }
 
-// Where a pair's results go: a beat, and which of its halves.
+// Destination of a pair's results: a beat, and which of its halves.
 struct Target {
   int beat;
   bool even;
@@ -54,7 +54,7 @@ inline Target target_of(const Job& job, const Cursor& at, const Rows& rows) {
   HLS_INLINE
   const bool attends = job.source == Source::ATTENTION;
   const int channels = attends ? at.head * job.head_tiles + at.tile : job.first_out + at.out;
-  // tokens without a partner take turns on the two sides of the pairs that follow
+  // tokens without a partner alternate between the two sides of the next pairs
   const bool alone = !rows.has_even || !rows.has_odd;
   const int single = alone ? at.step - matched(job.crowd) : 0;
   const int pair = alone ? matched(job.crowd) + single / 2 : at.step;
@@ -105,8 +105,8 @@ inline void compute(const Job& job, WeightChannel& weights, Plane& multipliers, 
 COMPUTE:
   for (int step = 0; step < steps; ++step) {
     // One read and one write of each memory. Carried: the counters; the tile being loaded; sums and states,
-    // which come again after ACCUMULATOR_LAG and SOFTMAX_LAG iterations at the earliest, as the passes are no
-    // shorter. Source and destination rows do not overlap.
+    // which recur after ACCUMULATOR_LAG and SOFTMAX_LAG iterations at the earliest, as no pass is shorter.
+    // Source and destination rows do not overlap.
     HLS_PIPELINE
     HLS_INDEPENDENT(even)
     HLS_INDEPENDENT(odd)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// How far the compute loop has come in its job: the pass, the step within it, and what follows. Each step's
-// state is computed from the one before within a cycle, so there are counters and flags only, and each flag is
+// The compute loop's position in its job: the pass, the step within it, and the next pass. Each step's state
+// is computed from the previous one within a cycle, so there are only counters and flags, and each flag is
 // known a pass ahead.
 #ifndef EDGE_MOE_EXECUTOR_COMPUTE_CURSOR_HPP
 #define EDGE_MOE_EXECUTOR_COMPUTE_CURSOR_HPP
@@ -32,7 +32,7 @@ struct Cursor {
   int block;
   int next_head;  // of the block after this one
   int next_block;
-  bool more;  // there is one
+  bool more;  // there is a next block
   bool side;  // half of the stage that this block's K and V are in
 };
 
@@ -47,7 +47,7 @@ inline Cursor cursor_start(const Job& job, const Trips& trips) {
   return at;
 }
 
-// The trip of a pass, by whether it is the last one of its tile of outputs and which tile that is.
+// The trip of a pass, by its tile of outputs and by whether it is that tile's last one.
 inline Trip trip_of(const Trips& trips, bool in_last, bool out_last, bool out_odd) {
   HLS_INLINE
   return !in_last ? trips.inner : out_last ? trips.last : out_odd ? trips.even : trips.odd;
@@ -95,7 +95,7 @@ inline void next_attention_pass(const Job& job, const Trips& trips, Cursor& at) 
   at.trip = at.idle ? trips.first : trips.inner;
 }
 
-// Two pixels on: along the line, or from its end to the next one.
+// Advance by two pixels: along the line, or from its end to the next line.
 inline void next_pixels(const Job& job, Cursor& at) {
   HLS_INLINE
   const bool wraps = at.column >= job.width - 2;
@@ -104,7 +104,7 @@ inline void next_pixels(const Job& job, Cursor& at) {
   at.column = narrow ? 0 : wraps ? at.column - (job.width - 2) : at.column + 2;
 }
 
-// The next step. True when a pass is done: the tile that was loaded is then in use.
+// Advance by a step. True when a pass is done: the loaded tile is then in use.
 inline bool advance(const Job& job, const Trips& trips, Cursor& at) {
   HLS_INLINE
   const bool done = at.step == at.trip.last;

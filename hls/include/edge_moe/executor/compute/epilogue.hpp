@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// After a pass's products, for one row of the pair: they are added to its sum, and a finished sum becomes a
+// The end of a pass for one row of the pair: its products are added to its sum, and a finished sum becomes a
 // result. SPEC.md, section 4.
 //
 // A linear's epilogue, the logits rq(q k, m, n) and the average u = rq(A, R, e + 1), y = rq(u, m, n') are the
-// same two requantisations with other operands, so there is one piece of hardware for all.
+// same two requantisations with other operands, so one piece of hardware serves all.
 #ifndef EDGE_MOE_EXECUTOR_COMPUTE_EPILOGUE_HPP
 #define EDGE_MOE_EXECUTOR_COMPUTE_EPILOGUE_HPP
 
@@ -14,7 +14,7 @@
 
 namespace edge_moe {
 
-// What a query keeps between blocks, and between its logits and its average. In memory it takes 64 bits: the
+// State of a query between blocks, and between its logits and its average. In memory it takes 64 bits: the
 // fields have 9, 27, 5, 15 and 5 bits.
 struct QueryState {
   SoftmaxState softmax;  // exponent in [-128, 128]
@@ -63,7 +63,7 @@ REQUANTISE_SUM:
   return result;
 }
 
-// The second requantisation, of a value of 16 bits.
+// The second requantisation, for a value of 16 bits.
 inline Slice8 requantise_value(const Slice16& x, const Slice16& m, int n, int32_t low, int32_t z) {
   HLS_INLINE
   Slice8 result;
@@ -88,7 +88,7 @@ NARROW_SLICE:
   return result;
 }
 
-// Limits, zero point and shift that a job's finished sums are requantised with.
+// Limits, zero point and shift for the requantisation of a job's finished sums.
 struct Clip {
   int32_t low;
   int32_t high;
@@ -109,7 +109,7 @@ inline Clip clip_of(const Job& job) {
 // Kinds of pass: a linear's, of queries against K, of numerators against V.
 enum class Pass : uint8_t { LINEAR, KEYS, VALUES };
 
-// One row of the pair on its way.
+// One row of the pair in progress.
 struct Side {
   Slice32 sum;       // so far; what SUMS keeps
   QueryState state;  // of a query
@@ -118,14 +118,14 @@ struct Side {
   Slice8 out;        // what goes to the scratch memory
 };
 
-// The sum with this pass's products.
+// The sum plus this pass's products.
 inline void add_products(Pass pass, const Slice32& y, Side& side) {
   HLS_INLINE
   const bool averages = pass == Pass::VALUES;
   side.sum = averages ? attention_accumulate(side.sum, side.state.rescale, y) : accumulate(side.sum, y);
 }
 
-// A finished sum. `keys` of the block are real; multipliers are those of the tile's channels.
+// Results of a finished sum. The block's first `keys` are real; multipliers belong to the tile's channels.
 inline void finish_sum(const Job& job, const Clip& clip, Pass pass, int keys, const Slice16& multiplier,
                        const Slice16& multiplier2, Side& side) {
   HLS_INLINE

@@ -9,14 +9,14 @@
 
 namespace edge_moe {
 
-// Which beats of the scratch memory a step reads, and what they are.
+// The beats of the scratch memory that a step reads, and their meaning.
 struct Fetch {
   int even;      // beat of the even half
   int odd;       // beat of the odd half
   bool swap;     // the pair's first row is in the odd half
-  bool valid0;   // the pair's first row is one
-  bool valid1;   // the second
-  int8_t blank;  // takes the place of a row that is none
+  bool valid0;   // the pair's first row exists
+  bool valid1;   // the second exists
+  int8_t blank;  // value of a row that does not exist
 };
 
 // Beat of a pair's tile; two multipliers that nothing waits for.
@@ -46,7 +46,7 @@ inline Fetch fetch_map(const Job& job, const Cursor& at) {
   return result;
 }
 
-// Queries while the tile is one of K; else keys or values of the next block on their way to the stage.
+// Queries while the tile is one of K; else keys or values of the next block, for the stage.
 inline Fetch fetch_attention(const Job& job, const Cursor& at) {
   HLS_INLINE
   if (!at.average) {
@@ -61,7 +61,7 @@ inline Fetch fetch_attention(const Job& job, const Cursor& at) {
   return result;
 }
 
-// A pair of rows, and which of them exist: a token without a partner passes on both sides and is kept on one.
+// A pair of rows, and which of them exist: a token without a partner is read on both sides and kept on one.
 struct Rows {
   Slice8 row[2];
   bool has_even;

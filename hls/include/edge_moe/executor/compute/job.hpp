@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// Jobs of the compute unit: LINEAR, CONV3X3, GATE, ATTENTION and an expert's linears in one form. SPEC.md,
+// Jobs of the compute unit: one form of LINEAR, CONV3X3, GATE, ATTENTION and an expert's linears. SPEC.md,
 // section 8.
 //
 // A job is a sequence of passes. In a pass the compute unit holds one weight tile and multiplies it by the
 // job's pairs of rows, one pair a cycle; meanwhile the next pass's tile is loaded. If that takes more planes
-// than the pass has pairs, the pass takes as many cycles as there are planes.
+// than the pass has pairs, the pass takes one cycle per plane.
 #ifndef EDGE_MOE_EXECUTOR_COMPUTE_JOB_HPP
 #define EDGE_MOE_EXECUTOR_COMPUTE_JOB_HPP
 
@@ -17,14 +17,14 @@ namespace edge_moe {
 // Where a pair of rows comes from.
 enum class Source : uint8_t {
   ROWS,      // rows 2 r and 2 r + 1
-  QUEUES,    // an expert's r-th token of even number and its r-th of odd number, or one of them alone
+  QUEUES,    // an expert's r-th even token and its r-th odd token, or only one of them
   MAP,       // pixels 2 r and 2 r + 1 of the instruction, moved by the tap
   ATTENTION  // queries, then their numerators
 };
 
-// What becomes of a finished sum.
+// Use of a finished sum.
 enum class Result : uint8_t {
-  SUMS,   // it stays in the accumulators as it is
+  SUMS,   // it stays unchanged in the accumulators
   INT16,  // requantised to int16, for write_rows or add_expert
   INT8,   // int8 in [-127, 127] into the scratch memory
   GELU,   // int16, GELU, int8
@@ -64,9 +64,9 @@ struct Job {
   int keys;
 };
 
-// A pass may come back to the same accumulators after ACCUMULATOR_LAG cycles: reading, shifting, adding and
-// writing them takes fewer. Requantising would not, which is why finished sums have a memory of their own.
-// Of a block's K and V, beats come in the cycles from 0 on, and tiles are loaded from STAGE_LAG on.
+// A pass may use the same accumulators again after ACCUMULATOR_LAG cycles: reading, shifting, adding and
+// writing them takes fewer. Requantising takes more, so finished sums have a memory of their own.
+// A block's beats of K and V arrive in the cycles from 0 on; its tiles are loaded from STAGE_LAG on.
 static_assert(STAGE_LAG >= BLOCK_BEATS, "a tile of K is loaded in the pass that brings its beats");
 static_assert(SOFTMAX_LAG >= 2 * BLOCK_BEATS, "a pass brings a tile of K and one of V");
 
@@ -75,26 +75,26 @@ inline int greater(int a, int b) {
   return a > b ? a : b;
 }
 
-// Planes of parameters in front of a tile of outputs: biases, and for even tiles the multipliers of two.
+// Planes of parameters before a tile of outputs: biases, and for even tiles the multipliers of two tiles.
 inline int parameters_of(int out_tile) {
   HLS_INLINE
   return 2 - out_tile % 2;
 }
 
-// Planes to load during a pass, and the cycles that it takes with them.
+// Planes to load during a pass, and the pass's cycles with them.
 struct Trip {
   int planes;
   int steps;
   int last;  // step
 };
 
-// Trips of a job's passes, by what follows. They are computed once; the compute loop only chooses.
+// Trips of a job's passes, by the following pass. They are computed once; the compute loop only chooses.
 struct Trips {
-  Trip first;  // nothing is computed: the first tile is loaded
+  Trip first;  // no products: the first tile is loaded
   Trip inner;  // another tile of inputs follows
   Trip even;   // an even tile of outputs
-  Trip odd;    // an odd one
-  Trip last;   // nothing
+  Trip odd;    // an odd tile of outputs
+  Trip last;   // no pass
   int blocks;  // ATTENTION: of keys
 };
 
@@ -122,7 +122,7 @@ inline Trips trips_of(const Job& job) {
   return trips;
 }
 
-// Iterations of the compute loop. A linear: the first tile is loaded, then every pass of every tile of
+// Iterations of the compute loop for a linear: the first tile is loaded, then every pass of every tile of
 // outputs.
 inline int linear_steps(const Job& job, const Trips& trips) {
   HLS_INLINE
@@ -133,7 +133,7 @@ inline int linear_steps(const Job& job, const Trips& trips) {
   return trips.first.steps + inner + evens * trips.even.steps + odds * trips.odd.steps + trips.last.steps;
 }
 
-// ATTENTION: the first block's K and V, then for every head and block the passes of K, then those of V.
+// For ATTENTION: the first block's K and V, then for every head and block the passes of K, then those of V.
 inline int attention_steps(const Job& job, const Trips& trips) {
   HLS_INLINE
   return job.head_tiles * (trips.first.steps + job.heads * trips.blocks * 2 * trips.inner.steps);
@@ -158,14 +158,14 @@ inline Job linear_job(int in_tiles, int first_out, int out_tiles, int bits) {
   return job;
 }
 
-// Tiles of outputs whose sums the accumulators hold at a time.
+// Tiles of outputs whose sums the accumulators hold at the same time.
 inline int group_tiles(int pair_count, int left) {
   HLS_INLINE
   const int fit = ACCUMULATOR_PAIRS / pair_count;
   return fit < left ? fit : left;
 }
 
-// How far an instruction's jobs have come.
+// Progress of an instruction's jobs.
 struct Sequence {
   int expert;       // EXPERTS
   bool second;      // EXPERTS: the expert's second linear, not its first

@@ -16,8 +16,8 @@ inline int stage_beat(bool side, int part, int tile, int beat) {
   return (((side ? 1 : 0) * 2 + part) * MAX_HEAD_TILES + tile) * BLOCK_BEATS + beat;
 }
 
-// A gate's biases are those of its experts, in the places of the high halves. They are added to the low
-// halves, as the high ones are later multiplied by 128.
+// A gate's biases belong to its experts and are stored in the places of the high halves. They are added to
+// the low halves, as the high ones are later multiplied by 128.
 inline Slice32 gate_bias(const Slice32& bias) {
   HLS_INLINE
   Slice32 result;
