@@ -288,7 +288,7 @@ def test_only_a_bundle_is_replaced(tmp_path: Path) -> None:
     (tmp_path / "mine" / "thesis.txt").write_text("words")
     (tmp_path / "empty").mkdir()
     for name in ("mine", "depth.onnx"):
-        with pytest.raises(EdgeMoEError, match="exists and is no bundle"):
+        with pytest.raises(EdgeMoEError, match="exists and is not a bundle"):
             compile_bundle(paths, small_accelerator(), tmp_path / name)
     with pytest.raises(EdgeMoEError, match="cannot write"):
         compile_bundle(paths, small_accelerator(), tmp_path / "depth.onnx" / "bundle")

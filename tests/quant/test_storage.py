@@ -183,7 +183,7 @@ def rewrite_header(path: Path, **changes: Any) -> None:
     [
         ({"version": 2}, "has version 2, this program reads version 1"),
         ({"version": None}, "has version None"),
-        ({"format": "other"}, "is no integer network: write one with 'edge-moe quantise'"),
+        ({"format": "other"}, "is not an integer network: write one with 'edge-moe quantise'"),
         ({"sha256": {}}, "is damaged"),
         ({"network": {"node": "Gate", "fields": {}}}, "is damaged"),
         ({"network": {"node": "os.system", "fields": {}}}, "is damaged"),
@@ -226,7 +226,7 @@ def test_exchanged_missing_and_added_members_are_refused(saved: tuple[Path, Inte
         with pytest.raises(EdgeMoEError, match="is damaged"):
             load_network(path)
     write(path, {name: data for name, data in content.items() if name != "header.npy"})
-    with pytest.raises(EdgeMoEError, match="is no integer network"):
+    with pytest.raises(EdgeMoEError, match="is not an integer network"):
         load_network(path)
 
 
@@ -237,7 +237,7 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
         load_network(tmp_path)
     other = tmp_path / "other.int.npz"
     np.savez(other, weight=np.zeros(3))
-    with pytest.raises(EdgeMoEError, match="is no integer network"):
+    with pytest.raises(EdgeMoEError, match="is not an integer network"):
         load_network(other)
     other.write_text("hello")
     with pytest.raises(EdgeMoEError, match="cut short, damaged or was not written by Edge-MoE"):

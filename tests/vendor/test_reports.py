@@ -90,14 +90,14 @@ def test_the_table_has_every_figure(csynth: Path, implementation: Path) -> None:
 @pytest.mark.parametrize(
     ("before", "after", "message"),
     [
-        ("</profile>", "", "is no XML"),
+        ("</profile>", "", "is not XML"),
         (
             "EstimatedClockPeriod",
             "Clock",
             "has no PerformanceEstimates/SummaryOfTimingAnalysis/EstimatedClock",
         ),
         ("<URAM>64</URAM>", "", "has no AreaEstimates/Resources/URAM"),
-        ("<DSP>1100</DSP>", "<DSP>many</DSP>", "has a figure that is none"),
+        ("<DSP>1100</DSP>", "<DSP>many</DSP>", "has a figure that is not a number"),
     ],
 )
 def test_what_is_no_csynth_report_is_refused(csynth: Path, before: str, after: str, message: str) -> None:
@@ -109,7 +109,7 @@ def test_what_is_no_csynth_report_is_refused(csynth: Path, before: str, after: s
 def test_incomplete_implementations_are_refused(implementation: Path) -> None:
     for name, text, message in (
         ("utilization.rpt", UTILIZATION.replace("| DSPs ", "| DPSs "), "has no row 'DSPs'"),
-        ("power.rpt", "nothing", "is no power report"),
+        ("power.rpt", "nothing", "is not a power report"),
         ("run.txt", "clock_mhz 300\n", "does not hold clock_mhz and wns_ns"),
         ("run.txt", "clock_mhz 300\nwns_ns none\n", "does not hold clock_mhz and wns_ns"),
     ):
@@ -129,7 +129,7 @@ def test_incomplete_implementations_are_refused(implementation: Path) -> None:
 def test_what_is_no_estimate_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "estimate.json"
     path.write_text(text)
-    with pytest.raises(EdgeMoEError, match=r"is no JSON|is no estimate"):
+    with pytest.raises(EdgeMoEError, match=r"is not JSON|is not an estimate"):
         read_estimate(path)
 
 
