@@ -70,11 +70,11 @@ class BusError(DeviceError):
 
 
 class DeviceBusyError(DeviceError):
-    """Another process, or another accelerator of this one, has the device."""
+    """Another process, or another accelerator of this process, is using the device."""
 
 
 def one_line_errors(command: Callable[P, int]) -> Callable[P, int]:
-    """A command whose exit status is 2, after the error's sentence, when it raises :class:`EdgeMoEError`."""
+    """The command, printing an EdgeMoEError as one sentence and returning exit status 2."""
 
     @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> int:

@@ -8,8 +8,8 @@
 namespace edge_moe {
 
 typedef StoredSlice32 Sums[ACCUMULATOR_PAIRS];      // accumulators of the first or the second rows of all pairs
-typedef StoredSlice16 Finished[ACCUMULATOR_PAIRS];  // what became of them where a linear's result is int16
-static_assert(config::accumulator_rows % 2 == 0, "rows go by pairs");
+typedef StoredSlice16 Finished[ACCUMULATOR_PAIRS];  // their requantised form if a linear's result is int16
+static_assert(config::accumulator_rows % 2 == 0, "rows are stored in pairs");
 static_assert((config::max_tokens + 1) / 2 <= ACCUMULATOR_PAIRS, "one expert may get all tokens");
 
 }  // namespace edge_moe
