@@ -283,7 +283,7 @@ def test_bad_input(small: Sample, tmp_path: Path, out: Path, capsys) -> None:
         ([small.path, picture, "--camera", 0], r"give sources or --camera, not both; see --help\."),
         ([small.path, picture, "--task", "normals"], r"task 'normals' is not in .*"),
         ([small.path, picture, "--task", "depth,depth"], r"--task depth,depth names a task twice\."),
-        ([small.path, picture, "--frames", 0], r".*'0' is not a number of frames: give 1 or more; see --help\."),
+        ([small.path, picture, "--frames", 0], r".*'0' is not a number of frames: give 1 or more; .*"),
         ([small.path, picture, "--serve", "8080x"], r".*'8080x' is not a port: .*"),
         ([small.path, picture, "--serve", "70000"], r".*'70000' is not a port: .*"),
         ([small.path, picture, "--out", "x", "--serve", 1], r".*not allowed with argument.*"),

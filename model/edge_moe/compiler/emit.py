@@ -364,7 +364,7 @@ def store(low: Emitter, node: Node) -> None:
     node.require((node.op == "ClassMap") == (kind == "classes"), f"the task's outputs are of kind {kind}")
     node.require(
         raw.channels == low.graph.config.tasks[low.graph.task],
-        f"its {raw.channels} channels are not the task's",
+        f"its {raw.channels} channels are not the task's {low.graph.config.tasks[low.graph.task]}",
     )
     node.require(
         height * width == raw.rows

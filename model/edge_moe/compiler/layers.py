@@ -51,7 +51,7 @@ def _linear(node: Node, constants: Mapping[str, Any], shift: int, fan_in: int, p
     node.require(
         bias.shape == multiplier.shape == (out,), f"{part}bias and multiplier must have {out} entries each"
     )
-    node.require(int(multiplier.min()) >= 0, f"{part}multiplier has a negative entry")
+    node.require(int(multiplier.min()) >= 0, f"{part}multiplier has a negative entry, {multiplier.min()}")
     node.require(int(weight.min()) >= -127, f"{part}weight has the value -128; weights lie in [-127, 127]")
     _check_accumulator(node, weight.reshape(out, -1), bias, part)
     return Linear(weight, bias, multiplier, check_shift(node, f"{part}shift", shift), weight_bits(weight))

@@ -224,7 +224,7 @@ def _check_linear(where: str, layer: Linear) -> None:
 
 def _check_requantise(where: str, multiplier: np.ndarray | int, shift: int) -> None:
     values = np.asarray(multiplier)
-    _check(values.min(initial=0) >= 0, where, "a multiplier is negative")
+    _check(values.min(initial=0) >= 0, where, f"a multiplier is negative: {values.min(initial=0)}")
     _check(values.max(initial=0) <= MULTIPLIER_LIMIT, where, f"a multiplier exceeds {MULTIPLIER_LIMIT}")
     _check(1 <= shift <= 47, where, f"shift {shift} is not in [1, 47]")
 
@@ -258,7 +258,7 @@ def _check_norm(where: str, norm: LayerNorm) -> None:
     _check(
         1 <= norm.shift <= NORM_SHIFT_LIMIT and norm.epsilon >= 1,
         where,
-        f"shift is not in [1, {NORM_SHIFT_LIMIT}] or epsilon is below 1",
+        f"shift {norm.shift} is not in [1, {NORM_SHIFT_LIMIT}] or epsilon {norm.epsilon} is below 1",
     )
     largest = (np.abs(norm.gamma.astype(np.int64)) * 2**15 + np.abs(norm.beta.astype(np.int64))).max()
     _check(bool(largest <= ACCUMULATOR_LIMIT), where, "gamma and beta may exceed 32 bits")
