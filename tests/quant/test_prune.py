@@ -53,7 +53,7 @@ def test_budgets_at_their_ends() -> None:
     assert least_damage(damage, EXPERT_WIDTHS, 12) == [3] * 4
     assert least_damage(damage, EXPERT_WIDTHS, 32) == [8] * 4
     assert least_damage(damage, EXPERT_WIDTHS, 1000) == [8] * 4
-    with pytest.raises(EdgeMoEError, match="11 bits for 4 experts are too few: 3 each"):
+    with pytest.raises(EdgeMoEError, match="11 bits for 4 experts are too few: each needs at least 3"):
         least_damage(damage, EXPERT_WIDTHS, 11)
 
 
