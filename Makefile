@@ -14,9 +14,10 @@ HOST_VENV := .venv310
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 SPREAD = -n $(JOBS) --dist loadscope
 
-.PHONY: help setup demo test test-fast test-unit test-host310 test-board test-rtl test-slow board-bundles soak lint bench docs ablation pretrained clean
+.PHONY: help setup demo test test-fast built test-unit test-host310 test-board test-rtl test-slow board-bundles soak lint bench docs ablation pretrained clean
 
 help:
+	@echo "make setup       .venv with pinned versions"
 	@echo "make demo        train the mini model, run it on every backend, and write demo/report.html"
 	@echo "make test-fast   contract, reference, lint and types: at most two minutes"
 	@echo "make test        lint and types, then the four below: at most 15 minutes"
@@ -25,6 +26,8 @@ help:
 	@echo "  make test-board  driver, demo and notebook on the simulated board"
 	@echo "  make test-rtl    every operator in SystemVerilog with Verilator, and the proofs"
 	@echo "make test-slow   the tests marked slow"
+	@echo "make lint        ruff, mypy and the layers of imports"
+	@echo "make clean       remove what was built, not the environments"
 	@echo "make soak        10,000 frames on the simulated board, with faults"
 	@echo "make bench       speed, as ratios within one run"
 	@echo "make docs        the guides and the API reference as a site in build/docs"
@@ -47,16 +50,22 @@ $(BOARD_READY): requirements-board.txt host/pyproject.toml | $(READY)
 	$(BOARD_VENV)/bin/pip install --quiet --no-deps --editable host
 	@touch $@
 
-test: lint test-unit test-host310 test-board test-rtl
+# Lint uses one core, and so does a build.
+test: $(READY) $(BOARD_READY)
+	@$(MAKE) --no-print-directory -j 2 --output-sync=target lint built
+	@$(MAKE) --no-print-directory test-unit test-host310 test-board test-rtl
 	@cat build/host310.txt
 
 # Without compiler and training: tests that fail first after a change of the contract or the arithmetic.
 test-fast: lint
 	$(BIN)/pytest $(SPREAD) tests/contract tests/golden
 
-# One of them runs the simulated board in its own environment. Things that many of them use are built before.
-test-unit: $(READY) $(BOARD_READY)
+# The C++ that many tests share.
+built: $(READY)
 	@$(MAKE) --no-print-directory -C hls ops csim
+
+# One of them runs the simulated board in its own environment.
+test-unit: built $(BOARD_READY)
 	$(BIN)/pytest -m "not slow" $(SPREAD)
 
 test-host310: board-bundles

@@ -38,7 +38,7 @@ DESCRIBE = $(DESIGN) --out $(WORK)
 KEEP = new=$(VENDOR)/.$(1) && rm -rf $$new && mkdir -p $$new && $(2) && rm -rf $(VENDOR)/$(1) \
   && mv $$new $(VENDOR)/$(1)
 
-.PHONY: csynth cosim needs-test-bench export rtl report FORCE
+.PHONY: csynth cosim needs-test-bench export rtl report
 
 # Synthesis takes long: it is repeated when the contents of its inputs change, not their times.
 INPUTS = $(BUILD)/vendor_inputs.sha256
@@ -46,7 +46,7 @@ VENDOR_SOURCES := $(wildcard include/edge_moe/*.hpp include/edge_moe/*/*.hpp inc
   $(wildcard src/*.cpp ops/*.cpp ops/*.hpp tcl/*.tcl) \
   $(addprefix ../model/edge_moe/vendor/,tcl.py interface.py)
 $(INPUTS): $(VENDOR_SOURCES) $(HEADERS) FORCE
-	@cat $(VENDOR_SOURCES) $(HEADERS) | sha256sum > $@.new
+	@cat $(VENDOR_SOURCES) $(HEADERS) $(wildcard $(GENERATED)/edge_moe_board.json) | sha256sum > $@.new
 	@if cmp -s $@.new $@; then rm $@.new; else mv $@.new $@; fi
 
 CSYNTH = $(VENDOR)/csynth/csynth.xml

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from edge_moe.codegen import generate_package
 from edge_moe_host.errors import EdgeMoEError, one_line_errors
+from sim.declaration import jobs
 
 ROOT = Path(__file__).parents[1]
 FORMAL, BUILD = ROOT / "rtl" / "formal", ROOT / "build" / "formal"
@@ -70,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m rtl.prove", description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", metavar="NAME", help="default: every one")
     parser.add_argument("--accelerator", default="zcu104", help="a name, or the path of a .toml file")
-    parser.add_argument("--jobs", type=int, default=2, help="proofs at a time")
+    parser.add_argument("--jobs", type=jobs, default=2, help="proofs at a time")
     args = parser.parse_args(arguments)
     generate_package(args.accelerator, ROOT / "build" / "rtl" / "formal")
     BUILD.mkdir(parents=True, exist_ok=True)

@@ -18,7 +18,7 @@ from edge_moe.codegen import generate_package
 from edge_moe_host.errors import EdgeMoEError, one_line_errors
 from edge_moe_host.files import write_text
 from rtl import yosys
-from sim.declaration import Operator, choose
+from sim.declaration import Operator, choose, jobs
 
 OUT = yosys.ROOT / "build" / "rtl"
 # Look-up tables that a cell of memory or of a shift register takes.
@@ -136,7 +136,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m rtl.synth", description=__doc__.splitlines()[0])
     parser.add_argument("operators", nargs="*", metavar="OP", help="default: all")
     parser.add_argument("--accelerator", default="zcu104", help="a name, or the path of a .toml file")
-    parser.add_argument("--jobs", type=int, default=2, help="operators at a time")
+    parser.add_argument("--jobs", type=jobs, default=2, help="operators at a time")
     args = parser.parse_args(arguments)
     chosen = choose(args.operators)
     package = generate_package(args.accelerator, OUT / Path(args.accelerator).stem)[0]

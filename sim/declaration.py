@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a bench declares of its operator: ``OPERATOR = Operator(...)`` in ``sim/bench_NAME.py``."""
 
+import argparse
 import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,6 +31,13 @@ class Operator:
     def source(self) -> Path:
         """The module's file; those of the modules in it are beside it."""
         return RTL / f"{self.name}.sv"
+
+
+def jobs(text: str) -> int:
+    """How many to run at a time, from the command line."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number of at least 1")
+    return int(text)
 
 
 def known() -> list[str]:

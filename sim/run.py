@@ -25,7 +25,7 @@ from edge_moe.vendor.interface import Port
 from edge_moe_host.errors import EdgeMoEError, one_line_errors
 from rtl import yosys
 from sim import hls_verilog
-from sim.declaration import RTL, Operator, choose
+from sim.declaration import RTL, Operator, choose, jobs
 
 ROOT = Path(__file__).parents[1]
 SIM, BUILD = ROOT / "sim", ROOT / "build" / "sim"
@@ -78,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--waves", action="store_true", help="write a waveform of each operator")
     parser.add_argument("--seed", type=int, default=1, help="of the random stimuli")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="operators at a time")
+    parser.add_argument("--jobs", type=jobs, default=os.cpu_count() or 1, help="operators at a time")
     args = parser.parse_args(arguments)
     chosen = choose(args.operators)
     package = generate_package(args.accelerator, ROOT / "build" / "rtl" / Path(args.accelerator).stem)[0]

@@ -123,9 +123,9 @@ class Board:
         for name, value in (*self.resources.items(), ("reference_mhz", self.reference_mhz)):
             _rule(value >= 1, f"board.{name}", value, "it must be at least 1")
         given, needed = set(self.resources), set(RESOURCES)
-        _rule(given == needed, "board.resources", sorted(given), f"it names {', '.join(RESOURCES)}")
+        _rule(given == needed, "board.resources", sorted(given), f"it must name {', '.join(RESOURCES)}")
         given, needed = set(self.hp_ports), set(MASTERS)
-        _rule(given == needed, "board.hp_ports", sorted(given), f"it names {', '.join(MASTERS)}")
+        _rule(given == needed, "board.hp_ports", sorted(given), f"it must name {', '.join(MASTERS)}")
         _rule(
             self.control_address % self.control_bytes == 0,
             "board.control_address",

@@ -17,7 +17,9 @@ from edge_moe_host.errors import EdgeMoEError
 def build_parser() -> argparse.ArgumentParser:
     """Parser of the whole command line."""
     parser = argparse.ArgumentParser(
-        prog="edge-moe", description=__doc__.splitlines()[0] if __doc__ else None
+        prog="edge-moe",
+        description="Train, quantise, export, compile and run multi-task mixture-of-experts vision "
+        "transformers, in integers, down to an FPGA accelerator.",
     )
     parser.add_argument("--version", action="version", version=f"edge-moe {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")

@@ -255,7 +255,7 @@ def test_accelerators_with_a_wrong_board(board, message, tmp_path):
     [
         ('part = "xczu7ev-ffvc1156-2-e"', "", "key 'board.part' is missing"),
         ("0xA0000000", "0x10", "board.control_address = 16 is not allowed: a multiple of control_bytes"),
-        ("weights0 = 0", "weights9 = 0", "board.hp_ports = .* is not allowed: it names program, "),
+        ("weights0 = 0", "weights9 = 0", "board.hp_ports = .* is not allowed: it must name program, "),
         ("URAM = 96", "URAM = 0", "board.URAM = 0 is not allowed"),
         ("LUT = 230400", 'LUT = "many"', "board.resources.LUT = 'many' has the wrong type"),
     ],

@@ -29,6 +29,8 @@ class OnnxAccelerator(Accelerator):
     tensorrt; the CPU runs what a GPU's provider cannot. ``threads``: CPU threads for one operator."""
 
     def _open(self, graphs: str | Path | None = None, provider: str = "cpu", threads: int = 1) -> None:
+        if threads < 1:
+            raise BackendError(f"option 'threads' of backend 'onnx' is {threads}: it must be at least 1.")
         self._sessions: dict[str, Any] = {}
         if graphs is None:
             raise BackendError(

@@ -12,9 +12,11 @@ A backend is a subclass that implements the hooks at the end of :class:`Accelera
 the class under the backend's name, as an entry point of the group ``edge_moe_host.backends``.
 """
 
+import contextlib
 import importlib
 import inspect
 import threading
+import typing
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -26,7 +28,7 @@ from typing import Any
 import numpy as np
 
 from edge_moe_host.contract.bundle import Bundle, TaskProgram, load_bundle
-from edge_moe_host.errors import BackendError, ClosedError, DeviceError, TaskError
+from edge_moe_host.errors import BackendError, BundleError, ClosedError, DeviceError, TaskError
 from edge_moe_host.runtime.images import as_image, resize_image
 from edge_moe_host.runtime.result import Raw, Result, make_result
 from edge_moe_host.runtime.stream import Policy, run_stream
@@ -92,6 +94,12 @@ class Accelerator(ABC):
             if option not in known or option == "self":
                 takes = ", ".join(name for name in known if name != "self") or "none"
                 raise BackendError(f"backend '{backend}' has no option '{option}': it takes {takes}.")
+        for name, value in options.items():
+            options[name] = _converted(backend, name, value, known[name].annotation)
+        if not isinstance(bundle, str | Path | Bundle):
+            raise BundleError(
+                f"bundle = {bundle!r} is not a folder's path: give the folder that compile wrote."
+            )
         accelerator = cls()
         accelerator.bundle = bundle if isinstance(bundle, Bundle) else load_bundle(Path(bundle))
         accelerator._prepare()
@@ -293,6 +301,27 @@ class Accelerator(ABC):
 
     def _close(self) -> None:  # noqa: B027 - many backends hold nothing
         """Release everything, even after an ``_open`` that stopped half-way or with frames in flight."""
+
+
+def parse_option(text: str) -> tuple[str, str]:
+    """KEY=VALUE of a command line; :meth:`Accelerator.open` converts values. BackendError without a value."""
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise BackendError(f"option '{text}' has no value: write KEY=VALUE.")
+    return key.strip(), value
+
+
+def _converted(backend: str, name: str, value: Any, hint: Any) -> Any:
+    """An option as the backend's ``_open`` declares it; text becomes a number where one is needed."""
+    kinds = tuple(kind for kind in typing.get_args(hint) or (hint,) if isinstance(kind, type))
+    if hint in (Any, inspect.Parameter.empty) or not kinds or isinstance(value, kinds):
+        return value
+    for kind in (int, float):
+        if kind in kinds and isinstance(value, str | int):
+            with contextlib.suppress(ValueError):
+                return kind(value)
+    wanted = " or ".join(kind.__name__ for kind in kinds if kind is not type(None))
+    raise BackendError(f"option '{name}' of backend '{backend}' is {value!r}: it must be {wanted}.")
 
 
 def backend_names() -> tuple[str, ...]:

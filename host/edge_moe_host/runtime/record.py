@@ -16,9 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
-from edge_moe_host.errors import BackendError, EdgeMoEError, ImageError
+from edge_moe_host.errors import EdgeMoEError, ImageError
 from edge_moe_host.files import replacing
-from edge_moe_host.runtime.accelerator import Accelerator
+from edge_moe_host.runtime.accelerator import Accelerator, parse_option
 
 UNCOUNTED = -1  # cycles of a frame when the device counts none
 
@@ -91,13 +91,6 @@ def load_images(path: Path) -> np.ndarray:
     return images
 
 
-def _option(text: str) -> tuple[str, str | int]:
-    key, equals, value = text.partition("=")
-    if not equals:
-        raise BackendError(f"option '{text}' has no value: write KEY=VALUE.")
-    return key, int(value) if value.isdecimal() else value
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """The command at the top of this file."""
     parser = argparse.ArgumentParser(
@@ -111,7 +104,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     try:
         images = load_images(args.images)
-        with Accelerator.open(args.backend, args.bundle, **dict(map(_option, args.options))) as accelerator:
+        with Accelerator.open(
+            args.backend, args.bundle, **dict(map(parse_option, args.options))
+        ) as accelerator:
             save_record(record(accelerator, images, lambda task: print(task, flush=True)), args.out)
     except EdgeMoEError as error:
         print(error, file=sys.stderr)

@@ -85,11 +85,3 @@ def quantisation(args: argparse.Namespace, quantised: Path | None = None) -> Qua
         option = next(iter(given)).replace("_", "-")
         raise EdgeMoEError(f"'{quantised}' is quantised already: --{option} belongs to quantise.")
     return QuantOptions(**given)
-
-
-def key_value(text: str) -> tuple[str, str | int]:
-    """KEY=VALUE; whole numbers become integers."""
-    key, equals, value = text.partition("=")
-    if not equals:
-        raise EdgeMoEError(f"option '{text}' has no value: write KEY=VALUE.")
-    return key.strip(), int(value) if value.isdecimal() else value

@@ -7,13 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from edge_moe.commands.options import key_value
 from edge_moe.packaged import packaged_model
 from edge_moe_host import Accelerator
 from edge_moe_host.contract.bundle import Bundle
 from edge_moe_host.errors import EdgeMoEError
 from edge_moe_host.files import replacing
-from edge_moe_host.runtime.accelerator import TaskCounters
+from edge_moe_host.runtime.accelerator import TaskCounters, parse_option
 from edge_moe_host.runtime.images import frames
 
 NAME = "run"
@@ -58,7 +57,7 @@ def run(args: argparse.Namespace) -> None:
             bundle, images, options = model.bundle, args.paths, model.options(args.backend)
         if not images:
             raise EdgeMoEError("there is no picture to run: name pictures after the bundle.")
-        options |= dict(map(key_value, args.option))
+        options |= dict(map(parse_option, args.option))
         for line in run_bundle(
             bundle, images, args.out, args.task, args.backend, overlay=args.overlay, options=options
         ):

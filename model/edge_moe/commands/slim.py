@@ -4,13 +4,15 @@
 import argparse
 from pathlib import Path
 
+from edge_moe.commands.options import checkpoint_path
+
 NAME = "slim"
 HELP = "Keep a checkpoint's weights only, in half precision."
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
-    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("checkpoint", type=checkpoint_path, help="file, or 'pretrained'")
     parser.add_argument("out", type=Path)
     parser.add_argument("--full", action="store_true", help="keep float32")
 

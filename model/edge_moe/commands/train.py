@@ -4,7 +4,7 @@
 import argparse
 from pathlib import Path
 
-from edge_moe.commands.options import DATA_HELP, add_preset
+from edge_moe.commands.options import DATA_HELP, add_preset, checkpoint_path
 
 NAME = "train"
 HELP = "Train a preset; Ctrl-C saves, --resume continues."
@@ -16,7 +16,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", default="scenes", help=DATA_HELP)
     parser.add_argument("--out", type=Path, help="folder for checkpoints and logs (default: runs/PRESET)")
     parser.add_argument("--resume", action="store_true", help="continue the run in --out")
-    parser.add_argument("--init", type=Path, help="start from this checkpoint of the model or its dense twin")
+    parser.add_argument(
+        "--init", type=checkpoint_path, help="start from this checkpoint of the model or its dense twin"
+    )
     parser.add_argument(
         "--quantised", type=Path, metavar="NPZ", help="fine-tune on the grids of this file of quantise"
     )

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from edge_moe_host.errors import EdgeMoEError
 from edge_moe_host.files import write_text
 
 _LOG = logging.getLogger(__name__)
@@ -53,7 +54,10 @@ class Steps:
             return values
         _LOG.info("%s ...", head)
         self._changed = True
-        marker.unlink(missing_ok=True)
+        try:
+            marker.unlink(missing_ok=True)
+        except OSError as error:
+            raise EdgeMoEError(f"cannot write '{marker}': {error.strerror or error}.") from None
         before()
         start = time.monotonic()
         values = work()
