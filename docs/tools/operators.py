@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 OUT = ROOT / "docs" / "operators.md"
 HEADERS = ROOT / "hls/include/edge_moe"
 GOLDEN = "host/edge_moe_host/golden"
-EXPORT = "model/edge_moe/export"
+EXPORT = "model/edge_moe/export/text"
 COLUMNS = ("operator", "SPEC", "golden", "ONNX", "HLS header", "HLS top", "RTL", "bench", "tests")
 
 INTRODUCTION = """# Where each operator is
@@ -119,7 +119,7 @@ def _places(operator: Operator) -> dict[str, list[tuple[str, str]]]:
     return {
         "golden": [(n, _defined(GOLDEN, rf"^def {n}\(", "[ao]*.py")) for n in named(operator.golden)],
         "ONNX": [
-            (n, _defined(EXPORT, rf"^{n} [<(]", "*_functions.py")) for n in named(operator.onnx, capitals)
+            (n, _defined(EXPORT, rf"^{n} [<(]", "*.onnxtxt")) for n in named(operator.onnx, capitals)
         ],
         "HLS header": [(f"{n}.hpp", _header(n)) for n in named(operator.header)],
         "HLS top": [(f"{n}.cpp", _file(ROOT / f"hls/ops/{n}.cpp")) for n in named(operator.top)],
@@ -180,7 +180,7 @@ def _wanted() -> Iterator[str]:
     nodes = re.search(r"^\| node \|.*?\n\n", spec, re.MULTILINE | re.DOTALL)
     for row in nodes[0].rstrip().splitlines()[2:] if nodes else []:
         for name in filter(None, row.split("|")[1].replace(" ", "").split(",")):
-            yield f"{_defined(EXPORT, rf'^{name} [<(]', '*_functions.py')}:{name}"
+            yield f"{_defined(EXPORT, rf'^{name} [<(]', '*.onnxtxt')}:{name}"
 
 
 def page() -> str:

@@ -63,14 +63,14 @@ def test_everything_has_a_row_and_every_name_exists(script: Any) -> None:
 
 def test_what_has_no_row_is_named(script: Any) -> None:
     script.OPERATORS = tuple(operator for operator in script.OPERATORS if operator.name != "gelu")
-    export = "model/edge_moe/export"
+    export = "model/edge_moe/export/text"
     assert set(script.problems()) == {
         "hls/ops/gelu.cpp has no row.",
         "sim/bench_gelu.py has no row.",
         "host/edge_moe_host/golden/operators.py:gelu has no row.",
     }
     change(script, "route", onnx=("Attention",))
-    assert f"{export}/moe_functions.py:Route has no row." in script.problems()
+    assert f"{export}/moe.onnxtxt:Route has no row." in script.problems()
 
 
 @pytest.mark.parametrize("column", ["golden", "onnx", "header", "top", "module", "bench"])
