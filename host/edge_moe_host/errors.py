@@ -73,6 +73,12 @@ class DeviceBusyError(DeviceError):
     """Another process, or another accelerator of this process, is using the device."""
 
 
+def reason(error: BaseException) -> str:
+    """The first line of a foreign exception's text without its full stop, or else its class."""
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".")[:300] if lines else type(error).__name__
+
+
 def one_line_errors(command: Callable[P, int]) -> Callable[P, int]:
     """The command, printing an EdgeMoEError as one sentence and returning exit status 2."""
 

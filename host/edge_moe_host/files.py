@@ -71,6 +71,14 @@ def _sync(path: Path) -> None:
         os.close(handle)
 
 
+def read_bytes(path: Path, error: type[EdgeMoEError] = EdgeMoEError) -> bytes:
+    """A file's bytes. ``error`` when it cannot be read."""
+    try:
+        return Path(path).read_bytes()
+    except OSError as failure:
+        raise error(f"cannot read '{path}': {failure.strerror or failure}.") from None
+
+
 def write_text(path: Path, text: str) -> None:
     """Write ``text`` as UTF-8, atomically."""
     with replacing(path) as temporary:

@@ -298,7 +298,7 @@ def test_a_damaged_graph_with_its_hash(forms: Forms, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(onnx.manifest, "file_hash", lambda content: forms_hash)
     with Accelerator.open("golden", forms.bundle) as acc:
         forms_hash = acc.bundle.task("depth").entry.graph
-    monkeypatch.setattr(onnx, "_read", lambda path: b"no graph")
+    monkeypatch.setattr(onnx, "read_bytes", lambda *_: b"no graph")
     with pytest.raises(BackendError, match=r"\Aonnxruntime cannot load '.*path\.onnx': [^\n]+\.\Z"):
         Accelerator.open("onnx", forms.bundle, graphs=forms.graphs)
 
@@ -307,16 +307,20 @@ def test_a_stopped_simulation(forms: Forms) -> None:
     image = pictures(1)[0]
     with Accelerator.open("csim", forms.bundle) as acc:
         expected = acc.run(image, "depth").raw
-        program = acc._programs["depth"]  # type: ignore[attr-defined]
-        damaged = program.copy()
-        damaged[64 * 3 + 5] ^= 1
-        acc._programs["depth"] = damaged  # type: ignore[attr-defined]
+        execute = acc._csim.execute  # type: ignore[attr-defined]
+
+        def damaged(program: np.ndarray, *arguments: np.ndarray, **options: object) -> object:
+            program = program.copy()
+            program[64 * 3 + 5] ^= 1
+            return execute(program, *arguments, **options)
+
+        acc._csim.execute = damaged  # type: ignore[attr-defined]
         with pytest.raises(DeviceStoppedError, match=r"stopped at instruction 3: its checksum") as caught:
             acc.run(image, "depth")
         assert (caught.value.status, caught.value.error, caught.value.position) == (2, 2, 3)
         assert isinstance(caught.value, DeviceError)
         assert acc.counters()["depth"].frames == 1
-        acc._programs["depth"] = program  # type: ignore[attr-defined]
+        acc._csim.execute = execute  # type: ignore[attr-defined]
         np.testing.assert_array_equal(acc.run(image, "depth").raw, expected)
 
 

@@ -14,12 +14,12 @@ from edge_moe.testing.checkout import ROOT
 from edge_moe.testing.csim import build, csim
 from edge_moe.testing.hls_build import make
 from edge_moe.testing.networks import random_images, random_network
-from edge_moe_host.backends.csim_library import Csim, CsimError, library_path, open_csim, program_bytes
+from edge_moe_host.backends.csim_library import Csim, library_path, open_csim, program_bytes
 from edge_moe_host.contract import registers
 from edge_moe_host.contract.bundle import Bundle
 from edge_moe_host.contract.isa import ISA_VERSION
 from edge_moe_host.contract.registers import REGISTERS, Error, Status, describe
-from edge_moe_host.errors import BundleError
+from edge_moe_host.errors import BundleError, DeviceStoppedError
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +104,9 @@ def test_a_stopped_program(bundle: Bundle, image: np.ndarray, monkeypatch: pytes
         return execute(program, *arguments, **options)
 
     monkeypatch.setattr(simulation, "execute", damaged)
-    with pytest.raises(CsimError, match="stopped at instruction 3: its checksum does not match") as caught:
+    with pytest.raises(
+        DeviceStoppedError, match="stopped at instruction 3: its checksum does not match"
+    ) as caught:
         simulation.run(bundle, "depth", image)
     assert str(caught.value).endswith(".")
 

@@ -12,13 +12,13 @@ from edge_moe.export.functions import path_functions
 from edge_moe.export.graph import METADATA_KEY, path_graph
 from edge_moe.export.path import build_path_model, path_metadata, read_path_model
 from edge_moe.export.qdq import build_qdq_model
-from edge_moe.export.runtime import Session
 from edge_moe.export.verify import traced_model, verify_path, verify_qdq
 from edge_moe.info import HEAD_CONVS
 from edge_moe.quant.network import run_network
 from edge_moe.quant.prune import drop_unused
 from edge_moe.testing.graphs import ALL_TASKS, CONFIGS, config, corrupt
 from edge_moe.testing.networks import random_images, random_network
+from edge_moe_host.backends.onnx import Session
 from edge_moe_host.golden.trace import Trace
 
 

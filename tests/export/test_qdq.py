@@ -10,11 +10,11 @@ import pytest
 
 from edge_moe import EdgeMoEError
 from edge_moe.export.qdq import build_qdq_model
-from edge_moe.export.runtime import Session
 from edge_moe.export.verify import verify_qdq
 from edge_moe.quant.network import Head, run_network
 from edge_moe.testing.graphs import ALL_TASKS, CONFIGS, config, corrupt
 from edge_moe.testing.networks import random_images, random_network
+from edge_moe_host.backends.onnx import Session
 from edge_moe_host.golden.operators import Linear
 
 

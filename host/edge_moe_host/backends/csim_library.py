@@ -18,32 +18,25 @@ from edge_moe_host.contract.bundle import Bundle, TaskProgram
 from edge_moe_host.contract.encoding import encode
 from edge_moe_host.contract.isa import ISA_VERSION, RECORD_BYTES, Instruction, Opcode
 from edge_moe_host.contract.layout import TILE
-from edge_moe_host.contract.manifest import Tensor
-from edge_moe_host.contract.registers import Error, Status, describe
+from edge_moe_host.contract.registers import require_done
 from edge_moe_host.contract.scratch import int8_pairs, named
-from edge_moe_host.errors import BundleError
+from edge_moe_host.errors import BundleError, reason
 
 BUILD = Path(__file__).parents[3] / "build" / "hls"
 _MESSAGE_BYTES = 1024
 
 
 class CsimError(BundleError):
-    """One sentence: the accelerator stopped, or its streams could not go on."""
+    """One sentence: the streams between the accelerator's parts could not go on."""
 
 
 class _Buffers(ctypes.Structure):
     """Buffers of hls/src/csim.cpp."""
 
     _fields_ = (
-        ("program", ctypes.c_void_p),
-        ("weights", ctypes.c_void_p),
-        ("image", ctypes.c_void_p),
-        ("output", ctypes.c_void_p),
-        ("program_offset", ctypes.c_uint32),
-        ("program_records", ctypes.c_uint32),
-        ("weight_beats", ctypes.c_uint32),
-        ("image_bytes", ctypes.c_uint32),
-        ("output_bytes", ctypes.c_uint32),
+        *((name, ctypes.c_void_p) for name in ("program", "weights", "image", "output")),
+        *((name, ctypes.c_uint32) for name in ("program_offset", "program_records", "weight_beats")),
+        *((name, ctypes.c_uint32) for name in ("image_bytes", "output_bytes")),
     )
 
 
@@ -52,23 +45,13 @@ class Registers(ctypes.Structure):
 
     _fields_ = (
         ("config_id", ctypes.c_uint64),
-        ("version", ctypes.c_uint32),
-        ("status", ctypes.c_uint32),
-        ("error", ctypes.c_uint32),
-        ("position", ctypes.c_uint32),
-        ("cycles", ctypes.c_uint32),
+        *((name, ctypes.c_uint32) for name in ("version", "status", "error", "position", "cycles")),
     )
 
 
+_BYTES, _SUMS = ctypes.POINTER(ctypes.c_uint8), ctypes.POINTER(ctypes.c_int32)
 _SEEN = ctypes.CFUNCTYPE(
-    None,
-    ctypes.c_void_p,
-    ctypes.c_uint32,
-    ctypes.c_uint32,
-    ctypes.POINTER(ctypes.c_uint8),
-    ctypes.c_uint32,
-    ctypes.POINTER(ctypes.c_int32),
-    ctypes.c_uint32,
+    None, ctypes.c_void_p, ctypes.c_uint32, ctypes.c_uint32, _BYTES, ctypes.c_uint32, _SUMS, ctypes.c_uint32
 )
 
 
@@ -110,8 +93,9 @@ class Csim:
         try:
             self._run = ctypes.CDLL(str(library)).edge_moe_csim_run
         except (OSError, AttributeError) as error:
-            reason = str(error).splitlines()[0]
-            raise BundleError(f"'{library}' is no C simulation of the accelerator: {reason}.") from None
+            raise BundleError(
+                f"'{library}' is no C simulation of the accelerator: {reason(error)}."
+            ) from None
         self.library = library
         self._run.restype = ctypes.c_int
 
@@ -149,11 +133,24 @@ class Csim:
             output.nbytes,
         )
         registers, message = Registers(), ctypes.create_string_buffer(_MESSAGE_BYTES)
-        watching = _Watch(watch) if watch else None
-        tap = ctypes.byref(watching.tap) if watching else None
-        failed = self._run(ctypes.byref(buffers), ctypes.byref(registers), tap, message, _MESSAGE_BYTES)
-        if watching and watching.raised:
-            raise watching.raised[0]
+        raised: list[Exception] = []
+
+        def seen(_: int, index: int, cycles: int, scratch: Any, size: int, sums: Any, rows: int) -> None:
+            memory, accumulators = (
+                np.ctypeslib.as_array(place, shape)
+                for place, shape in ((scratch, (size,)), (sums, (rows, TILE)))
+            )
+            try:
+                watch(index, cycles, memory, accumulators)  # type: ignore[misc]
+            except Exception as error:  # it cannot pass through C
+                raised.append(error)
+
+        tap = _Tap(_SEEN(seen), None) if watch else None
+        failed = self._run(
+            ctypes.byref(buffers), ctypes.byref(registers), tap and ctypes.byref(tap), message, _MESSAGE_BYTES
+        )
+        if raised:
+            raise raised[0]
         if failed:
             raise CsimError(f"the C simulation could not go on: {message.value.decode(errors='replace')}")
         return registers
@@ -175,7 +172,7 @@ class Csim:
 
     def run(self, bundle: Bundle, task: str, image: np.ndarray, trace: bool = False) -> CsimRun:
         """One frame of a task, uint8 RGB [H, W, 3]. BundleError for another task, image or accelerator,
-        CsimError when the accelerator stops."""
+        DeviceStoppedError when the accelerator stops."""
         self.check(bundle)
         program = bundle.task(task)
         if image.dtype != np.uint8 or list(image.shape) != program.entry.image:
@@ -189,10 +186,8 @@ class Csim:
         registers = self.execute(
             program_bytes(program), bundle.weights, image, buffer, watch=tracer if trace else None
         )
-        if registers.status != Status.DONE or registers.error != Error.NONE:
-            raise CsimError(
-                f"task '{task}' of '{bundle.path}' {describe(registers.error, registers.position)}."
-            )
+        title = f"task '{task}' of '{bundle.path}'"
+        require_done(title, registers.status, registers.error, registers.position)
         raw = buffer.view("<i2")[:, : out.channels].astype(np.int16)
         return CsimRun(raw, registers.cycles, tuple(tracer.cycles), tracer.tensors)
 
@@ -204,28 +199,10 @@ def open_csim(bundle: Bundle, library: Path | None = None) -> Csim:
     return csim
 
 
+@functools.lru_cache(maxsize=16)
 def program_bytes(program: TaskProgram) -> np.ndarray:
     """uint8 [bytes]: the program as it is stored in memory."""
     return np.frombuffer(b"".join(map(encode, program.instructions)), dtype=np.uint8)
-
-
-class _Watch:
-    """A watcher as the library calls it. It keeps what the watcher raises until the run is over."""
-
-    def __init__(self, watch: Watcher) -> None:
-        self.watch = watch
-        self.raised: list[Exception] = []
-        self.tap = _Tap(_SEEN(self._seen), None)
-
-    def _seen(
-        self, _: int, index: int, cycles: int, scratch: Any, scratch_bytes: int, sums: Any, sum_rows: int
-    ) -> None:
-        memory = np.ctypeslib.as_array(scratch, (scratch_bytes,))
-        accumulators = np.ctypeslib.as_array(sums, (sum_rows, TILE))
-        try:
-            self.watch(index, cycles, memory, accumulators)
-        except Exception as error:  # it cannot pass through C
-            self.raised.append(error)
 
 
 class _Tracer:
@@ -236,21 +213,14 @@ class _Tracer:
         self.cycles: list[int] = []
         self.tensors: dict[str, np.ndarray] = {}
         self._logits: list[np.ndarray] = []
-        self._notes: dict[int, list[Tensor]] = {}
-        for tensor in program.entry.tensors:
-            self._notes.setdefault(tensor.instruction, []).append(tensor)
 
     def __call__(self, index: int, cycles: int, scratch: np.ndarray, sums: np.ndarray) -> None:
         self.cycles.append(cycles)
         instruction = self.program.instructions[index]
         if instruction.opcode == Opcode.GATE:
             self._logits.append(gate_logits(instruction, sums))
-        for tensor in self._notes.get(index, ()):
-            if tensor.kind == "logits":
-                self.tensors[tensor.name] = np.concatenate(self._logits)
-                self._logits = []
-            else:
-                self.tensors[tensor.name] = named(tensor, scratch, int8_pairs)
+        for tensor in self.program.tensors_after.get(index, ()):
+            self.tensors[tensor.name] = named(tensor, scratch, int8_pairs, self._logits)
 
 
 def gate_logits(instruction: Instruction, sums: np.ndarray) -> np.ndarray:

@@ -5,13 +5,15 @@ The graphs must be those that the bundle was compiled from: its manifest has the
 """
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from edge_moe_host.contract import manifest
-from edge_moe_host.errors import BackendError, DeviceError
+from edge_moe_host.errors import BackendError, DeviceError, reason
+from edge_moe_host.files import read_bytes
 from edge_moe_host.runtime.accelerator import Accelerator
 from edge_moe_host.runtime.result import Raw
 
@@ -31,7 +33,7 @@ class OnnxAccelerator(Accelerator):
     def _open(self, graphs: str | Path | None = None, provider: str = "cpu", threads: int = 1) -> None:
         if threads < 1:
             raise BackendError(f"option 'threads' of backend 'onnx' is {threads}: it must be at least 1.")
-        self._sessions: dict[str, Any] = {}
+        self._sessions: dict[str, Session] = {}
         if graphs is None:
             raise BackendError(
                 "backend 'onnx' needs the graphs that the bundle was compiled from: give graphs=, the folder "
@@ -44,20 +46,17 @@ class OnnxAccelerator(Accelerator):
             )
         for task in self.bundle.tasks.values():
             path = Path(graphs) / task.name / PATH_FILE
-            content = _read(path)
+            content = read_bytes(path, BackendError)
             if manifest.file_hash(content) != task.entry.graph:
                 raise BackendError(
                     f"'{path}' is not the graph that task '{task.name}' of bundle '{self.bundle.path}' was "
                     "compiled from: compile it again, or give the folder that it was exported to."
                 )
-            self._sessions[task.name] = _session(content, str(path), provider, threads)
+            self._sessions[task.name] = Session(content, f"'{path}'", threads, provider)
 
     def _run_raw(self, task: str, image: np.ndarray) -> Raw:
         start = time.perf_counter()
-        try:
-            (raw,) = self._sessions[task].run(["head.out"], {"image": image[None]})
-        except Exception as error:  # onnxruntime's exceptions share no class of their own
-            raise DeviceError(f"onnxruntime cannot run task '{task}': {_reason(error)}.") from None
+        raw = self._sessions[task].run(image[None], ["head.out"])["head.out"]
         return Raw(raw[0], None, time.perf_counter() - start)
 
     def _close(self) -> None:
@@ -80,28 +79,31 @@ def _onnxruntime() -> Any:
     return onnxruntime
 
 
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise BackendError(f"cannot read '{path}': {error.strerror or error}.") from None
+class Session:
+    """A model in stock onnxruntime, quiet, with errors in one sentence, in which ``name`` is the model."""
 
+    def __init__(self, model: bytes, name: str, threads: int = 1, provider: str = "cpu") -> None:
+        self.name = name
+        onnxruntime = _onnxruntime()
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = _QUIET
+        wanted = list(dict.fromkeys([PROVIDERS[provider], PROVIDERS["cpu"]]))
+        try:
+            self._session = onnxruntime.InferenceSession(model, options, providers=wanted)
+        except Exception as error:  # onnxruntime's exceptions share no class of their own
+            raise BackendError(f"onnxruntime cannot load {name}: {reason(error)}.") from None
+        if PROVIDERS[provider] not in self._session.get_providers():  # it falls back without an error
+            raise BackendError(
+                f"onnxruntime could not start its provider '{provider}': it would run on the CPU."
+            )
+        self.outputs = [output.name for output in self._session.get_outputs()]
 
-def _session(content: bytes, name: str, provider: str, threads: int) -> Any:
-    onnxruntime = _onnxruntime()
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = _QUIET
-    wanted = list(dict.fromkeys([PROVIDERS[provider], PROVIDERS["cpu"]]))
-    try:
-        session = onnxruntime.InferenceSession(content, options, providers=wanted)
-    except Exception as error:
-        raise BackendError(f"onnxruntime cannot load '{name}': {_reason(error)}.") from None
-    if PROVIDERS[provider] not in session.get_providers():  # it falls back without an error
-        raise BackendError(f"onnxruntime could not start its provider '{provider}': it would run on the CPU.")
-    return session
-
-
-def _reason(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".") if lines else type(error).__name__
+    def run(self, image: np.ndarray, outputs: Sequence[str] = ()) -> dict[str, np.ndarray]:
+        """Tensors by name, all outputs by default, for uint8 ``image`` [batch, H, W, 3]."""
+        names = list(outputs) or self.outputs
+        try:
+            values = self._session.run(names, {"image": image})
+        except Exception as error:
+            raise DeviceError(f"onnxruntime cannot run {self.name}: {reason(error)}.") from None
+        return dict(zip(names, values, strict=True))

@@ -25,16 +25,16 @@ from edge_moe_host.backends.board.power import PowerMeter
 from edge_moe_host.backends.csim_library import program_bytes
 from edge_moe_host.contract.isa import ISA_VERSION, RECORD_BYTES
 from edge_moe_host.contract.layout import BEAT, OUTPUT_ALIGNMENT
-from edge_moe_host.contract.registers import Error, Status, describe
+from edge_moe_host.contract.registers import require_done
 from edge_moe_host.errors import (
     AllocationError,
     BackendError,
     BusError,
     ConfigurationError,
     DeviceError,
-    DeviceStoppedError,
     DeviceTimeoutError,
     EdgeMoEError,
+    reason,
 )
 from edge_moe_host.runtime.accelerator import Accelerator
 from edge_moe_host.runtime.result import Raw
@@ -122,7 +122,7 @@ class PynqAccelerator(Accelerator):
         try:
             self._overlay = pynq.Overlay(str(bitstream), device=self.device)
         except Exception as error:  # pynq raises many kinds
-            raise DeviceError(f"'{bitstream.name}' could not be loaded: {_reason(error)}.") from error
+            raise DeviceError(f"'{bitstream.name}' could not be loaded: {reason(error)}.") from error
         cells = [name for name, cell in self._overlay.ip_dict.items() if cell["type"] == VLNV]
         if len(cells) != 1:
             raise ConfigurationError(
@@ -133,7 +133,7 @@ class PynqAccelerator(Accelerator):
         except EdgeMoEError:
             raise
         except Exception as error:  # for example: only root may map registers
-            raise DeviceError(f"the registers of '{cells[0]}' are out of reach: {_reason(error)}.") from error
+            raise DeviceError(f"the registers of '{cells[0]}' are out of reach: {reason(error)}.") from error
         if self._by_interrupt:
             self._driver.use_interrupt()
 
@@ -163,7 +163,7 @@ class PynqAccelerator(Accelerator):
             memory = _Memory(buffer, buffer.view(np.ndarray), int(buffer.device_address))
         except Exception as error:
             raise AllocationError(
-                f"{size} bytes of contiguous memory for the {what} could not be had: {_reason(error)}; free "
+                f"{size} bytes of contiguous memory for the {what} could not be had: {reason(error)}; free "
                 "buffers of other programs, or give Linux more memory for them (CMA)."
             ) from error
         self._allocated.append(buffer)
@@ -200,7 +200,7 @@ class PynqAccelerator(Accelerator):
             memory.buffer.invalidate()
             arrived = _checksum(memory.data[: data.nbytes])
         except Exception as error:
-            raise BusError(f"the {what} could not be written to the board: {_reason(error)}.") from error
+            raise BusError(f"the {what} could not be written to the board: {reason(error)}.") from error
         if arrived != _checksum(data):
             raise BusError(f"the {what} in the board's memory is not what was written: its memory is faulty.")
 
@@ -248,12 +248,8 @@ class PynqAccelerator(Accelerator):
         with self._noting_hangs():
             driver.wait(self._timeout)
         outcome = driver.outcome()
-        if outcome.status != Status.DONE or outcome.error != Error.NONE:
-            raise DeviceStoppedError(
-                f"task '{frame.task}' of '{self.bundle.path}' {describe(outcome.error, outcome.position)} "
-                f"(status {outcome.status}, error {outcome.error}).",
-                outcome.status, outcome.error, outcome.position,
-            )  # fmt: skip
+        title = f"task '{frame.task}' of '{self.bundle.path}'"
+        require_done(title, outcome.status, outcome.error, outcome.position)
         self._line.popleft()
         self._running = False
         if self._line:
@@ -300,7 +296,7 @@ class PynqAccelerator(Accelerator):
             self._overlay.download()
         except Exception as error:
             raise DeviceError(
-                f"the accelerator hangs, and loading its overlay again failed: {_reason(error)}; restart the "
+                f"the accelerator hangs, and loading its overlay again failed: {reason(error)}; restart the "
                 "board."
             ) from error
         self._bring_up()
@@ -342,7 +338,7 @@ def _noting(what: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        _log.warning("%s: %s", what, _reason(error))
+        _log.warning("%s: %s", what, reason(error))
 
 
 @contextmanager
@@ -351,7 +347,7 @@ def _moving(what: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        raise BusError(f"the {what} could not be moved: {_reason(error)}.") from error
+        raise BusError(f"the {what} could not be moved: {reason(error)}.") from error
 
 
 def _checksum(data: np.ndarray) -> int:
@@ -360,8 +356,3 @@ def _checksum(data: np.ndarray) -> int:
 
 def _output_bytes(out: Any) -> int:
     return int(out.height * out.width * out.row_bytes)
-
-
-def _reason(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".")[:300] if lines else type(error).__name__

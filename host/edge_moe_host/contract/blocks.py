@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 
 from edge_moe_host.contract import layout
-from edge_moe_host.contract.isa import ExpertEntry, Instruction
+from edge_moe_host.contract.isa import ExpertEntry, Instruction, Opcode
 from edge_moe_host.contract.layout import (
     ACCUMULATOR_LIMIT,
     CONV_TAPS,
@@ -22,16 +22,17 @@ from edge_moe_host.contract.layout import (
     tiles,
 )
 from edge_moe_host.contract.opcodes import section_of
+from edge_moe_host.contract.weights import begins, parameters
 from edge_moe_host.errors import BundleError
 
 LARGEST_INPUT = 128  # magnitude of an int8 activation
 
 
 def check_block(instruction: Instruction, block: np.ndarray, where: str) -> None:
-    """Check the weight block, uint8 [bytes], of any instruction but EXPERTS; BundleError for a fault."""
-    section = section_of(instruction.opcode)
-    if section is not None:
-        _CHECKS[section](instruction, block.reshape(-1, PLANE), where)
+    """Check an instruction's weight block, uint8 [bytes]; BundleError for a fault."""
+    check = _CHECKS.get(section_of(instruction.opcode) or "")
+    if check is not None:
+        check(instruction, block.reshape(-1, PLANE), where)
 
 
 def check_expert(instruction: Instruction, entry: ExpertEntry, block: np.ndarray, where: str) -> None:
@@ -59,11 +60,8 @@ def _check_rows(i: Instruction, planes: np.ndarray, where: str) -> None:
 
 
 def _check_linear(i: Instruction, planes: np.ndarray, where: str) -> None:
-    _check_planes(planes, 1, i.in_channels, _first(i.out_channels), i.weight_bits, where)
-
-
-def _check_conv(i: Instruction, planes: np.ndarray, where: str) -> None:
-    _check_planes(planes, CONV_TAPS, i.in_channels, _first(i.out_channels), i.weight_bits, where)
+    taps = CONV_TAPS if i.opcode == Opcode.CONV3X3 else 1
+    _check_planes(planes, taps, i.in_channels, _first(i.out_channels), i.weight_bits, where)
 
 
 def _check_gate(i: Instruction, planes: np.ndarray, where: str) -> None:
@@ -71,18 +69,18 @@ def _check_gate(i: Instruction, planes: np.ndarray, where: str) -> None:
     exists = np.stack(halves, axis=1).reshape(-1)  # GATE_EXPERTS rows of high halves, then of low ones
     _check_planes(planes, 1, i.in_channels, exists, GATE_BITS, where)
     tile_planes = tiles(i.in_channels) * GATE_BITS
-    biases, multipliers = _parameters(planes, layout.gate_tiles(i.experts), tile_planes)
+    biases, multipliers = parameters(planes, layout.gate_tiles(i.experts), tile_planes)
     _rule(not biases[:, GATE_EXPERTS:].any(), where, "low halves have biases")
     _rule(not multipliers.any(), where, "a gate has multipliers")
 
 
 def _check_norm(i: Instruction, planes: np.ndarray, where: str) -> None:
-    beta, gamma = _parameters(planes, tiles(i.in_channels), 0)
+    beta, gamma = parameters(planes, tiles(i.in_channels))
     _check_absent(_first(i.in_channels), beta, gamma, where)
 
 
 def _check_attention(i: Instruction, planes: np.ndarray, where: str) -> None:
-    logit, out = _parameters(planes, tiles(i.out_channels), 0)
+    logit, out = parameters(planes, tiles(i.out_channels))
     heads = logit.reshape(i.heads, -1)
     _rule(bool((heads == heads[:, :1]).all()), where, "channels of a head have different multipliers")
     _rule(
@@ -96,24 +94,11 @@ def _check_attention(i: Instruction, planes: np.ndarray, where: str) -> None:
 _CHECKS: dict[str, Callable[[Instruction, np.ndarray, str], None]] = {
     "rows": _check_rows,
     "linear": _check_linear,
-    "conv": _check_conv,
+    "conv": _check_linear,
     "gate": _check_gate,
     "norm": _check_norm,
     "attention": _check_attention,
 }
-
-
-def _parameters(planes: np.ndarray, out_tiles: int, tile_planes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Biases int32 and multipliers int16, [out_tiles, 32], of a stream with ``tile_planes`` planes a tile."""
-    pairs = planes[_begins(out_tiles, tile_planes)[::2] + 1].view("<i2").reshape(-1, TILE)
-    first = planes[_begins(out_tiles, tile_planes)].view("<i4")
-    return first, pairs[:out_tiles]
-
-
-def _begins(out_tiles: int, tile_planes: int) -> np.ndarray:
-    """Index of the plane at which each tile's parameters begin."""
-    tile = np.arange(out_tiles)
-    return tile * (tile_planes + 1) + (tile + 1) // 2
 
 
 def _check_absent(exists: np.ndarray, first: np.ndarray, second: np.ndarray, where: str) -> None:
@@ -128,13 +113,13 @@ def _check_planes(
     """Check a linear of ``taps`` times ``channels`` inputs; ``exists``, bool [rows], marks its outputs."""
     exists, per_tap = exists.reshape(-1, TILE), tiles(channels)
     tile_planes = taps * per_tap * bits
-    biases, multipliers = _parameters(planes, len(exists), tile_planes)
+    biases, multipliers = parameters(planes, len(exists), tile_planes)
     _check_absent(exists, biases, multipliers, where)
     _rule(bool((multipliers >= 0).all()), where, "a multiplier is negative")
     beyond = np.array(~0 << channels % TILE & 0xFFFFFFFF if channels % TILE else 0, np.uint32)
     # the largest bias that is safe with any weights
     most = ACCUMULATOR_LIMIT - (LARGEST_INPUT - 1) * LARGEST_INPUT * taps * channels
-    for tile, begin in enumerate(_begins(len(exists), tile_planes)):
+    for tile, begin in enumerate(begins(len(exists), tile_planes)):
         weights = planes[begin + 2 - tile % 2 :][:tile_planes]
         # [tap, tile of inputs, plane, output]; bit i belongs to input i
         words = weights.view("<u4").reshape(taps, per_tap, bits, TILE)

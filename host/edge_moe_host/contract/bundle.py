@@ -6,8 +6,9 @@ every instruction, and the memory that each instruction touches. SPEC.md, sectio
 """
 
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from edge_moe_host.contract.isa import RECORD_BYTES, ExpertEntry, Instruction, O
 from edge_moe_host.contract.manifest import Manifest, Section, TaskEntry, Tensor
 from edge_moe_host.contract.opcodes import LIMITS, SECTION_KINDS, section_of
 from edge_moe_host.errors import BundleError
+from edge_moe_host.files import read_bytes
 
 MANIFEST_FILE = "manifest.json"
 WEIGHTS_FILE = "weights.bin"
@@ -32,6 +34,14 @@ class TaskProgram:
     name: str
     instructions: tuple[Instruction, ...]
     entry: TaskEntry
+
+    @cached_property
+    def tensors_after(self) -> dict[int, list[Tensor]]:
+        """Named intermediates by the instruction that completes them."""
+        found: dict[int, list[Tensor]] = {}
+        for tensor in self.entry.tensors:
+            found.setdefault(tensor.instruction, []).append(tensor)
+        return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +80,7 @@ def load_bundle(path: Path) -> Bundle:
         raise BundleError(f"bundle '{path}' is not a folder.")
     where = f"'{path / MANIFEST_FILE}'"
     try:
-        text = _read(path / MANIFEST_FILE).decode("utf-8")
+        text = read_bytes(path / MANIFEST_FILE, BundleError).decode("utf-8")
     except UnicodeDecodeError:
         raise BundleError(f"{where} is damaged: it is not text.") from None
     entries = manifest.parse(manifest.unseal(text, where), where)
@@ -94,18 +104,11 @@ def load_bundle(path: Path) -> Bundle:
     return bundle
 
 
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise BundleError(f"cannot read '{path}': {error.strerror or error}.") from None
-
-
 def _read_listed(folder: Path, entry: manifest.FileEntry, name: str) -> bytes:
     """A file that the manifest lists; its size and checksum must match."""
     if entry.file != name:
         raise BundleError(f"the manifest of '{folder}' names '{entry.file[:60]}' where '{name}' belongs.")
-    data = _read(folder / name)
+    data = read_bytes(folder / name, BundleError)
     if len(data) != entry.bytes:
         raise BundleError(f"'{folder / name}' has {len(data)} bytes, the manifest says {entry.bytes}.")
     if zlib.crc32(data) != entry.crc32:
@@ -168,51 +171,49 @@ def used_sections(bundle: Bundle, task: TaskProgram) -> list[Section]:
         (section.offset, section.beats, section.kind): section for section in bundle.manifest.sections
     }
     used = []
-
-    def use(offset: int, beats: int, kind: str, place: str) -> None:
-        section = sections.get((offset, beats, kind))
+    for i, record, kind, place in _blocks(bundle, task):
+        if isinstance(record, ExpertEntry):
+            program.check_entry(record, i, place)
+        section = sections.get((record.weight_offset, record.weight_beats, kind))
         if section is None:
             raise BundleError(
-                f"{place} points to beat {offset}, where no {kind} block of {beats} beats begins."
+                f"{place} points to beat {record.weight_offset}, where no {kind} block of "
+                f"{record.weight_beats} beats begins."
             )
         used.append(section)
-
-    for index, instruction in enumerate(task.instructions):
-        place = f"instruction {index} of {task.entry.program.file}"
-        kind = section_of(instruction.opcode)
-        if kind is not None:
-            use(instruction.weight_offset, instruction.weight_beats, kind, place)
-        if instruction.opcode == Opcode.EXPERTS:
-            for number, entry in enumerate(bundle.expert_table(instruction)):
-                expert = f"expert {number} of {place}"
-                program.check_entry(entry, instruction, expert)
-                use(entry.weight_offset, entry.weight_beats, opcodes.EXPERT_SECTION, expert)
     return used
+
+
+def _blocks(
+    bundle: Bundle, task: TaskProgram
+) -> Iterator[tuple[Instruction, Instruction | ExpertEntry, str, str]]:
+    """Each weight block of a task: its instruction, the record that points to it, its kind, and the record's
+    place in errors."""
+    for index, i in enumerate(task.instructions):
+        place = f"instruction {index} of {task.entry.program.file}"
+        kind = section_of(i.opcode)
+        if kind is not None:
+            yield i, i, kind, place
+        if i.opcode == Opcode.EXPERTS:
+            for number, entry in enumerate(bundle.expert_table(i)):
+                yield i, entry, opcodes.EXPERT_SECTION, f"expert {number} of {place}"
 
 
 def _check_weights(bundle: Bundle) -> None:
     """Check the numbers of every block, once for all instructions that use it in the same way."""
     seen = set()
     for task in bundle.tasks.values():
-        for index, i in enumerate(task.instructions):
-            place = f"instruction {index} of {task.entry.program.file}"
-            if i.opcode == Opcode.EXPERTS:
-                for number, entry in enumerate(bundle.expert_table(i)):
-                    key: tuple[int, ...] = (
-                        entry.weight_offset,
-                        i.in_channels,
-                        i.hidden_channels,
-                        entry.bits1,
-                    )
-                    if key not in seen:
-                        block = bundle.beats(entry.weight_offset, entry.weight_beats)
-                        blocks.check_expert(i, entry, block, f"expert {number} of {place}")
-                    seen.add(key)
-            elif i.weight_beats:
-                key = (i.opcode, i.weight_offset, i.rows, i.in_channels, i.out_channels, i.experts, i.heads)
-                if key not in seen:
-                    blocks.check_block(i, bundle.beats(i.weight_offset, i.weight_beats), place)
-                seen.add(key)
+        for i, record, kind, place in _blocks(bundle, task):
+            shape = (i.rows, i.in_channels, i.out_channels, i.hidden_channels, i.experts, i.heads)
+            key = (kind, record.weight_offset, getattr(record, "bits1", 0), *shape)
+            if key in seen:
+                continue
+            seen.add(key)
+            block = bundle.beats(record.weight_offset, record.weight_beats)
+            if isinstance(record, ExpertEntry):
+                blocks.check_expert(i, record, block, place)
+            else:
+                blocks.check_block(i, block, place)
 
 
 def _check_entry(task: TaskProgram) -> None:

@@ -27,8 +27,8 @@ def decode_program(data: bytes, where: str) -> tuple[Instruction, ...]:
         for start in range(0, len(data), RECORD_BYTES)
     )  # fmt: skip
     opcodes = [instruction.opcode for instruction in program]
-    for opcode, count in ((Opcode.END, 1), (Opcode.STORE, 1), (Opcode.PATCHES, 1)):
-        _rule(opcodes.count(opcode) == count, where, f"it must hold {opcode.name} exactly once")
+    for opcode in (Opcode.END, Opcode.STORE, Opcode.PATCHES):
+        _rule(opcodes.count(opcode) == 1, where, f"it must hold {opcode.name} exactly once")
     _rule(opcodes[-1] == Opcode.END, where, "it must finish with END")
     return program
 

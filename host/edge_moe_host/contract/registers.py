@@ -6,8 +6,10 @@ offsets by a fixed rule, which :func:`_place` states. Control is ap_ctrl_hs.
 """
 
 import enum
-from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import dataclass
+
+from edge_moe_host.errors import DeviceStoppedError
 
 WORD_BYTES = 4
 FIRST_ARGUMENT = 0x10  # after the control registers
@@ -61,6 +63,13 @@ def describe(error: int, position: int) -> str:
     return f"stopped at instruction {position}: {reason}"
 
 
+def require_done(title: str, status: int, error: int, position: int) -> None:
+    """DeviceStoppedError, about ``title``, unless these registers say that the run ended regularly."""
+    if status != Status.DONE or error != Error.NONE:
+        text = f"{title} {describe(error, position)} (status {status}, error {error})."
+        raise DeviceStoppedError(text, status, error, position)
+
+
 @dataclass(frozen=True)
 class Register:
     """``bits`` from byte ``offset`` on, in 32-bit words, low word first. ``access``: rw or r."""
@@ -72,77 +81,52 @@ class Register:
     doc: str
 
 
-@dataclass(frozen=True)
-class _Argument:
-    name: str
-    bits: int
-    access: str
-    doc: str
-
-
 _ARGUMENTS = (
-    _Argument("program", 64, "rw", "address of the program buffer"),
-    _Argument("tables", 64, "rw", "address of the weight image, for expert tables"),
-    _Argument("weights0", 64, "rw", "address of the weight image, first port"),
-    _Argument("weights1", 64, "rw", "the same, second port"),
-    _Argument("weights2", 64, "rw", "the same, third port"),
-    _Argument("image", 64, "rw", "address of the image: uint8 [height, width, 3], padded to 16 bytes"),
-    _Argument("output", 64, "rw", "address of the output buffer"),
-    _Argument("program_offset", 32, "rw", "first instruction of the task, from the program buffer's start"),
-    _Argument("program_records", 32, "rw", "instructions from there to the end of the task's program"),
-    _Argument("weight_beats", 32, "rw", "size of the weight image in beats of 64 bytes"),
-    _Argument("image_bytes", 32, "rw", "size of the image"),
-    _Argument("output_bytes", 32, "rw", "size of the output buffer"),
-    _Argument("config_id", 64, "r", "hash of the accelerator's configuration"),
-    _Argument("version", 32, "r", "version of the instruction set"),
-    _Argument("status", 32, "r", "how the run ended: Status"),
-    _Argument("error", 32, "r", "why it stopped: Error"),
-    _Argument("position", 32, "r", "instruction that stopped it, or END"),
-    _Argument("cycles", 32, "r", "clock cycles of the run"),
+    ("program", 64, "rw", "address of the program buffer"),
+    ("tables", 64, "rw", "address of the weight image, for expert tables"),
+    ("weights0", 64, "rw", "address of the weight image, first port"),
+    ("weights1", 64, "rw", "the same, second port"),
+    ("weights2", 64, "rw", "the same, third port"),
+    ("image", 64, "rw", "address of the image: uint8 [height, width, 3], padded to 16 bytes"),
+    ("output", 64, "rw", "address of the output buffer"),
+    ("program_offset", 32, "rw", "first instruction of the task, from the program buffer's start"),
+    ("program_records", 32, "rw", "instructions from there to the end of the task's program"),
+    ("weight_beats", 32, "rw", "size of the weight image in beats of 64 bytes"),
+    ("image_bytes", 32, "rw", "size of the image"),
+    ("output_bytes", 32, "rw", "size of the output buffer"),
+    ("config_id", 64, "r", "hash of the accelerator's configuration"),
+    ("version", 32, "r", "version of the instruction set"),
+    ("status", 32, "r", "how the run ended: Status"),
+    ("error", 32, "r", "why it stopped: Error"),
+    ("position", 32, "r", "instruction that stopped it, or END"),
+    ("cycles", 32, "r", "clock cycles of the run"),
 )
 
 
-def _place(arguments: Iterable[_Argument]) -> dict[str, Register]:
-    """Offsets as Vitis HLS assigns them.
+def _place() -> Iterator[Register]:
+    """The arguments at their offsets, as Vitis HLS assigns them.
 
     An input takes its words and one reserved word. An output takes its words, one word ``NAME_ctrl`` with the
     valid flag, and the same number of reserved words.
     """
-    registers, offset = {}, FIRST_ARGUMENT
-    for argument in arguments:
-        words = argument.bits // 32
-        place = Register(argument.name, offset, argument.bits, argument.access, argument.doc)
-        registers[place.name] = place
-        if argument.access == "r":
-            flag = Register(
-                f"{place.name}_ctrl",
-                offset + words * WORD_BYTES,
-                32,
-                "r",
-                f"bit 0: {place.name} is valid; reading clears it",
-            )
-            registers[flag.name] = flag
-        offset += (words + 1) * WORD_BYTES * (2 if argument.access == "r" else 1)
-    return registers
+    offset = FIRST_ARGUMENT
+    for name, bits, access, doc in _ARGUMENTS:
+        yield Register(name, offset, bits, access, doc)
+        if access == "r":
+            flag = f"bit 0: {name} is valid; reading clears it"
+            yield Register(f"{name}_ctrl", offset + bits // 32 * WORD_BYTES, 32, "r", flag)
+        offset += (bits // 32 + 1) * WORD_BYTES * (2 if access == "r" else 1)
 
 
 CONTROL = (
-    Register(
-        "ap_ctrl",
-        0x00,
-        32,
-        "rw",
-        "0 start, 1 done (cleared by reading), 2 idle, 3 ready, 7 restart, 9 interrupt",
-    ),
+    Register("ap_ctrl", 0x00, 32, "rw",
+             "0 start, 1 done (cleared by reading), 2 idle, 3 ready, 7 restart, 9 interrupt"),
     Register("gie", 0x04, 32, "rw", "bit 0: interrupts are enabled"),
     Register("ier", 0x08, 32, "rw", "interrupts that are enabled: 0 done, 1 ready"),
     Register("isr", 0x0C, 32, "rw", "interrupts that have come; writing 1 toggles a bit"),
-)
+)  # fmt: skip
 AP_START, AP_DONE, AP_IDLE, AP_READY = 1, 2, 4, 8  # bits of ap_ctrl
 
-REGISTERS: dict[str, Register] = {
-    **{register.name: register for register in CONTROL},
-    **_place(_ARGUMENTS),
-}
+REGISTERS: dict[str, Register] = {register.name: register for register in (*CONTROL, *_place())}
 SIZE = max(register.offset + register.bits // 8 for register in REGISTERS.values())  # bytes that are used
 MASTERS = ("program", "tables", "weights0", "weights1", "weights2", "image", "output")  # m_axi_gmem_NAME

@@ -47,8 +47,16 @@ def routing(scratch: np.ndarray, address: int, rows: int, top_k: int) -> tuple[n
     return chosen.view("<u2")[..., 0 : 2 * top_k : 2], chosen.view("<i2")[..., 1 : 2 * top_k : 2]
 
 
-def named(tensor: Tensor, scratch: np.ndarray, int8_rows: Int8Rows) -> np.ndarray:
-    """A copy of a named intermediate other than logits, in golden's shape [..., rows, channels]."""
+def named(tensor: Tensor, scratch: np.ndarray, int8_rows: Int8Rows, logits: list[np.ndarray]) -> np.ndarray:
+    """A copy of a named intermediate, in golden's shape [..., rows, channels].
+
+    ``logits`` int32 [..., rows, experts], of the GATE instructions since the last call that took them, which
+    empties the list: they are not in the scratch memory.
+    """
+    if tensor.kind == "logits":
+        value = np.concatenate(logits, axis=-2)
+        logits.clear()
+        return value
     if tensor.kind in ("expert", "score"):
         expert, score = routing(scratch, tensor.address, tensor.rows, tensor.channels)
         return expert.astype(np.int32) if tensor.kind == "expert" else score.astype(np.int16)

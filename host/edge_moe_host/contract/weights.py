@@ -28,33 +28,35 @@ def from_planes(planes: np.ndarray) -> np.ndarray:
     return octets.reshape(*planes.shape[:-2], TILE_WEIGHTS).view(np.int8)
 
 
+def begins(out_tiles: int, tile_planes: int) -> np.ndarray:
+    """Plane at which each tile's parameters begin, in a stream with ``tile_planes`` weight planes a tile."""
+    tile = np.arange(out_tiles)
+    return tile * (tile_planes + 1) + (tile + 1) // 2
+
+
+def parameters(planes: np.ndarray, out_tiles: int, tile_planes: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Biases int32 and multipliers int16, [out_tiles, 32], of such a stream, uint8 [planes, 128]."""
+    first = begins(out_tiles, tile_planes)
+    pairs = planes[first[::2] + 1].view("<i2").reshape(-1, TILE)
+    return planes[first].view("<i4"), pairs[:out_tiles]
+
+
 def read_parameters(block: np.ndarray, channels: int) -> tuple[np.ndarray, np.ndarray]:
     """int32 [channels] and int16 [channels] of a block that has parameters only."""
-    first, second, _ = _split(block, tiles(channels), 0)
-    return first[:channels], second[:channels]
-
-
-def _split(block: np.ndarray, out_tiles: int, tile_planes: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Biases [32 * out_tiles], multipliers of the same length, planes [out_tiles, tile_planes, 128]."""
-    planes = block.reshape(-1, PLANE)
-    first, second, weights, at = [], [], [], 0
-    for tile in range(out_tiles):
-        first.append(planes[at])
-        if tile % 2 == 0:
-            second.append(planes[at + 1])
-        at += 2 - tile % 2
-        weights.append(planes[at : at + tile_planes])
-        at += tile_planes
-    multiplier = np.concatenate(second).view("<i2")[: TILE * out_tiles]
-    return np.concatenate(first).view("<i4"), multiplier, np.stack(weights)
+    first, second = parameters(block.reshape(-1, PLANE), tiles(channels))
+    return first.reshape(-1)[:channels], second.reshape(-1)[:channels]
 
 
 def read_linear(
     block: np.ndarray, out: int, fan_in: int, bits: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Weight int8 [out, fan_in], bias int32 [out] and multiplier int16 [out] of a linear's block."""
-    bias, multiplier, planes = _split(block, tiles(out), tiles(fan_in) * bits)
-    grid = from_planes(planes.reshape(tiles(out), tiles(fan_in), bits, PLANE))
+    planes, tile_planes = block.reshape(-1, PLANE), tiles(fan_in) * bits
+    bias, multiplier = (part.reshape(-1) for part in parameters(planes, tiles(out), tile_planes))
+    first = begins(tiles(out), tile_planes) + 2 - np.arange(tiles(out)) % 2
+    grid = from_planes(
+        planes[first[:, None] + np.arange(tile_planes)].reshape(tiles(out), tiles(fan_in), bits, PLANE)
+    )
     by_rows = grid.reshape(tiles(out), tiles(fan_in), TILE, TILE).swapaxes(1, 2)
     weight = by_rows.reshape(TILE * tiles(out), TILE * tiles(fan_in))
     return np.ascontiguousarray(weight[:out, :fan_in]), bias[:out], multiplier[:out]

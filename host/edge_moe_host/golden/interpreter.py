@@ -16,7 +16,6 @@ from edge_moe_host.contract import layout, scratch, weights
 from edge_moe_host.contract.bundle import Bundle
 from edge_moe_host.contract.isa import Epilogue, Instruction, Opcode
 from edge_moe_host.contract.layout import TILE, tiles
-from edge_moe_host.contract.manifest import Tensor
 from edge_moe_host.contract.opcodes import regions
 from edge_moe_host.errors import EdgeMoEError
 from edge_moe_host.golden import operators as op
@@ -42,15 +41,12 @@ def run_program(bundle: Bundle, task: str, images: np.ndarray, trace: Trace | No
             f"images are {images.dtype} {list(images.shape)}: task '{task}' of this bundle takes uint8 "
             f"[batch, {', '.join(map(str, program.entry.image))}]."
         )
-    notes: dict[int, list[Tensor]] = {}
-    for tensor in program.entry.tensors:
-        notes.setdefault(tensor.instruction, []).append(tensor)
     machine = _Machine(bundle, batch)
     for index, instruction in enumerate(program.instructions):
         machine.step(instruction)
         if trace is not None:
-            for tensor in notes.get(index, ()):
-                trace(tensor.name, machine.tensor(tensor))
+            for tensor in program.tensors_after.get(index, ()):
+                trace(tensor.name, scratch.named(tensor, machine.scratch, scratch.int8, machine.logits))
     return machine.output[0] if images.ndim == 3 else machine.output
 
 
@@ -78,23 +74,10 @@ class _Machine:
         self.output = np.zeros((len(images), 0, 0), dtype=np.int16)
         self.logits: list[np.ndarray] = []  # int32, of GATE instructions since the last read
         self.layers = _UNPACKED.setdefault(bundle, {})
-        self.steps: dict[int, Callable[[Instruction], None]] = {
-            Opcode.END: lambda _: None,
-            Opcode.LOAD: self.load,
-            Opcode.PATCHES: self.patches,
-            Opcode.LINEAR: self.linear,
-            Opcode.LAYERNORM: self.layernorm,
-            Opcode.ATTENTION: self.attention,
-            Opcode.GATE: self.gate,
-            Opcode.EXPERTS: self.experts,
-            Opcode.CONV3X3: self.conv3x3,
-            Opcode.UPSAMPLE2X: self.upsample2x,
-            Opcode.STORE: self.store,
-        }
 
     def step(self, instruction: Instruction) -> None:
-        """Execute one instruction."""
-        self.steps[instruction.opcode](instruction)
+        """Execute one instruction, by the method that has its opcode's name."""
+        getattr(self, Opcode(instruction.opcode).name.lower())(instruction)
 
     # Scratch memory
 
@@ -109,13 +92,6 @@ class _Machine:
     def routing(self, address: int, rows: int, top_k: int) -> tuple[np.ndarray, np.ndarray]:
         """Views of the experts, uint16, and the scores, int16, [B, rows, top_k]."""
         return scratch.routing(self.scratch, address, rows, top_k)
-
-    def tensor(self, tensor: Tensor) -> np.ndarray:
-        """A copy of a named intermediate in golden's shape."""
-        if tensor.kind == "logits":
-            parts, self.logits = self.logits, []
-            return np.concatenate(parts, axis=1)
-        return scratch.named(tensor, self.scratch, scratch.int8)
 
     # Weight image
 
@@ -149,6 +125,9 @@ class _Machine:
         return tuple(ffns)
 
     # Instructions
+
+    def end(self, _: Instruction) -> None:
+        """Do nothing."""
 
     def load(self, i: Instruction) -> None:
         """Rows of the weight image, unchanged."""

@@ -55,22 +55,15 @@ class TaskCounters:
 
 
 @dataclass(eq=False)
-class _Flight:
-    """A frame between submission and collection."""
-
-    task: str
-    token: Any
-    raw: Raw | None = None
-    error: Exception | None = None
-
-
-@dataclass(frozen=True, eq=False)
 class Launch:
-    """A submitted frame, and the picture that it was made from."""
+    """A submitted frame: its name, the picture that it was made from, and what became of it."""
 
     name: str
     picture: np.ndarray  # as given, uint8 [h, w, 3]
-    flight: _Flight = field(repr=False)
+    task: str
+    token: Any = field(repr=False)
+    raw: Raw | None = field(default=None, repr=False)
+    error: Exception | None = None
 
 
 class Accelerator(ABC):
@@ -112,7 +105,7 @@ class Accelerator(ABC):
 
     def _prepare(self) -> None:
         self._lock = threading.RLock()
-        self._flights: deque[_Flight] = deque()
+        self._flights: deque[Launch] = deque()
         self._counters = {task: TaskCounters() for task in self.bundle.tasks}
         self._current = next(iter(self.bundle.tasks))
         self._closed = False
@@ -213,19 +206,18 @@ class Accelerator(ABC):
             except BaseException as error:
                 self._fail(error)
                 raise
-            self._flights.append(flight := _Flight(task, token))
-        return Launch(name, picture, flight)
+            self._flights.append(launch := Launch(name, picture, task, token))
+        return launch
 
     def land(self, launch: Launch) -> Result:
         """Wait for a frame and interpret its result; raises the device's error."""
-        flight = launch.flight
         with self._lock:
-            while flight.raw is None and flight.error is None:
+            while launch.raw is None and launch.error is None:
                 self._land_oldest()
-        if flight.error is not None:
-            raise flight.error
-        assert flight.raw is not None
-        return make_result(self._program(flight.task), flight.raw, launch.picture, launch.name)
+        if launch.error is not None:
+            raise launch.error
+        assert launch.raw is not None
+        return make_result(self._program(launch.task), launch.raw, launch.picture, launch.name)
 
     def _land_oldest(self) -> None:
         flight = self._flights[0]

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edge_moe_host.errors import ImageError
+from edge_moe_host.errors import ImageError, reason
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -85,7 +85,7 @@ def open_picture(path: Path) -> "Image.Image":
     except pillow.Image.DecompressionBombError as error:
         raise ImageError(f"image '{path}' is too large: {error}") from None
     except (*_DECODE_ERRORS, MemoryError) as error:
-        raise ImageError(f"image '{path}' is damaged or truncated: {_first_line(error)}.") from None
+        raise ImageError(f"image '{path}' is damaged or truncated: {reason(error)}.") from None
     return image
 
 
@@ -107,7 +107,7 @@ def read_image(path: Path | str, *, upright: bool = True) -> np.ndarray:
             image = image.convert("RGBA")
         return np.array(image.convert("RGB"))
     except _DECODE_ERRORS as error:
-        raise ImageError(f"image '{path}' cannot be converted to RGB: {_first_line(error)}.") from None
+        raise ImageError(f"image '{path}' cannot be converted to RGB: {reason(error)}.") from None
 
 
 def _to_8_bit(image: "Image.Image") -> "Image.Image":
@@ -140,11 +140,6 @@ def _cv2() -> ModuleType:
     except ImportError:
         raise ImageError("reading videos and cameras needs OpenCV: install opencv-python-headless.") from None
     return cv2
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".")[:200] if lines else type(error).__name__
 
 
 # Sources of frames

@@ -16,7 +16,7 @@ import itertools
 import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
-from typing import Any, Generic, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 import numpy as np
 
@@ -24,25 +24,13 @@ from edge_moe_host.errors import EdgeMoEError, SourceError
 from edge_moe_host.runtime.images import Frame, frames, is_camera, resize_image
 from edge_moe_host.runtime.result import Result
 
+if TYPE_CHECKING:
+    from edge_moe_host.runtime.accelerator import Accelerator
+
 Policy = Literal["block", "latest"]
 BLOCK_QUEUE, LATEST_QUEUE = 2, 1  # frames that wait on either side of the device, unless asked for otherwise
 READER_SECONDS = 5.0  # to wait for a reader: longer than a camera or a disk takes for a frame
 T = TypeVar("T")
-
-
-class StreamDevice(Protocol):
-    """The part of :class:`edge_moe_host.runtime.accelerator.Accelerator` that a stream needs."""
-
-    slots: int
-
-    def image_size(self, task: str) -> tuple[int, int]:
-        """(height, width) to which pictures are resized for a task."""
-
-    def launch(self, name: str, picture: np.ndarray, image: np.ndarray, task: str) -> Any:
-        """Submit a frame; returns the token for :meth:`land`."""
-
-    def land(self, launch: Any) -> Result:
-        """Wait for the frame and interpret its result."""
 
 
 class Channel(Generic[T]):
@@ -104,7 +92,7 @@ _Prepared = tuple[Frame, dict[tuple[int, int], np.ndarray]]
 
 
 def run_stream(
-    accelerator: StreamDevice, source: Any, tasks: Sequence[str], queue: int | None, policy: Policy | None
+    accelerator: "Accelerator", source: Any, tasks: Sequence[str], queue: int | None, policy: Policy | None
 ) -> Iterator[Result]:
     """See :meth:`edge_moe_host.runtime.accelerator.Accelerator.stream`. Bad arguments are errors at once."""
     if policy not in (None, "block", "latest"):
@@ -117,7 +105,7 @@ def run_stream(
 
 
 def _results(
-    accelerator: StreamDevice, source: Iterator[Frame], tasks: Sequence[str], capacity: int, latest: bool
+    accelerator: "Accelerator", source: Iterator[Frame], tasks: Sequence[str], capacity: int, latest: bool
 ) -> Iterator[Result]:
     prepared: Channel[_Prepared] = Channel(capacity, latest)
     results: Channel[Result] = Channel(capacity, latest)
@@ -173,7 +161,7 @@ def _read(source: Iterator[Frame], sizes: set[tuple[int, int]], prepared: Channe
 
 
 def _work(
-    accelerator: StreamDevice, tasks: Sequence[str], prepared: Channel[_Prepared], results: Channel[Result]
+    accelerator: "Accelerator", tasks: Sequence[str], prepared: Channel[_Prepared], results: Channel[Result]
 ) -> None:
     """Body of the worker thread: keeps as many frames in flight as the device has slots."""
     turns, launched, more = itertools.cycle(tasks), deque[Any](), True

@@ -24,9 +24,9 @@ import numpy as np
 from edge_moe.config import ModelConfig
 from edge_moe.export.path import build_path_model
 from edge_moe.export.qdq import build_qdq_model
-from edge_moe.export.runtime import Session
 from edge_moe.quant.network import IntegerNetwork
 from edge_moe.tasks import TASKS
+from edge_moe_host.backends.onnx import Session
 from edge_moe_host.config import from_dict, to_dict
 from edge_moe_host.errors import EdgeMoEError
 

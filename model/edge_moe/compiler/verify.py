@@ -12,8 +12,8 @@ from edge_moe.compiler.bundle import CompileReport, compile_bundle
 from edge_moe.compiler.read_graph import parse_path
 from edge_moe.config import ModelConfig
 from edge_moe.export.path import read_path_model
-from edge_moe.export.runtime import Session
 from edge_moe.export.verify import require_equal, traced_model
+from edge_moe_host.backends.onnx import Session
 from edge_moe_host.config import from_dict
 from edge_moe_host.contract.bundle import Bundle, load_bundle
 from edge_moe_host.errors import EdgeMoEError

@@ -8,8 +8,8 @@ import numpy as np
 import onnx
 from tqdm import tqdm
 
-from edge_moe.export.runtime import Session
 from edge_moe.quant.network import IntegerNetwork, run_network
+from edge_moe_host.backends.onnx import Session
 from edge_moe_host.errors import EdgeMoEError
 from edge_moe_host.golden.trace import Trace
 

@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which device of pynq a bundle runs on, and which bitstream is loaded into it."""
 
-import contextlib
 import functools
 import importlib.util
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ def choose_device(bundle: Bundle, device: Any, address: str | None) -> tuple[Any
     The first of: ``device``, the board at ``address``, what ``EDGE_MOE_DEVICE`` names, what pynq finds.
     """
     if device is not None:
-        return device, _nothing
+        return device, lambda: None  # it belongs to the caller
     if address is not None:
         before = vars(pynq.Device).get("_active_device")
         device = remote_device(address)
@@ -45,11 +44,7 @@ def choose_device(bundle: Bundle, device: Any, address: str | None) -> tuple[Any
             ) from None
     if found.has_capability("REMOTE"):
         bound_calls(found)
-    return found, _nothing
-
-
-def _nothing() -> None:
-    """Release nothing: the device belongs to the caller."""
+    return found, lambda: None
 
 
 def remote_device(address: str) -> Any:
@@ -109,27 +104,20 @@ def _device_of_file(path: Path, bundle: Bundle) -> Any:
         assert spec is not None
         assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)
-        with _on_path(path.resolve().parent):
-            sys.modules[name] = module
-            try:
-                spec.loader.exec_module(module)
-            except BaseException:
-                del sys.modules[name]
-                raise
+        folder = str(path.resolve().parent)
+        sys.path.insert(0, folder)  # for the modules beside it
+        sys.modules[name] = module
+        try:
+            spec.loader.exec_module(module)
+        except BaseException:
+            del sys.modules[name]
+            raise
+        finally:
+            sys.path.remove(folder)
     try:
         return sys.modules[name].open_device(bundle)
     except AttributeError:
         raise BackendError(f"'{path}', which {DEVICE_VARIABLE} names, has no open_device.") from None
-
-
-@contextlib.contextmanager
-def _on_path(folder: Path) -> Iterator[None]:
-    """Make the modules in ``folder`` importable within the block."""
-    sys.path.insert(0, str(folder))
-    try:
-        yield
-    finally:
-        sys.path.remove(str(folder))
 
 
 def find_bitstream(bundle: Bundle, device: Any, bitstream: str | Path | None) -> Path:

@@ -14,7 +14,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from edge_moe_host.contract.registers import AP_DONE, AP_IDLE, AP_START, CONTROL, REGISTERS, WORD_BYTES
-from edge_moe_host.errors import BackendError, BusError, ConfigurationError, DeviceError, DeviceTimeoutError
+from edge_moe_host.errors import (
+    BackendError,
+    BusError,
+    ConfigurationError,
+    DeviceError,
+    DeviceTimeoutError,
+    reason,
+)
 
 try:
     import pynq  # type: ignore[import-not-found]
@@ -203,8 +210,6 @@ def check_registers(described: Mapping[str, Mapping[str, Any]], where: str) -> N
 
 
 def _bus_error(access: str, name: str, error: Exception) -> BusError:
-    lines = str(error).strip().splitlines()
-    reason = lines[0].rstrip(".")[:200] if lines else type(error).__name__
     return BusError(
-        f"register '{name}' could not be {access}: {reason}; the next frame loads the overlay again."
+        f"register '{name}' could not be {access}: {reason(error)}; the next frame loads the overlay again."
     )
