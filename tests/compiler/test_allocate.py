@@ -66,13 +66,13 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> CompileReport:
 
 
 def test_buffers_of_programs_are_apart(report: CompileReport) -> None:
-    for task in report.tasks:
+    for task in report.codes:
         buffers = list(report.codes[task].buffers)
-        assert assert_placed(buffers, report.scratch[task][0]) > 40
+        assert assert_placed(buffers, report.codes[task].scratch_bytes) > 40
 
 
 def test_peak_is_no_larger_than_what_lives(report: CompileReport) -> None:
-    for peak, least in report.scratch.values():
+    for peak, least in ((code.scratch_bytes, code.live_bytes) for code in report.codes.values()):
         assert peak == least
 
 
@@ -80,6 +80,6 @@ def test_split_instructions_share_their_buffers(tmp_path_factory: pytest.TempPat
     accelerator = small_accelerator(max_tokens=10, accumulator_rows=16)
     network = random_network(small_config())
     report = compile_network(network, tmp_path_factory.mktemp("split"), accelerator=accelerator)[1]
-    for task in report.tasks:
-        assert report.instructions[task] > 30
-        assert_placed(list(report.codes[task].buffers), report.scratch[task][0])
+    for task in report.codes:
+        assert len(report.codes[task].instructions) > 30
+        assert_placed(list(report.codes[task].buffers), report.codes[task].scratch_bytes)

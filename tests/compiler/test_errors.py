@@ -66,8 +66,8 @@ def test_limits_are_reached_exactly(network: IntegerNetwork, tmp_path: Path) -> 
     }  # fmt: skip
     paths = write_paths(network, tmp_path, ["depth"])
     report = compile_bundle(paths, small_accelerator(**exact), tmp_path / "bundle")
-    exact |= {"scratch_bytes": report.scratch["depth"][0]}
-    count = {"max_instructions": report.instructions["depth"]}
+    exact |= {"scratch_bytes": report.codes["depth"].scratch_bytes}
+    count = {"max_instructions": len(report.codes["depth"].instructions)}
     compile_bundle(paths, small_accelerator(**exact, **count), tmp_path / "bundle")
     assert {*exact, *count} == set(LIMITS)
     with pytest.raises(EdgeMoEError, match="max_instructions"):
@@ -337,12 +337,12 @@ def test_the_other_kind_of_output(network: IntegerNetwork, tmp_path: Path) -> No
         ("output_scale", -1.0, "output_scale = -1.0"),
         ("output_scale", "1", "output_scale = '1'"),
         ("format_version", 2, "format version 2"),
-        ("classes", 3, "'classes' in the metadata of"),
-        ("classes", [["sky", [0, 0, 256]]], "'classes' in the metadata of"),
-        ("classes", ["sky"], "'classes' in the metadata of"),
-        ("scales", {"residual": "1"}, "'scales' in the metadata of"),
-        ("scales", [], "'scales' in the metadata of"),
-        ("expert_ids", {"1": [-1]}, "'expert_ids' in the metadata of"),
+        ("classes", 3, "the metadata of '.*': classes = 3 has the wrong type"),
+        ("classes", [["sky", [0, 0, 256]]], "tasks.depth.classes in the manifest does not fit"),
+        ("classes", ["sky"], r"the metadata of '.*': classes\[0\] = 'sky' has the wrong type"),
+        ("scales", {"residual": "1"}, "the metadata of '.*': scales.residual = '1' has the wrong type"),
+        ("scales", [], "the metadata of '.*': scales = .* has the wrong type"),
+        ("expert_ids", {"1": [-1]}, r"the metadata of '.*': expert_ids.1\[0\] = -1 is not allowed"),
         ("expert_ids", {"1": [0, 1]}, "tasks.depth.expert_ids in the manifest does not fit"),
         ("config", {"depth": 1}, "key 'model.image_size' is missing"),
     ],

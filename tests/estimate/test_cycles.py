@@ -428,7 +428,7 @@ def test_tiny_fits_its_budget(bits: int, megabytes: int, tmp_path: Path) -> None
     assert report.total_bytes >= 0.95 * megabytes * 10**6
     rng = np.random.default_rng(0)
     for task in bundle.tasks:
-        assert report.scratch[task] == (262144, 262144)
+        assert (report.codes[task].scratch_bytes, report.codes[task].live_bytes) == (262144, 262144)
         # even rows on half of the experts, odd ones on the others: no row has a partner
         apart = routing_of(
             bundle, task, lambda row: [8 * (row % 2) + (row + step) // 2 % 8 for step in (0, 2)]

@@ -32,15 +32,12 @@ from edge_moe_host.files import replacing_folder
 
 @dataclass(frozen=True)
 class CompileReport:
-    """Result of a compilation. ``scratch``: per task, peak bytes and a lower bound for any placement."""
+    """Result of a compilation: sizes, and the program of each task."""
 
     out: Path
-    tasks: tuple[str, ...]
     file_bytes: dict[str, int]
     shared_bytes: int  # of the weight image, used by every task
-    instructions: dict[str, int]
-    scratch: dict[str, tuple[int, int]]
-    codes: dict[str, TaskCode] = field(repr=False, default_factory=dict)
+    codes: dict[str, TaskCode] = field(repr=False)
 
     @property
     def total_bytes(self) -> int:
@@ -90,15 +87,8 @@ def compile_bundle(
             (folder / name).write_bytes(content)
         bundle = _load_own(folder)
         check(folder)
-    return CompileReport(
-        Path(out),
-        tuple(codes),
-        {name: len(content) for name, content in files.items()},
-        _shared_bytes(bundle),
-        {task: len(code.instructions) for task, code in codes.items()},
-        {task: (code.scratch_bytes, code.live_bytes) for task, code in codes.items()},
-        codes,
-    )
+    sizes = {name: len(content) for name, content in files.items()}
+    return CompileReport(Path(out), sizes, _shared_bytes(bundle), codes)
 
 
 def _check_together(graphs: Sequence[PathGraph]) -> None:
@@ -124,16 +114,15 @@ def _entry(name: str, files: Mapping[str, bytes]) -> FileEntry:
 
 
 def _task_entry(graph: PathGraph, digest: str, code: TaskCode, files: Mapping[str, bytes]) -> TaskEntry:
-    metadata = graph.metadata
     return TaskEntry(
         program=_entry(graph.task + PROGRAM_SUFFIX, files),
         graph=digest,
         image=[*graph.config.image_size, 3],
         output=code.output,
-        classes=[ClassStyle(name, list(colour)) for name, colour in metadata.get("classes", ())],
+        classes=[ClassStyle(name, colour) for name, colour in graph.notes.classes],
         scratch_bytes=code.scratch_bytes,
-        scales=dict(metadata.get("scales", {})),
-        expert_ids=dict(metadata.get("expert_ids", {})),
+        scales=graph.notes.scales,
+        expert_ids=graph.notes.expert_ids,
         tensors=list(code.tensors),
     )
 

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """From one task's graph to its program: turns each node of SPEC.md, section 6, into instructions."""
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable
 
 import numpy as np
 
@@ -14,9 +15,10 @@ from edge_moe.tasks import TASKS
 from edge_moe_host.contract import layout
 from edge_moe_host.contract.encoding import encode
 from edge_moe_host.contract.isa import Epilogue, ExpertEntry, Opcode
-from edge_moe_host.contract.layout import TILE, tiles
+from edge_moe_host.contract.layout import SHIFT_LIMIT, TILE, tiles
 from edge_moe_host.contract.manifest import Output
 from edge_moe_host.contract.opcodes import EXPERT_SECTION
+from edge_moe_host.golden.arithmetic import INT8_MAX, INT8_MIN
 from edge_moe_host.golden.operators import FFN, Linear
 
 
@@ -36,27 +38,12 @@ def patch_embedding(low: Emitter, node: Node) -> None:
         f"position {list(position.shape)} does not fit {patches} patches",
     )
     rows = low.make(f"{node.outputs[0]}.patches", "int8", patches, 3 * p * p)
-    low.emit(
-        Opcode.PATCHES,
-        node,
-        {"dst": (rows.buffer, 0)},
-        rows=patches,
-        out_channels=3 * p * p,
-        height=height,
-        width=width,
-        patch=p,
-    )
+    size = {"rows": patches, "out_channels": rows.channels, "height": height, "width": width, "patch": p}
+    low.emit(Opcode.PATCHES, node, {"dst": (rows, 0)}, size)
     out = low.make(node.outputs[0], "int16", tokens, D)
-    low.emit(
-        Opcode.LOAD,
-        node,
-        {"dst": (out.buffer, 0)},
-        rows=tokens,
-        out_channels=D,
-        **low.block(Opcode.LOAD, "position", weights.row_block(position)),
-    )
+    block = ("position", weights.row_block(position))
+    low.emit(Opcode.LOAD, node, {"dst": (out, 0)}, {"rows": tokens, "out_channels": D}, block)
     _linear(low, node, layer, rows, out, Epilogue.RESIDUAL, skip=tokens - patches)
-    low.define(node.outputs[0], "int16", out)
 
 
 def layernorm(low: Emitter, node: Node) -> None:
@@ -65,18 +52,10 @@ def layernorm(low: Emitter, node: Node) -> None:
     norm = layers.layernorm(node, x.channels)
     node.require(0 <= skip < x.rows, f"skip = {skip} of {x.rows} tokens")
     out = low.make(node.outputs[0], "int8", x.rows - skip, x.channels)
-    block = low.block(Opcode.LAYERNORM, node.name, weights.parameter_block(norm.beta, norm.gamma))
-    low.emit(
-        Opcode.LAYERNORM,
-        node,
-        {"src": (x.buffer, skip * layout.int16_row(x.channels)), "dst": (out.buffer, 0)},
-        rows=out.rows,
-        in_channels=x.channels,
-        shift=norm.shift,
-        epsilon=norm.epsilon,
-        **block,
-    )
-    low.define(node.outputs[0], "int8", out)
+    fields = {"rows": out.rows, "in_channels": x.channels, "shift": norm.shift, "epsilon": norm.epsilon}
+    block = (node.name, weights.parameter_block(norm.beta, norm.gamma))
+    low.emit(Opcode.LAYERNORM, node, {"src": (x, skip), "dst": (out, 0)}, fields, block)
+    low.define(node.outputs[0], out)
 
 
 def _linear(
@@ -89,30 +68,14 @@ def _linear(
     skip: int = 0,
     **gelu: int,
 ) -> None:
-    """LINEAR in parts of accumulator_rows; rows are written after the first ``skip`` of ``out``."""
+    """LINEAR, whose rows are written after the first ``skip`` of ``out``, the node's result."""
     weight = spread(spread(layer.weight, x.group, x.stored, 1), out.group, out.stored, 0)
     bias, multiplier = (spread(a, out.group, out.stored, 0) for a in (layer.bias, layer.multiplier))
-    block = low.block(Opcode.LINEAR, node.name, weights.linear_block(weight, bias, multiplier, layer.bits))
-    wide = epilogue in (Epilogue.RESIDUAL, Epilogue.INT16)
-    out_row = (layout.int16_row if wide else layout.int8_row)(out.width)
-    for start, count in low.chunks(x.rows, low.limits["accumulator_rows"]):
-        places = {
-            "src": (x.buffer, start * layout.int8_row(x.width)),
-            "dst": (out.buffer, (start + skip) * out_row),
-        }
-        low.emit(
-            Opcode.LINEAR,
-            node,
-            places,
-            epilogue=epilogue,
-            rows=count,
-            in_channels=x.width,
-            out_channels=out.width,
-            weight_bits=layer.bits,
-            shift=layer.shift,
-            **gelu,
-            **block,
-        )
+    block = (node.name, weights.linear_block(weight, bias, multiplier, layer.bits))
+    fields = {"epilogue": epilogue, "out_channels": out.width, "weight_bits": layer.bits}
+    fields |= {"shift": layer.shift, **gelu}
+    low.emit_parts(Opcode.LINEAR, node, x, out, low.limits["accumulator_rows"], fields, block, skip=skip)
+    low.define(node.outputs[0], out)
 
 
 def linear(low: Emitter, node: Node, epilogue: Epilogue = Epilogue.REQUANTISE) -> None:
@@ -123,7 +86,6 @@ def linear(low: Emitter, node: Node, epilogue: Epilogue = Epilogue.REQUANTISE) -
     group = _head_size(low, node, out)
     value = low.make(node.outputs[0], kind, x.rows, out, group, TILE * tiles(group) if group else 0)
     _linear(low, node, layer, x, value, epilogue)
-    low.define(node.outputs[0], kind, value)
 
 
 def _head_size(low: Emitter, node: Node, channels: int) -> int:
@@ -145,7 +107,6 @@ def linear_residual(low: Emitter, node: Node) -> None:
     layer = layers.linear(node, x.channels)
     node.require((x.rows, len(layer.weight)) == (out.rows, out.channels), "it does not fit the residual")
     _linear(low, node, layer, x, out, Epilogue.RESIDUAL)
-    low.define(node.outputs[0], "int16", out)
 
 
 def linear_gelu(low: Emitter, node: Node) -> None:
@@ -155,7 +116,6 @@ def linear_gelu(low: Emitter, node: Node) -> None:
     out = low.make(node.outputs[0], "int8", x.rows, len(ffn.fc1.weight))
     gelu = {"multiplier": ffn.gelu_multiplier, "shift2": ffn.gelu_shift, "zero_point": ffn.zero_point}
     _linear(low, node, ffn.fc1, x, out, Epilogue.GELU, **gelu)
-    low.define(node.outputs[0], "int8", out)
 
 
 def attention(low: Emitter, node: Node) -> None:
@@ -174,32 +134,18 @@ def attention(low: Emitter, node: Node) -> None:
     )
     node.require(min(int(logit.min()), int(multiplier.min())) >= 0, "a multiplier is negative")
     shifts = {
-        "shift": layers.check_shift(node, "logit_shift", node.attributes["logit_shift"]),
-        "shift2": layers.check_shift(node, "out_shift", node.attributes["out_shift"]),
+        field: layers.in_range(node, name, node.attributes[name], 1, SHIFT_LIMIT)
+        for field, name in (("shift", "logit_shift"), ("shift2", "out_shift"))
     }
     out = low.make(node.outputs[0], "int8", qkv.rows, D, head, stored)
-    block = low.block(
-        Opcode.ATTENTION,
+    block = (
         node.name,
         weights.parameter_block(np.repeat(logit, stored), spread(multiplier, head, stored, 0)),
     )
     limit = low.limits["accumulator_rows"] // tiles(stored)
-    for start, count in low.chunks(qkv.rows, limit):
-        places = {"src": (qkv.buffer, 0), "dst": (out.buffer, start * layout.int8_row(out.width))}
-        low.emit(
-            Opcode.ATTENTION,
-            node,
-            places,
-            rows=count,
-            row_start=start,
-            keys=qkv.rows,
-            heads=heads,
-            in_channels=qkv.width,
-            out_channels=out.width,
-            **shifts,
-            **block,
-        )
-    low.define(node.outputs[0], "int8", out)
+    fields = {"keys": qkv.rows, "heads": heads, "out_channels": out.width, **shifts}
+    low.emit_parts(Opcode.ATTENTION, node, qkv, out, limit, fields, block, whole=True)
+    low.define(node.outputs[0], out)
 
 
 def gate_logits(low: Emitter, node: Node) -> None:
@@ -217,28 +163,12 @@ def route(low: Emitter, node: Node) -> None:
     experts = len(gate.weight)
     out = low.make(f"{node.name}.routing", "routing", x.rows, gate.top_k)
     low.routed[out.buffer.name] = experts
-    block = low.block(Opcode.GATE, source.name, weights.gate_block(gate))
     limit = low.limits["accumulator_rows"] // layout.PAIR // layout.gate_tiles(experts) * layout.PAIR
-    for start, count in low.chunks(x.rows, limit):
-        places = {
-            "src": (x.buffer, start * layout.int8_row(x.channels)),
-            "dst": (out.buffer, start * layout.ROUTE_BYTES),
-        }
-        low.emit(
-            Opcode.GATE,
-            node,
-            places,
-            rows=count,
-            in_channels=x.channels,
-            experts=experts,
-            top_k=gate.top_k,
-            multiplier=gate.multiplier,
-            shift=gate.shift,
-            **block,
-        )
-    low.note(name, "logits", Value(out.buffer, x.rows, experts, experts, experts))
+    fields = {"experts": experts, "top_k": gate.top_k, "multiplier": gate.multiplier, "shift": gate.shift}
+    low.emit_parts(Opcode.GATE, node, x, out, limit, fields, (source.name, weights.gate_block(gate)))
+    low.note(name, "logits", Value(out.buffer, out.kind, x.rows, experts, experts, experts))
     for output, kind in zip(node.outputs, ("expert", "score"), strict=True):
-        low.define(output, kind, out)
+        low.define(output, out, kind)
 
 
 def experts(low: Emitter, node: Node) -> None:
@@ -255,106 +185,71 @@ def experts(low: Emitter, node: Node) -> None:
         low.routed[routing.buffer.name] == len(ffns),
         f"its gate does not choose among its {len(ffns)} experts",
     )
-    hidden = len(ffns[0].fc1.weight)
-    table = _expert_table(low, node, ffns)
-    places = {
-        "src": (x.buffer, 0),
-        "dst": (out.buffer, 0),
-        "routing": (routing.buffer, 0),
-        "hidden": (low.make(f"{node.name}.hidden", "int8", x.rows, hidden).buffer, 0),
-    }
+    table = b"".join(encode(_entry(low, f"{node.name}.expert{index}", ffn)) for index, ffn in enumerate(ffns))
+    hidden = low.make(f"{node.name}.hidden", "int8", x.rows, len(ffns[0].fc1.weight))
     low.emit(
         Opcode.EXPERTS,
         node,
-        places,
-        rows=x.rows,
-        in_channels=x.channels,
-        out_channels=out.channels,
-        hidden_channels=hidden,
-        experts=len(ffns),
-        top_k=routing.channels,
-        **table,
+        {"src": (x, 0), "dst": (out, 0), "routing": (routing, 0), "hidden": (hidden, 0)},
+        {
+            "rows": x.rows,
+            "in_channels": x.channels,
+            "out_channels": out.channels,
+            "hidden_channels": hidden.channels,
+            "experts": len(ffns),
+            "top_k": routing.channels,
+        },
+        (f"{node.name}.experts", table + bytes(-len(table) % layout.PLANE)),
     )
-    low.define(node.outputs[0], "int16", out)
+    low.define(node.outputs[0], out)
 
 
-def _expert_table(low: Emitter, node: Node, ffns: Sequence[FFN]) -> dict[str, int]:
-    """Blocks of the experts, then the table that points to them."""
-    entries = b""
-    for index, ffn in enumerate(ffns):
-        place = low.section(
-            EXPERT_SECTION, f"{node.name}.expert{index}", weights.expert_block(ffn.fc1, ffn.fc2)
-        )
-        entries += encode(
-            ExpertEntry(
-                **place,
-                bits1=ffn.fc1.bits,
-                bits2=ffn.fc2.bits,
-                shift1=ffn.fc1.shift,
-                shift2=ffn.fc2.shift,
-                gelu_shift=ffn.gelu_shift,
-                gelu_multiplier=ffn.gelu_multiplier,
-                zero_point=ffn.zero_point,
-            )
-        )
-    return low.block(Opcode.EXPERTS, f"{node.name}.experts", entries + bytes(-len(entries) % layout.PLANE))
+def _entry(low: Emitter, name: str, ffn: FFN) -> ExpertEntry:
+    """An expert's entry in the table; its block joins the image."""
+    return ExpertEntry(
+        **low.section(EXPERT_SECTION, name, weights.expert_block(ffn.fc1, ffn.fc2)),
+        bits1=ffn.fc1.bits,
+        bits2=ffn.fc2.bits,
+        shift1=ffn.fc1.shift,
+        shift2=ffn.fc2.shift,
+        gelu_shift=ffn.gelu_shift,
+        gelu_multiplier=ffn.gelu_multiplier,
+        zero_point=ffn.zero_point,
+    )
+
+
+def _map(low: Emitter, node: Node) -> tuple[Value, dict[str, int]]:
+    """The rows of the map that a node reads, and its height and width."""
+    x, size = low.input(node, "x"), {name: node.attributes[name] for name in ("height", "width")}
+    node.require(
+        min(size.values()) >= 1 and math.prod(size.values()) == x.rows,
+        f"a map of {size['height']}x{size['width']} is not its input's {x.rows} rows",
+    )
+    return x, size
 
 
 def conv3x3(low: Emitter, node: Node) -> None:
     """A convolution in parts of whole lines of the map."""
-    x, height, width = low.input(node, "x"), node.attributes["height"], node.attributes["width"]
-    node.require(
-        min(height, width) >= 1 and height * width == x.rows,
-        f"a map of {height}x{width} is not its input's {x.rows} rows",
-    )
+    x, size = _map(low, node)
     node.require(node.constants["weight"].shape[1:3] == (3, 3), "its weight must be [out, 3, 3, in]")
     layer = layers.linear(node, x.channels)
     out = low.make(node.outputs[0], "int8", x.rows, len(layer.weight))
-    taps = spread(layer.weight, x.channels, TILE * tiles(x.channels), 3)
-    block = low.block(
-        Opcode.CONV3X3,
-        node.name,
-        weights.linear_block(taps.reshape(len(taps), -1), layer.bias, layer.multiplier, layer.bits),
-    )
-    pad = layers.check_zero_point(node, "pad", node.attributes["pad"])
-    for start, count in low.chunks(x.rows, low.limits["accumulator_rows"], unit=width):
-        places = {"src": (x.buffer, 0), "dst": (out.buffer, start * layout.int8_row(out.channels))}
-        low.emit(
-            Opcode.CONV3X3,
-            node,
-            places,
-            rows=count,
-            row_start=start,
-            in_channels=x.channels,
-            out_channels=out.channels,
-            height=height,
-            width=width,
-            pad=pad,
-            shift=layer.shift,
-            weight_bits=layer.bits,
-            **block,
-        )
-    low.define(node.outputs[0], "int8", out)
+    taps = spread(layer.weight, x.channels, TILE * tiles(x.channels), 3).reshape(out.channels, -1)
+    block = (node.name, weights.linear_block(taps, layer.bias, layer.multiplier, layer.bits))
+    pad = layers.in_range(node, "pad", node.attributes["pad"], INT8_MIN, INT8_MAX)
+    fields = {"out_channels": out.channels, "shift": layer.shift, "weight_bits": layer.bits, "pad": pad}
+    limit, unit = low.limits["accumulator_rows"], size["width"]
+    low.emit_parts(Opcode.CONV3X3, node, x, out, limit, {**size, **fields}, block, unit=unit, whole=True)
+    low.define(node.outputs[0], out)
 
 
 def upsample2x(low: Emitter, node: Node) -> None:
     """A map at twice the size along each axis."""
-    x, height, width = low.input(node, "x"), node.attributes["height"], node.attributes["width"]
-    node.require(
-        min(height, width) >= 1 and height * width == x.rows,
-        f"a map of {height}x{width} is not its input's {x.rows} rows",
-    )
+    x, size = _map(low, node)
     out = low.make(node.outputs[0], "int8", 4 * x.rows, x.channels)
-    low.emit(
-        Opcode.UPSAMPLE2X,
-        node,
-        {"src": (x.buffer, 0), "dst": (out.buffer, 0)},
-        rows=out.rows,
-        in_channels=x.channels,
-        height=height,
-        width=width,
-    )
-    low.define(node.outputs[0], "int8", out)
+    places = {"src": (x, 0), "dst": (out, 0)}
+    low.emit(Opcode.UPSAMPLE2X, node, places, {"rows": out.rows, "in_channels": x.channels, **size})
+    low.define(node.outputs[0], out)
 
 
 def store(low: Emitter, node: Node) -> None:
@@ -372,8 +267,8 @@ def store(low: Emitter, node: Node) -> None:
         and (height * factor, width * factor) == low.graph.config.image_size,
         f"a map of {height}x{width}, enlarged by {factor}, is not the image's size",
     )
-    low.emit(Opcode.STORE, node, {"src": (raw.buffer, 0)}, rows=raw.rows, in_channels=raw.channels)
-    row_bytes, scale = layout.output_row(raw.channels), low.graph.metadata["output_scale"]
+    low.emit(Opcode.STORE, node, {"src": (raw, 0)}, {"rows": raw.rows, "in_channels": raw.channels})
+    row_bytes, scale = layout.output_row(raw.channels), low.graph.output_scale
     low.outputs.append(Output(kind, height, width, raw.channels, row_bytes, factor, scale))
 
 
@@ -397,4 +292,7 @@ NODES: dict[str, Callable[[Emitter, Node], None]] = {
 
 def emit_program(graph: PathGraph, accelerator: AcceleratorConfig, image: WeightImage) -> TaskCode:
     """Compile one task; its weight blocks join ``image``. EdgeMoEError names a node that does not fit."""
-    return Emitter(graph, accelerator, image).run(lambda low, node: NODES[node.op](low, node))
+    low = Emitter(graph, accelerator, image)
+    for node in graph.nodes:
+        NODES[node.op](low, node)
+    return low.finish()

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """State and result of a compilation: instructions, buffers and weight blocks. SPEC.md, section 10."""
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,6 +25,7 @@ class Value:
     """Rows of a tensor in the scratch memory; every ``group`` channels are stored in ``stored``."""
 
     buffer: Buffer
+    kind: str  # int8, int16 or routing
     rows: int
     channels: int
     group: int
@@ -34,6 +35,11 @@ class Value:
     def width(self) -> int:
         """Stored channels of a row."""
         return self.channels // self.group * self.stored
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of a row."""
+        return rows_bytes(self.kind, layout.PAIR, self.width) // layout.PAIR
 
 
 @dataclass
@@ -52,20 +58,9 @@ class Draft:
 
 
 @dataclass(frozen=True)
-class Note:
-    """A tensor that is complete after an instruction."""
-
-    name: str
-    kind: str
-    instruction: int
-    value: Value
-
-
-@dataclass(frozen=True)
 class TaskCode:
     """A task's program before it is written."""
 
-    task: str
     instructions: tuple[Instruction, ...]
     output: Output
     scratch_bytes: int  # peak
@@ -95,23 +90,17 @@ class Emitter:
         self.drafts: list[Draft] = []
         self.buffers: list[Buffer] = []
         self.values: dict[str, Value] = {}
-        self.notes: list[Note] = []
+        self.notes: list[tuple[str, str, int, Value]] = []  # tensor, kind, the instruction that completes it
         self.gates: dict[str, tuple[Node, Value]] = {}  # logits -> GateLogits and its input
         self.routed: dict[str, int] = {}  # buffer of routing rows -> number of experts
         self.outputs: list[Output] = []
 
-    def run(self, lower_node: Callable[["Emitter", Node], None]) -> TaskCode:
-        """Lower every node, place buffers, fix addresses."""
-        for node in self.graph.nodes:
-            lower_node(self, node)
-        source = self.graph.source
-        firsts = [node.op for node in self.graph.nodes].count("PatchEmbedding")
-        if len(self.outputs) != 1 or firsts != 1:
+    def finish(self) -> TaskCode:
+        """The program, once every node has been emitted: places buffers, fixes addresses."""
+        source, ops = self.graph.source, [node.op for node in self.graph.nodes]
+        if len(self.outputs) != 1 or ops.count("PatchEmbedding") != 1:
             raise EdgeMoEError(f"{source} must hold one PatchEmbedding and one ClassMap or PixelValues node.")
-        self.emit(Opcode.END, self.graph.nodes[-1], {})
-        return self._finish()
-
-    def _finish(self) -> TaskCode:
+        self.emit(Opcode.END, self.graph.nodes[-1], {}, {})
         peak, limit = allocate(self.buffers), self.limits["scratch_bytes"]
         task = self.graph.task
         if peak > limit:
@@ -130,10 +119,16 @@ class Emitter:
         try:
             used = program.check_scratch(instructions, self.limits, f"the program of task '{task}'")
         except BundleError as error:
-            raise EdgeMoEError(f"the graph of {self.graph.source} makes no valid program: {error}") from None
-        tensors = tuple(_tensor(note) for note in self.notes)
+            raise EdgeMoEError(f"the graph of {source} makes no valid program: {error}") from None
+        tensors = tuple(
+            Tensor(
+                *(name, index, kind, 0 if kind == "logits" else value.buffer.address),
+                *(value.rows, value.channels, value.group, value.stored),
+            )
+            for name, kind, index, value in self.notes
+        )
         return TaskCode(
-            task, instructions, self.outputs[0], used, live_bytes(self.buffers), tensors, tuple(self.buffers)
+            instructions, self.outputs[0], used, live_bytes(self.buffers), tensors, tuple(self.buffers)
         )
 
     # Helpers for every node
@@ -146,11 +141,49 @@ class Emitter:
         except BundleError as error:
             raise EdgeMoEError(f"node '{node.name}' does not fit the accelerator: {error}") from None
 
-    def emit(self, opcode: Opcode, node: Node, places: dict[str, tuple[Buffer, int]], **fields: int) -> None:
-        """Append an instruction; ``places`` has the buffer and offset of each address field."""
-        for buffer, _ in places.values():
-            buffer.use(len(self.drafts))
-        self.drafts.append(Draft(opcode, node, places, fields))
+    def emit(
+        self,
+        opcode: Opcode,
+        node: Node,
+        places: Mapping[str, tuple[Value, int]],
+        fields: Mapping[str, int],
+        block: tuple[str, bytes] | None = None,
+    ) -> None:
+        """Append an instruction; ``places`` has the value and the first row of each address field, ``block``
+        the name and the bytes of its weights."""
+        weights = {} if block is None else self.section(section_of(opcode) or "", *block)
+        for value, _ in places.values():
+            value.buffer.use(len(self.drafts))
+        offsets = {name: (value.buffer, row * value.row_bytes) for name, (value, row) in places.items()}
+        self.drafts.append(Draft(opcode, node, offsets, {**fields, **weights}))
+
+    def emit_parts(
+        self,
+        opcode: Opcode,
+        node: Node,
+        x: Value,
+        out: Value,
+        limit: int,
+        fields: Mapping[str, int],
+        block: tuple[str, bytes],
+        *,
+        unit: int = 1,
+        skip: int = 0,
+        whole: bool = False,
+    ) -> None:
+        """Instructions for parts of at most ``limit`` rows of ``x``, whole pairs and multiples of ``unit``.
+
+        They write rows of ``out`` after the first ``skip``. ``whole``: each of them reads all of ``x``, and
+        says where its part begins. If not even one unit fits, the part exceeds the limit and the check
+        refuses it.
+        """
+        step = unit * layout.PAIR if unit % layout.PAIR else unit
+        size = x.rows if x.rows <= limit else max(limit // step, 1) * step
+        for start in range(0, x.rows, size):
+            places = {"src": (x, 0 if whole else start), "dst": (out, start + skip)}
+            part = {"rows": min(size, x.rows - start), "in_channels": x.width}
+            part |= {"row_start": start} if whole else {}
+            self.emit(opcode, node, places, {**part, **fields}, block)
 
     def input(self, node: Node, name: str, plain: bool = True) -> Value:
         """Rows that a node reads; ``plain``: the node cannot take padded heads."""
@@ -165,25 +198,19 @@ class Emitter:
     def make(self, name: str, kind: str, rows: int, channels: int, group: int = 0, stored: int = 0) -> Value:
         """A new buffer for a tensor of kind int8, int16 or routing."""
         group = group or channels
-        value = Value(Buffer(name, 0), rows, channels, group, stored or group)
+        value = Value(Buffer(name, 0), kind, rows, channels, group, stored or group)
         value.buffer.size = rows_bytes(kind, rows, value.width)
         self.buffers.append(value.buffer)
         return value
 
-    def define(self, name: str, kind: str, value: Value) -> None:
+    def define(self, name: str, value: Value, kind: str = "") -> None:
         """Give the tensor ``name`` its value from here on."""
         self.values[name] = value
-        self.note(name, kind, value)
+        self.note(name, kind or value.kind, value)
 
     def note(self, name: str, kind: str, value: Value) -> None:
         """Note that the last instruction completes the tensor ``name``."""
-        self.notes.append(Note(name, kind, len(self.drafts) - 1, value))
-
-    def block(self, opcode: Opcode, name: str, data: bytes) -> dict[str, int]:
-        """Fields that point to an opcode's weight block."""
-        kind = section_of(opcode)
-        assert kind is not None
-        return self.section(kind, name, data)
+        self.notes.append((name, kind, len(self.drafts) - 1, value))
 
     def section(self, kind: str, name: str, data: bytes) -> dict[str, int]:
         """Fields that point to a weight block of this kind."""
@@ -197,20 +224,3 @@ class Emitter:
             self.graph.consumers[name][-1] is node, f"the residual '{name}' that it updates is needed later"
         )
         return self.input(node, "residual")
-
-    def chunks(self, rows: int, limit: int, unit: int = 1) -> list[tuple[int, int]]:
-        """(start, count) of parts of at most ``limit`` rows, whole pairs and multiples of ``unit``.
-
-        If not even one unit fits, the part exceeds the limit and the check refuses it.
-        """
-        step = unit * layout.PAIR if unit % layout.PAIR else unit
-        size = rows if rows <= limit else max(limit // step, 1) * step
-        return [(start, min(size, rows - start)) for start in range(0, rows, size)]
-
-
-def _tensor(note: Note) -> Tensor:
-    value = note.value
-    address = 0 if note.kind == "logits" else value.buffer.address
-    return Tensor(
-        note.name, note.instruction, note.kind, address, value.rows, value.channels, value.group, value.stored
-    )

@@ -13,26 +13,15 @@ from edge_moe.compiler.read_graph import Node
 from edge_moe.compiler.weights import weight_bits
 from edge_moe.quant.network import ACCUMULATOR_LIMIT, GATE_WEIGHT_LIMIT, NORM_SHIFT_LIMIT
 from edge_moe_host.contract.layout import MULTIPLIER_LIMIT, SHIFT_LIMIT
+from edge_moe_host.golden.arithmetic import INT8_MAX, INT8_MIN
 from edge_moe_host.golden.operators import FFN, Gate, LayerNorm, Linear
 
 GELU_FIELDS = ("gelu_multiplier", "gelu_shift", "zero_point")
 
 
-def check_shift(node: Node, name: str, value: int) -> int:
-    """``value`` if it fits a shift field; EdgeMoEError otherwise."""
-    node.require(1 <= value <= SHIFT_LIMIT, f"{name} = {value} is not in [1, {SHIFT_LIMIT}]")
-    return value
-
-
-def check_multiplier(node: Node, name: str, value: int) -> int:
-    """``value`` if it fits a multiplier field; EdgeMoEError otherwise."""
-    node.require(0 <= value <= MULTIPLIER_LIMIT, f"{name} = {value} is not in [0, {MULTIPLIER_LIMIT}]")
-    return value
-
-
-def check_zero_point(node: Node, name: str, value: int) -> int:
-    """``value`` if it is an int8; EdgeMoEError otherwise."""
-    node.require(-128 <= value <= 127, f"{name} = {value} is not in [-128, 127]")
+def in_range(node: Node, name: str, value: int, low: int, high: int) -> int:
+    """``value`` if it is in [low, high]; EdgeMoEError otherwise."""
+    node.require(low <= value <= high, f"{name} = {value} is not in [{low}, {high}]")
     return value
 
 
@@ -52,9 +41,10 @@ def _linear(node: Node, constants: Mapping[str, Any], shift: int, fan_in: int, p
         bias.shape == multiplier.shape == (out,), f"{part}bias and multiplier must have {out} entries each"
     )
     node.require(int(multiplier.min()) >= 0, f"{part}multiplier has a negative entry, {multiplier.min()}")
-    node.require(int(weight.min()) >= -127, f"{part}weight has the value -128; weights lie in [-127, 127]")
+    node.require(int(weight.min()) >= -127, f"{part}weight has the value -128; weights are in [-127, 127]")
     _check_accumulator(node, weight.reshape(out, -1), bias, part)
-    return Linear(weight, bias, multiplier, check_shift(node, f"{part}shift", shift), weight_bits(weight))
+    shift = in_range(node, f"{part}shift", shift, 1, SHIFT_LIMIT)
+    return Linear(weight, bias, multiplier, shift, weight_bits(weight))
 
 
 def _check_accumulator(node: Node, weight: np.ndarray, bias: np.ndarray, part: str = "") -> None:
@@ -71,10 +61,8 @@ def layernorm(node: Node, channels: int) -> LayerNorm:
     )
     worst = int((np.abs(gamma.astype(np.int64)) * 2**15 + np.abs(beta.astype(np.int64))).max())
     node.require(worst <= ACCUMULATOR_LIMIT, f"gamma and beta may reach {worst}, more than 32 bits")
-    epsilon = node.attributes["epsilon"]
-    node.require(1 <= epsilon < 2**32, f"epsilon = {epsilon} is not in [1, 2^32)")
-    shift = node.attributes["shift"]
-    node.require(1 <= shift <= NORM_SHIFT_LIMIT, f"shift = {shift} is not in [1, {NORM_SHIFT_LIMIT}]")
+    epsilon = in_range(node, "epsilon", node.attributes["epsilon"], 1, 2**32 - 1)
+    shift = in_range(node, "shift", node.attributes["shift"], 1, NORM_SHIFT_LIMIT)
     return LayerNorm(gamma, beta, shift, epsilon)
 
 
@@ -114,9 +102,9 @@ def experts(node: Node, width: int) -> tuple[FFN, ...]:
 def _gelu(node: Node, values: Mapping[str, int]) -> tuple[int, int, int]:
     """Multiplier, shift and zero point of the requantisation after GELU."""
     return (
-        check_multiplier(node, "gelu_multiplier", values["gelu_multiplier"]),
-        check_shift(node, "gelu_shift", values["gelu_shift"]),
-        check_zero_point(node, "zero_point", values["zero_point"]),
+        in_range(node, "gelu_multiplier", values["gelu_multiplier"], 0, MULTIPLIER_LIMIT),
+        in_range(node, "gelu_shift", values["gelu_shift"], 1, SHIFT_LIMIT),
+        in_range(node, "zero_point", values["zero_point"], INT8_MIN, INT8_MAX),
     )
 
 
@@ -137,7 +125,7 @@ def gate(logits: Node, route: Node, width: int) -> Gate:
     return Gate(
         weight,
         bias,
-        check_multiplier(route, "multiplier", attributes["multiplier"]),
-        check_shift(route, "shift", attributes["shift"]),
+        in_range(route, "multiplier", attributes["multiplier"], 0, MULTIPLIER_LIMIT),
+        in_range(route, "shift", attributes["shift"], 1, SHIFT_LIMIT),
         attributes["top_k"],
     )

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The main graph of a path.onnx as checked nodes: the compiler's only input. SPEC.md, section 6."""
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from edge_moe.export.graph import DOMAIN
 from edge_moe.export.path import path_metadata, read_path_model
 from edge_moe.tasks import TASKS
 from edge_moe_host.config import from_dict
-from edge_moe_host.errors import EdgeMoEError
+from edge_moe_host.errors import EdgeMoEError, reason
 
 
 @dataclass(frozen=True)
@@ -109,6 +108,15 @@ class Node:
             raise EdgeMoEError(f"node '{self.name}' ({self.op}) cannot be compiled: {rule}.")
 
 
+@dataclass(frozen=True)
+class Notes:
+    """The metadata that is copied to the bundle's manifest: each entry may be absent."""
+
+    classes: list[tuple[str, list[int]]] = field(default_factory=list)
+    scales: dict[str, float] = field(default_factory=dict)
+    expert_ids: dict[str, list[int]] = field(default_factory=dict)
+
+
 @dataclass(frozen=True, eq=False)
 class PathGraph:
     """One task's graph. ``consumers``: tensor -> the nodes that read it, in order."""
@@ -116,7 +124,8 @@ class PathGraph:
     source: str
     task: str
     config: ModelConfig
-    metadata: dict[str, Any]
+    output_scale: float
+    notes: Notes
     nodes: tuple[Node, ...]
     consumers: dict[str, tuple[Node, ...]]
 
@@ -145,7 +154,8 @@ def parse_path(model: onnx.ModelProto, source: str) -> PathGraph:
     scale = metadata["output_scale"]
     if not isinstance(scale, float) or not 0 < scale < float("inf"):
         raise EdgeMoEError(f"output_scale = {scale!r} of {source} is not allowed: it must be positive.")
-    _check_metadata(metadata, source)
+    own = {key: metadata[key] for key in ("classes", "scales", "expert_ids") if key in metadata}
+    notes: Notes = from_dict(Notes, own, place=f"the metadata of {source}", natural=True)
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
     known = {value.name: "uint8" for value in model.graph.input if value.name not in constants}
     nodes = []
@@ -155,31 +165,7 @@ def parse_path(model: onnx.ModelProto, source: str) -> PathGraph:
             node.require(name not in known, f"the tensor '{name}' is made twice")
             known[name] = dtype
         nodes.append(node)
-    return PathGraph(source, task, config, metadata, tuple(nodes), _consumers(nodes))
-
-
-def _check_metadata(metadata: dict[str, Any], source: str) -> None:
-    """EdgeMoEError unless entries that are copied to the bundle's manifest have their required form."""
-    classes = metadata.get("classes", [])
-    scales, ids = metadata.get("scales", {}), metadata.get("expert_ids", {})
-    named = isinstance(classes, list) and all(
-        isinstance(entry, list) and [type(part) for part in entry] == [str, list] and _bytes(entry[1], 3)
-        for entry in classes
-    )
-    numbers = isinstance(scales, dict) and all(
-        isinstance(value, int | float) and math.isfinite(value) for value in scales.values()
-    )
-    indices = isinstance(ids, dict) and all(
-        isinstance(value, list) and all(isinstance(index, int) and index >= 0 for index in value)
-        for value in ids.values()
-    )
-    for key, right in (("classes", named), ("scales", numbers), ("expert_ids", indices)):
-        if not right:
-            raise EdgeMoEError(f"'{key}' in the metadata of {source} is damaged: export the model again.")
-
-
-def _bytes(values: list[Any], count: int) -> bool:
-    return len(values) == count and all(isinstance(value, int) and 0 <= value < 256 for value in values)
+    return PathGraph(source, task, config, scale, notes, tuple(nodes), _consumers(nodes))
 
 
 def _consumers(nodes: Sequence[Node]) -> dict[str, tuple[Node, ...]]:
@@ -240,8 +226,8 @@ def _constant(node: Node, item: Input, tensor: onnx.TensorProto) -> np.ndarray:
     try:
         value: np.ndarray = numpy_helper.to_array(tensor)
     except (ValueError, TypeError, onnx.checker.ValidationError) as error:
-        reason = str(error).splitlines()[0].rstrip(".") if str(error) else "unreadable"
-        raise EdgeMoEError(f"constant '{tensor.name}' of node '{node.name}' is damaged: {reason}.") from None
+        title = f"constant '{tensor.name}' of node '{node.name}'"
+        raise EdgeMoEError(f"{title} is damaged: {reason(error)}.") from None
     node.require(
         value.dtype.name == item.dtype and value.ndim == item.rank and value.size > 0,
         f"its {item.name} is {value.dtype.name} {list(value.shape)} where {item.dtype} of {item.rank} "

@@ -123,13 +123,12 @@ def _summary(report: CompileReport) -> str:
     lines = [
         f"{report.out}: {report.total_bytes / 1e6:.2f} MB, of which {report.shared_bytes / 1e6:.2f} MB of "
         "weights serve every task"
-        if len(report.tasks) > 1
+        if len(report.codes) > 1
         else f"{report.out}: {report.total_bytes / 1e6:.2f} MB"
     ]
-    for task in report.tasks:
-        peak, least = report.scratch[task]
-        lines.append(
-            f"task {task}: {report.instructions[task]} instructions, scratch peak {peak:,} bytes "
-            f"(at least {least:,} are needed)"
-        )
+    lines += [
+        f"task {task}: {len(code.instructions)} instructions, scratch peak {code.scratch_bytes:,} bytes "
+        f"(at least {code.live_bytes:,} are needed)"
+        for task, code in report.codes.items()
+    ]
     return "\n".join(lines)
