@@ -22,7 +22,7 @@ from edge_moe_host.contract.layout import (
     tiles,
 )
 from edge_moe_host.contract.opcodes import section_of
-from edge_moe_host.contract.weights import begins, parameters
+from edge_moe_host.contract.weights import parameters, weight_planes
 from edge_moe_host.errors import BundleError
 
 LARGEST_INPUT = 128  # magnitude of an int8 activation
@@ -119,8 +119,8 @@ def _check_planes(
     beyond = np.array(~0 << channels % TILE & 0xFFFFFFFF if channels % TILE else 0, np.uint32)
     # the largest bias that is safe with any weights
     most = ACCUMULATOR_LIMIT - (LARGEST_INPUT - 1) * LARGEST_INPUT * taps * channels
-    for tile, begin in enumerate(begins(len(exists), tile_planes)):
-        weights = planes[begin + 2 - tile % 2 :][:tile_planes]
+    for tile, own in enumerate(weight_planes(len(exists), tile_planes)):
+        weights = planes[own]
         # [tap, tile of inputs, plane, output]; bit i belongs to input i
         words = weights.view("<u4").reshape(taps, per_tap, bits, TILE)
         _rule(not (words[:, -1] & beyond).any() and not words[..., ~exists[tile]].any(), where,

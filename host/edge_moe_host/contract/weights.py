@@ -34,6 +34,12 @@ def begins(out_tiles: int, tile_planes: int) -> np.ndarray:
     return tile * (tile_planes + 1) + (tile + 1) // 2
 
 
+def weight_planes(out_tiles: int, tile_planes: int) -> np.ndarray:
+    """[out_tiles, tile_planes]: the planes of each tile's weights, after its parameters."""
+    after = begins(out_tiles, tile_planes) + 2 - np.arange(out_tiles) % 2
+    return after[:, None] + np.arange(tile_planes)
+
+
 def parameters(planes: np.ndarray, out_tiles: int, tile_planes: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Biases int32 and multipliers int16, [out_tiles, 32], of such a stream, uint8 [planes, 128]."""
     first = begins(out_tiles, tile_planes)
@@ -53,10 +59,8 @@ def read_linear(
     """Weight int8 [out, fan_in], bias int32 [out] and multiplier int16 [out] of a linear's block."""
     planes, tile_planes = block.reshape(-1, PLANE), tiles(fan_in) * bits
     bias, multiplier = (part.reshape(-1) for part in parameters(planes, tiles(out), tile_planes))
-    first = begins(tiles(out), tile_planes) + 2 - np.arange(tiles(out)) % 2
-    grid = from_planes(
-        planes[first[:, None] + np.arange(tile_planes)].reshape(tiles(out), tiles(fan_in), bits, PLANE)
-    )
+    tile_bits = planes[weight_planes(tiles(out), tile_planes)].reshape(tiles(out), tiles(fan_in), bits, PLANE)
+    grid = from_planes(tile_bits)
     by_rows = grid.reshape(tiles(out), tiles(fan_in), TILE, TILE).swapaxes(1, 2)
     weight = by_rows.reshape(TILE * tiles(out), TILE * tiles(fan_in))
     return np.ascontiguousarray(weight[:out, :fan_in]), bias[:out], multiplier[:out]

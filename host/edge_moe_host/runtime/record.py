@@ -10,13 +10,15 @@ IMAGES.npz holds ``images``, uint8 [n, H, W, 3]; every one goes through every ta
 import argparse
 import sys
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from edge_moe_host.errors import EdgeMoEError, ImageError
+from edge_moe_host.errors import EdgeMoEError, ImageError, one_line_errors
 from edge_moe_host.files import replacing
 from edge_moe_host.runtime.accelerator import Accelerator, parse_option
 
@@ -60,37 +62,40 @@ def save_record(done: Record, path: Path) -> None:
         np.savez(temporary, **arrays)  # type: ignore[arg-type]
 
 
+@contextmanager
+def _arrays(path: Path, refusal: str) -> Iterator[Any]:
+    """The arrays of an NPZ file. EdgeMoEError where it cannot be read, with ``refusal`` for other content."""
+    try:
+        with np.load(path) as arrays:
+            yield arrays
+    except OSError as error:
+        raise EdgeMoEError(f"cannot read '{path}': {error.strerror or error}.") from None
+    except (ValueError, EOFError, AttributeError, KeyError, TypeError, zipfile.BadZipFile):
+        raise EdgeMoEError(f"'{path}' {refusal}.") from None
+
+
 def load_record(path: Path) -> Record:
     """Read what :func:`save_record` wrote; EdgeMoEError for anything else."""
     result = Record({}, {}, {})
-    try:
-        with np.load(path) as arrays:
-            for key in arrays.files:
-                name, _, task = key.partition(".")
-                getattr(result, name)[task] = arrays[key]
-    except OSError as error:
-        raise EdgeMoEError(f"cannot read '{path}': {error.strerror or error}.") from None
-    except (ValueError, EOFError, AttributeError, TypeError, zipfile.BadZipFile):
-        raise EdgeMoEError(f"'{path}' holds no results of a backend: make it again.") from None
-    if not result.raw or not set(result.raw) == set(result.cycles) == set(result.seconds):
-        raise EdgeMoEError(f"'{path}' holds no results of a backend: make it again.")
+    with _arrays(path, "holds no results of a backend: make it again") as arrays:
+        for key in arrays.files:
+            name, _, task = key.partition(".")
+            getattr(result, name)[task] = arrays[key]
+        if not result.raw or not set(result.raw) == set(result.cycles) == set(result.seconds):
+            raise ValueError
     return result
 
 
 def load_images(path: Path) -> np.ndarray:
-    """The array ``images`` of an NPZ file; ImageError for anything else."""
-    try:
-        with np.load(path) as arrays:
-            images: np.ndarray = arrays["images"]
-    except OSError as error:
-        raise ImageError(f"cannot read '{path}': {error.strerror or error}.") from None
-    except (ValueError, EOFError, KeyError, TypeError, zipfile.BadZipFile):
-        raise ImageError(f"'{path}' has no array 'images': give an NPZ file that has.") from None
+    """The array ``images`` of an NPZ file; EdgeMoEError for anything else."""
+    with _arrays(path, "has no array 'images': give an NPZ file that has") as arrays:
+        images: np.ndarray = arrays["images"]
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3 or not len(images):
         raise ImageError(f"images of '{path}' are {images.dtype} {list(images.shape)}: uint8 [n, H, W, 3].")
     return images
 
 
+@one_line_errors
 def main(argv: Sequence[str] | None = None) -> int:
     """The command at the top of this file."""
     parser = argparse.ArgumentParser(
@@ -102,15 +107,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("out", type=Path)
     parser.add_argument("options", nargs="*", metavar="KEY=VALUE", help="options of the backend")
     args = parser.parse_args(argv)
-    try:
-        images = load_images(args.images)
-        with Accelerator.open(
-            args.backend, args.bundle, **dict(map(parse_option, args.options))
-        ) as accelerator:
-            save_record(record(accelerator, images, lambda task: print(task, flush=True)), args.out)
-    except EdgeMoEError as error:
-        print(error, file=sys.stderr)
-        return 2
+    images, options = load_images(args.images), dict(map(parse_option, args.options))
+    with Accelerator.open(args.backend, args.bundle, **options) as accelerator:
+        save_record(record(accelerator, images, lambda task: print(task, flush=True)), args.out)
     return 0
 
 

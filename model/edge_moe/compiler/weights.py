@@ -18,7 +18,7 @@ from edge_moe_host.contract.layout import (
     tiles,
 )
 from edge_moe_host.contract.manifest import Section
-from edge_moe_host.contract.weights import transpose_bits
+from edge_moe_host.contract.weights import begins, transpose_bits, weight_planes
 from edge_moe_host.golden.operators import Gate, Linear
 
 
@@ -33,28 +33,28 @@ def to_planes(weights: np.ndarray, bits: int) -> np.ndarray:
     return np.ascontiguousarray(transpose_bits(octets).swapaxes(-1, -2)[..., :bits, :])
 
 
-def _padded(values: np.ndarray, dtype: str) -> np.ndarray:
-    """[C] -> uint8 [tiles, bytes of 32 values], then zeros."""
-    out = np.zeros(TILE * tiles(len(values)), dtype=dtype)
+def _planes(values: np.ndarray, dtype: str) -> np.ndarray:
+    """[C] as uint8 [planes, 128], then zeros."""
+    per_plane = PLANE // np.dtype(dtype).itemsize
+    out = np.zeros(-(-len(values) // per_plane) * per_plane, dtype=dtype)
     out[: len(values)] = values
-    return out.view(np.uint8).reshape(-1, TILE * out.itemsize)
+    return out.view(np.uint8).reshape(-1, PLANE)
 
 
-def _parameters(first: np.ndarray, second: np.ndarray) -> list[np.ndarray]:
-    """Planes of each tile's parameters: 32 int32 ``first``; in even tiles also 2 x 32 int16 ``second``."""
-    wide, narrow = _padded(first, "<i4"), _padded(second, "<i2")
-    if len(narrow) % 2:
-        narrow = np.concatenate([narrow, np.zeros_like(narrow[:1])])
-    pairs = narrow.reshape(-1, PLANE)
-    return [
-        np.stack([wide[tile], pairs[tile // 2]]) if tile % 2 == 0 else wide[tile : tile + 1]
-        for tile in range(len(wide))
-    ]
+def _stream(first: np.ndarray, second: np.ndarray, planes: np.ndarray) -> bytes:
+    """Per tile 32 int32 ``first``, in even tiles also 2 x 32 int16 ``second``, then its planes of weights,
+    uint8 [tiles, planes, 128]."""
+    out_tiles, tile_planes = planes.shape[:2]
+    stream = np.zeros((layout.parameter_planes(out_tiles) + out_tiles * tile_planes, PLANE), np.uint8)
+    at = begins(out_tiles, tile_planes)
+    stream[at], stream[at[::2] + 1] = _planes(first, "<i4"), _planes(second, "<i2")
+    stream[weight_planes(out_tiles, tile_planes)] = planes
+    return stream.tobytes()
 
 
 def parameter_block(first: np.ndarray, second: np.ndarray) -> bytes:
     """A block that has parameters only: 32-bit ``first`` [C] and 16-bit ``second`` [C]."""
-    return np.concatenate(_parameters(first, second)).tobytes()
+    return _stream(first, second, np.zeros((tiles(len(first)), 0, PLANE), np.uint8))
 
 
 def linear_block(weight: np.ndarray, bias: np.ndarray, multiplier: np.ndarray, bits: int) -> bytes:
@@ -64,10 +64,7 @@ def linear_block(weight: np.ndarray, bias: np.ndarray, multiplier: np.ndarray, b
     padded[:out, :fan_in] = weight
     grid = padded.reshape(tiles(out), TILE, tiles(fan_in), TILE).swapaxes(1, 2)
     planes = to_planes(np.ascontiguousarray(grid).reshape(tiles(out), tiles(fan_in), TILE_WEIGHTS), bits)
-    blocks: list[np.ndarray] = []
-    for tile, parameters in enumerate(_parameters(bias, multiplier)):
-        blocks += [parameters, planes[tile].reshape(-1, PLANE)]
-    return np.concatenate(blocks).tobytes()
+    return _stream(bias, multiplier, planes.reshape(tiles(out), -1, PLANE))
 
 
 def expert_block(fc1: Linear, fc2: Linear) -> bytes:
@@ -86,12 +83,11 @@ def gate_block(gate: Gate) -> bytes:
     high = (wide + (1 << LOW_BITS >> 1)) >> LOW_BITS
     low = wide - (high << LOW_BITS)
     halves = np.stack([high, low]).reshape(2, count, GATE_EXPERTS, D).swapaxes(0, 1)
-    bias = np.zeros((count, 2, GATE_EXPERTS), dtype=np.int32)
-    flat = np.zeros(GATE_EXPERTS * count, dtype=np.int32)
-    flat[:E] = gate.bias
-    bias[:, 0] = flat.reshape(count, GATE_EXPERTS)
+    bias = np.zeros((2, GATE_EXPERTS * count), dtype=np.int32)
+    bias[0, :E] = gate.bias
+    biases = bias.reshape(2, count, GATE_EXPERTS).swapaxes(0, 1).reshape(-1)
     rows = halves.reshape(TILE * count, D).astype(np.int8)
-    return linear_block(rows, bias.reshape(-1), np.zeros(TILE * count, dtype=np.int16), GATE_BITS)
+    return linear_block(rows, biases, np.zeros(TILE * count, dtype=np.int16), GATE_BITS)
 
 
 def row_block(rows: np.ndarray) -> bytes:

@@ -139,17 +139,15 @@ def estimate_task(bundle: Bundle, task: str, routing: Routing | None = None) -> 
 
 def instruction_macs(i: Instruction, assignments: int = 0) -> int:
     """Products of an instruction's shape; ``assignments``: rows of all experts together."""
-    if i.opcode == Opcode.LINEAR:
-        return i.rows * i.in_channels * i.out_channels
-    if i.opcode == Opcode.ATTENTION:
-        return 2 * i.rows * i.keys * i.out_channels
-    if i.opcode == Opcode.GATE:
-        return i.rows * i.in_channels * i.experts
     if i.opcode == Opcode.EXPERTS:
         return 2 * assignments * i.in_channels * i.hidden_channels
-    if i.opcode == Opcode.CONV3X3:
-        return CONV_TAPS * i.rows * i.in_channels * i.out_channels
-    return 0
+    of_a_row = {
+        Opcode.LINEAR: i.in_channels * i.out_channels,
+        Opcode.ATTENTION: 2 * i.keys * i.out_channels,
+        Opcode.GATE: i.in_channels * i.experts,
+        Opcode.CONV3X3: CONV_TAPS * i.in_channels * i.out_channels,
+    }
+    return i.rows * of_a_row.get(Opcode(i.opcode), 0)
 
 
 def instruction_io(i: Instruction) -> int:

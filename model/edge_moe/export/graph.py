@@ -15,6 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from edge_moe.quant.network import IntegerNetwork, head_grid
 from edge_moe.tasks import TASKS
 from edge_moe_host.config import to_dict
+from edge_moe_host.golden.arithmetic import INT8_MIN
 from edge_moe_host.golden.operators import FFN, Gate, LayerNorm, Linear
 
 DOMAIN = "edge_moe"
@@ -38,11 +39,17 @@ class GraphBuilder:
 
     def linear(self, name: str, layer: Linear) -> list[str]:
         """Weight, bias and multiplier of a layer as inputs."""
-        return [
-            self.constant(f"{name}.weight", layer.weight),
-            self.constant(f"{name}.bias", layer.bias),
-            self.constant(f"{name}.multiplier", layer.multiplier),
-        ]
+        return self.constants(name, layer, "weight", "bias", "multiplier")
+
+    def constants(self, name: str, holder: object, *fields: str) -> list[str]:
+        """Arrays that are attributes of ``holder``, as inputs."""
+        return [self.constant(f"{name}.{field}", getattr(holder, field)) for field in fields]
+
+    def layer(
+        self, op: str, x: str, layer: Linear, name: str, out: str, *more: str, **attributes: int
+    ) -> str:
+        """Add a call of a function of a linear or a convolution; ``name`` is that of its constants."""
+        return self.node(op, [x, *self.linear(name, layer), *more], [out], shift=layer.shift, **attributes)
 
     def node(self, op: str, inputs: Sequence[str], outputs: Sequence[str], **attributes: object) -> str:
         """Add one call of an edge_moe function; returns its first output."""
@@ -53,19 +60,16 @@ class GraphBuilder:
 
     def layernorm(self, x: str, norm: LayerNorm, name: str, skip: int = 0) -> str:
         """int16 to int8; ``skip`` leading tokens are left out."""
-        inputs = [x, self.constant(f"{name}.gamma", norm.gamma), self.constant(f"{name}.beta", norm.beta)]
+        inputs = [x, *self.constants(name, norm, "gamma", "beta")]
         return self.node("LayerNorm", inputs, [name], shift=norm.shift, epsilon=norm.epsilon, skip=skip)
 
     def gate(self, x: str, gate: Gate, name: str) -> tuple[str, str]:
         """Expert indices and scores."""
-        logits = self.node(
-            "GateLogits",
-            [x, self.constant(f"{name}.weight", gate.weight), self.constant(f"{name}.bias", gate.bias)],
-            [f"{name}.logits"],
-        )
-        outputs = [f"{name}.expert", f"{name}.score"]
+        inputs = [x, *self.constants(name, gate, "weight", "bias")]
+        logits = self.node("GateLogits", inputs, [f"{name}.logits"])
+        outputs = (f"{name}.expert", f"{name}.score")
         self.node("Route", [logits], outputs, multiplier=gate.multiplier, shift=gate.shift, top_k=gate.top_k)
-        return outputs[0], outputs[1]
+        return outputs
 
     def experts(
         self, x: str, expert: str, score: str, residual: str, ffns: Sequence[FFN], name: str, out: str
@@ -80,13 +84,8 @@ class GraphBuilder:
             inputs.append(self._integers(f"{name}.{part}.shift", [layer.shift for layer in layers]))
         for field in ("gelu_multiplier", "gelu_shift", "zero_point"):
             inputs.append(self._integers(f"{name}.{field}", [getattr(ffn, field) for ffn in ffns]))
-        return self.node(
-            "Experts",
-            inputs,
-            [out],
-            bits1=[ffn.fc1.bits for ffn in ffns],
-            bits2=[ffn.fc2.bits for ffn in ffns],
-        )
+        bits = {f"bits{n}": [getattr(ffn, f"fc{n}").bits for ffn in ffns] for n in (1, 2)}
+        return self.node("Experts", inputs, [out], **bits)
 
     def _integers(self, name: str, values: Sequence[int]) -> str:
         return self.constant(name, np.array(values, dtype=np.int64))
@@ -112,45 +111,22 @@ def path_graph(
     for index, block in enumerate(network.blocks):
         name, attn = f"block{index}", block.attention
         normed = g.layernorm(x, block.norm1, f"{name}.norm1")
-        qkv = g.node(
-            "Linear", [normed, *g.linear(f"{name}.qkv", attn.qkv)], [f"{name}.qkv"], shift=attn.qkv.shift
-        )
+        qkv = g.layer("Linear", normed, attn.qkv, f"{name}.qkv", f"{name}.qkv")
         mixed = g.node(
             "Attention",
-            [
-                qkv,
-                g.constant(f"{name}.attention.logit_multiplier", attn.logit_multiplier),
-                g.constant(f"{name}.attention.out_multiplier", attn.out_multiplier),
-            ],
+            [qkv, *g.constants(f"{name}.attention", attn, "logit_multiplier", "out_multiplier")],
             [f"{name}.attention"],
             heads=attn.heads,
             logit_shift=attn.logit_shift,
             out_shift=attn.out_shift,
         )
-        x = g.node(
-            "LinearResidual",
-            [mixed, *g.linear(f"{name}.proj", attn.proj), x],
-            [f"{name}.proj"],
-            shift=attn.proj.shift,
-        )
+        x = g.layer("LinearResidual", mixed, attn.proj, f"{name}.proj", f"{name}.proj", x)
         normed = g.layernorm(x, block.norm2, f"{name}.norm2")
         if block.ffn is not None:
             ffn = block.ffn
-            hidden = g.node(
-                "LinearGelu",
-                [normed, *g.linear(f"{name}.fc1", ffn.fc1)],
-                [f"{name}.hidden"],
-                shift=ffn.fc1.shift,
-                gelu_multiplier=ffn.gelu_multiplier,
-                gelu_shift=ffn.gelu_shift,
-                zero_point=ffn.zero_point,
-            )
-            x = g.node(
-                "LinearResidual",
-                [hidden, *g.linear(f"{name}.fc2", ffn.fc2), x],
-                [f"{name}.ffn"],
-                shift=ffn.fc2.shift,
-            )
+            gelu = {key: getattr(ffn, key) for key in ("gelu_multiplier", "gelu_shift", "zero_point")}
+            hidden = g.layer("LinearGelu", normed, ffn.fc1, f"{name}.fc1", f"{name}.hidden", **gelu)
+            x = g.layer("LinearResidual", hidden, ffn.fc2, f"{name}.fc2", f"{name}.ffn", x)
         else:
             expert, score = g.gate(normed, block.gates[task], f"{name}.gate")
             x = g.experts(normed, expert, score, x, block.experts, f"{name}.experts", f"{name}.ffn")
@@ -182,17 +158,9 @@ def _head(g: GraphBuilder, x: str, network: IntegerNetwork, task: str) -> None:
         if stage:
             y = g.node("Upsample2x", [y], [f"head.upsample{stage}"], height=height, width=width)
             height, width = 2 * height, 2 * width
-        y = g.node(
-            "Conv3x3",
-            [y, *g.linear(f"head.conv{stage}", conv)],
-            [f"head.conv{stage}"],
-            shift=conv.shift,
-            height=height,
-            width=width,
-            pad=pad,
-        )
-        pad = -128
-    raw = g.node("LinearInt16", [y, *g.linear("head.out", head.out)], ["head.out"], shift=head.out.shift)
+        name = f"head.conv{stage}"
+        y, pad = g.layer("Conv3x3", y, conv, name, name, height=height, width=width, pad=pad), INT8_MIN
+    raw = g.layer("LinearInt16", y, head.out, "head.out", "head.out")
     factor = head_grid(cfg, len(head.convs))[2]
     op = "ClassMap" if TASKS[task].kind == "classes" else "PixelValues"
     g.node(op, [raw], ["output"], height=height, width=width, factor=factor)

@@ -16,7 +16,8 @@ from edge_moe.export.functions import path_functions
 from edge_moe.export.graph import FORMAT_VERSION, METADATA_KEY, path_graph
 from edge_moe.export.tensors import describe_tensors
 from edge_moe.quant.network import IntegerNetwork, check_network
-from edge_moe_host.errors import EdgeMoEError
+from edge_moe_host.errors import EdgeMoEError, reason
+from edge_moe_host.files import read_bytes
 
 REQUIRED_METADATA = ("format_version", "task", "config", "config_hash", "output_scale")
 
@@ -65,10 +66,7 @@ def path_metadata(model: onnx.ModelProto, source: str = "the model") -> dict[str
 
 def read_path_model(path: Path) -> onnx.ModelProto:
     """Load and check a ``path.onnx``. EdgeMoEError for a missing, damaged or other file."""
-    try:
-        data = Path(path).read_bytes()
-    except OSError as error:
-        raise EdgeMoEError(f"cannot read '{path}': {error.strerror or error}.") from None
+    data = read_bytes(path)
     try:
         if not data:
             raise DecodeError
@@ -81,8 +79,7 @@ def read_path_model(path: Path) -> onnx.ModelProto:
     try:
         onnx.checker.check_model(model)
     except (onnx.checker.ValidationError, UnicodeDecodeError) as error:
-        reason = str(error).strip().splitlines()[0].rstrip(".")
         raise EdgeMoEError(
-            f"'{path}' is damaged ({reason}): export it again with 'edge-moe export'."
+            f"'{path}' is damaged ({reason(error)}): export it again with 'edge-moe export'."
         ) from None
     return model

@@ -4,8 +4,6 @@
 Netron shows them, and onnxruntime plans its memory by them: without them it needs seconds to load a model.
 """
 
-import math
-
 import onnx
 from onnx import TensorProto, helper
 
@@ -58,5 +56,5 @@ def _outputs(
     elif node.op_type == "Attention":
         channels //= 3
     elif node.op_type == "Upsample2x":
-        tokens = 4 * math.prod((attributes["height"], attributes["width"]))
+        tokens = 4 * attributes["height"] * attributes["width"]
     return [(first, ELEMENT_TYPES[node.op_type], (tokens, channels))]
