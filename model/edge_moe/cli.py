@@ -23,8 +23,8 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"edge-moe {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for command in COMMANDS:
-        options = commands.add_parser(command.NAME, help=command.HELP, description=command.HELP)
+    for name, command in COMMANDS.items():
+        options = commands.add_parser(name, help=command.__doc__, description=command.__doc__)
         command.add_options(options)
         options.set_defaults(run=command.run)
     return parser

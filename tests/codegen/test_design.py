@@ -8,8 +8,7 @@ import pytest
 
 from edge_moe.accelerator import load_accelerator
 from edge_moe.codegen.design import Design
-from edge_moe.codegen.design_header import design_header
-from edge_moe.codegen.sv_package import sv_package
+from edge_moe.codegen.headers import design_header, sv_package
 from edge_moe.testing.checkout import ROOT
 from edge_moe_host.contract.registers import Error, Status
 

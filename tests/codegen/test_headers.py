@@ -14,7 +14,7 @@ import pytest
 from edge_moe.accelerator import load_accelerator, load_board
 from edge_moe.codegen import __main__ as command
 from edge_moe.codegen import config_header, generate, isa_header, tables_header
-from edge_moe.codegen.config_header import require_buildable
+from edge_moe.codegen.design import require_buildable
 from edge_moe.estimate.inventory import inventory
 from edge_moe.quant import network
 from edge_moe.testing.checkout import ROOT

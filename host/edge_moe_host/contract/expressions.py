@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Integer expressions as text: Python evaluates them, edge_moe.codegen prints them as C++.
+"""Integer expressions as text: Python evaluates them, edge_moe.codegen turns them into C++.
 
 The rules of the opcodes are written once in this form, as "row_start + rows <= keys". They are text rather
 than a class with operators because ``and``, ``or`` and ``not`` cannot be overloaded.
 
-The subset has names, integers from 0 up, ``+ - * // %``, comparisons of two values, ``and or not`` and calls.
-They mean the same in Python and C++ while nothing is negative, which the printer proves. The parser refuses
-everything else. A message is an f-string without its f; its fields are expressions of this kind.
+The subset has names, integers from 0 up, ``+ - * // %``, comparisons of two values, ``and``, ``or``, ``not``
+before a name, and calls. Operators bind alike in Python and C++, and they mean the same while nothing is
+negative, which codegen proves. The parser refuses everything else. A message is an f-string without its f;
+its fields are expressions of this kind.
 """
 
 import ast
@@ -23,7 +24,7 @@ _OPERATIONS = (
 _NODES = (ast.BinOp, ast.BoolOp, ast.UnaryOp, ast.Compare, ast.Call, ast.Name, ast.Constant, *_OPERATIONS)
 
 
-def check(tree: ast.expr, text: str) -> None:
+def _check(tree: ast.expr, text: str) -> None:
     """ValueError unless every node belongs to the subset."""
     for node in ast.walk(tree):
         right = isinstance(node, _NODES)
@@ -33,6 +34,8 @@ def check(tree: ast.expr, text: str) -> None:
             right = len(node.ops) == 1
         if isinstance(node, ast.Call):
             right = isinstance(node.func, ast.Name) and not node.keywords
+        if isinstance(node, ast.UnaryOp):  # in C++ it binds more tightly than in Python
+            right = isinstance(node.operand, ast.Name)
         if not right:
             raise ValueError(f"'{text}' is no expression of the opcodes' rules: {type(node).__name__}.")
 
@@ -44,7 +47,7 @@ def parse(text: str) -> ast.expr:
         tree = ast.parse(text, mode="eval").body
     except SyntaxError:
         raise ValueError(f"'{text}' is no expression.") from None
-    check(tree, text)
+    _check(tree, text)
     return tree
 
 
@@ -53,7 +56,7 @@ def _parse_message(text: str) -> ast.expr:
     tree = ast.parse(f"f{text!r}", mode="eval").body
     for node in ast.walk(tree):
         if isinstance(node, ast.FormattedValue):
-            check(node.value, text)
+            _check(node.value, text)
             if node.format_spec or node.conversion != -1:
                 raise ValueError(f"'{text}' says how a number is written.")
     return tree
@@ -61,16 +64,7 @@ def _parse_message(text: str) -> ast.expr:
 
 def names(text: str) -> set[str]:
     """Every name that an expression uses, functions included."""
-    return _names(parse(text))
-
-
-def message_names(text: str) -> set[str]:
-    """Every name that a message uses, functions included."""
-    return _names(_parse_message(text))
-
-
-def _names(tree: ast.expr) -> set[str]:
-    return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    return {node.id for node in ast.walk(parse(text)) if isinstance(node, ast.Name)}
 
 
 @cache

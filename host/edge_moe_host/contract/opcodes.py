@@ -8,7 +8,6 @@ ranges are checked first, then the rules in their order, then regions and weight
 begins at 1 is never 0.
 """
 
-import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -119,6 +118,17 @@ class Declaration:
     rules: tuple[Rule, ...] = ()
     rows: tuple[Rows, ...] = ()
     weights: Weights | None = None
+
+    @property
+    def conditions(self) -> list[str]:
+        """Expressions of the rules."""
+        return [rule.condition for rule in self.rules]
+
+    @property
+    def sizes(self) -> list[str]:
+        """Expressions that say which rows are used, and how many."""
+        texts = [text for rows in self.rows for text in (rows.rows, rows.channels, rows.when)]
+        return [text for text in texts if isinstance(text, str)]
 
 
 _SHIFT = Operand("shift", 1, SHIFT_LIMIT)
@@ -375,7 +385,10 @@ class Scope(dict[str, Any]):
         if name in DEFINITIONS:
             self[name] = expressions.value(DEFINITIONS[name], self)
             return self[name]
-        return CONSTANTS[name] if name in CONSTANTS else FUNCTIONS[name]
+        for known in (CONSTANTS, FUNCTIONS):
+            if name in known:
+                return known[name]
+        raise ValueError(f"the name '{name}' is unknown")
 
 
 @dataclass(frozen=True)
@@ -467,22 +480,3 @@ def expert_beats(instruction: Instruction, entry: ExpertEntry) -> int:
     assert ENTRY.weights is not None
     scope = Scope({**vars(instruction), **vars(entry)})
     return BEATS_PER_PLANE * expressions.value(ENTRY.weights.planes, scope)
-
-
-def _check_names() -> None:
-    """ValueError for an expression with an undefined name."""
-    known = {field.name for record in (Instruction, ExpertEntry) for field in isa.fields(record)}
-    known.update(LIMITS, DEFINITIONS, FUNCTIONS, CONSTANTS)
-    used = {text: expressions.names(text) for text in DEFINITIONS.values()}
-    for declared in (*OPCODES.values(), ENTRY):
-        used.update((rule.condition, expressions.names(rule.condition)) for rule in declared.rules)
-        used.update((rule.message, expressions.message_names(rule.message)) for rule in declared.rules)
-        texts = [r for rows in declared.rows for r in dataclasses.astuple(rows)[2:] if isinstance(r, str)]
-        texts += [declared.weights.planes] if declared.weights else []
-        used.update((text, expressions.names(text)) for text in texts)
-    for text, found in used.items():
-        if found - known:
-            raise ValueError(f"'{text}' has the unknown name '{min(found - known)}'.")
-
-
-_check_names()

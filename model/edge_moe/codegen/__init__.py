@@ -8,12 +8,9 @@ import json
 from pathlib import Path
 
 from edge_moe.accelerator import has_board, load_accelerator, load_board
-from edge_moe.codegen.config_header import config_header, require_buildable
-from edge_moe.codegen.design_header import design_header
-from edge_moe.codegen.isa_header import isa_header
+from edge_moe.codegen.design import require_buildable
+from edge_moe.codegen.headers import config_header, design_header, isa_header, sv_package, tables_header
 from edge_moe.codegen.opcodes_header import opcodes_header
-from edge_moe.codegen.sv_package import sv_package
-from edge_moe.codegen.tables_header import tables_header
 from edge_moe_host.config import to_dict
 from edge_moe_host.files import write_text
 

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from edge_moe.accelerator import AcceleratorConfig
 from edge_moe_host.contract import layout
+from edge_moe_host.errors import EdgeMoEError
 
 
 class Constant(NamedTuple):
@@ -210,3 +211,23 @@ class Design:
             for name, member in vars(Design).items()
             if isinstance(member, _Derived)
         ]
+
+
+def require_buildable(config: AcceleratorConfig) -> None:
+    """EdgeMoEError for a configuration that cannot be built; the estimator takes any rate."""
+    design = Design(config)
+    port, ports = design.port_bytes, design.weight_ports
+    latency, bits = design.memory_latency_limit, design.expert_bits
+    for name, holds, rule in (
+        ("io_bytes_per_cycle", config.io_bytes_per_cycle == port, f"a port has {port} bytes"),
+        (
+            "memory_bytes_per_cycle",
+            config.memory_bytes_per_cycle == ports * port,
+            f"weights come through {ports} ports, {ports * port} bytes",
+        ),
+        ("memory_latency", config.memory_latency <= latency, f"bursts cover {latency} cycles at most"),
+        ("max_experts", config.max_experts <= bits, f"at most {bits}, a bit each"),
+    ):
+        if not holds:
+            value = getattr(config, name)
+            raise EdgeMoEError(f"accelerator.{name} = {value} cannot be built: {rule}.")

@@ -1,28 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The subcommands of ``edge-moe``, one file each: ``NAME``, ``HELP``, ``add_options`` and ``run``."""
+"""The subcommands of ``edge-moe``, one file each. Its docstring is the command's help, ``add_options`` adds
+the command's options to a parser, and ``run`` runs it with the parsed ones and prints its result."""
 
-from types import ModuleType
+from importlib import import_module
 
-from edge_moe.commands import (
-    ablate,
-    bench,
-    compile,
-    demo,
-    estimate,
-    eval,
-    export,
-    import_weights,
-    info,
-    inspect,
-    quantise,
-    resources,
-    run,
-    show,
-    slim,
-    train,
-)
-
-COMMANDS: tuple[ModuleType, ...] = (
-    info, train, eval, show, import_weights, slim, ablate, quantise, export, compile, inspect,
-    estimate, resources, run, demo, bench,
-)  # fmt: skip
+COMMANDS = {
+    name.removesuffix("_weights"): import_module(f"{__name__}.{name}")
+    for name in (
+        *("info", "train", "eval", "show", "import_weights", "slim", "ablate", "quantise", "export"),
+        *("compile", "inspect", "estimate", "resources", "run", "demo", "bench"),
+    )
+}

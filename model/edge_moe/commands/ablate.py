@@ -1,17 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``edge-moe ablate``."""
+"""Compare routing modes with single-task and dense models, over seeds."""
 
 import argparse
 from pathlib import Path
 
 from edge_moe.commands.options import DATA_HELP, add_preset
 
-NAME = "ablate"
-HELP = "Compare routing modes with single-task and dense models, over seeds."
-
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add the command's options."""
     add_preset(parser)
     parser.add_argument("--data", default="scenes", help=DATA_HELP)
     parser.add_argument("--out", type=Path, default=Path("runs/ablation"))
@@ -20,7 +16,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Run the command and print its result."""
     from edge_moe.bench.ablation import run_ablation
     from edge_moe.config import load_preset
 

@@ -1,21 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``edge-moe bench``."""
+"""Measure speeds in one run: CPU references, C simulation, host, experts, renderer."""
 
 import argparse
 
 from edge_moe.packaged import pretrained_checkpoint
 
-NAME = "bench"
-HELP = "Measure speeds in one run: CPU references, C simulation, host, experts, renderer."
-
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add the command's options."""
     del parser  # it takes none
 
 
 def run(args: argparse.Namespace) -> None:
-    """Run the command and print its result."""
     del args
     from edge_moe.bench.csim import benchmark_csim_models, csim_table
     from edge_moe.bench.dispatch import benchmark_dispatch, dispatch_table

@@ -1,17 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``edge-moe compile``."""
+"""Compile the path.onnx of each task into a bundle of programs and weights."""
 
 import argparse
 from pathlib import Path
 
 from edge_moe.commands.options import DATA_HELP, add_accelerator
 
-NAME = "compile"
-HELP = "Compile the path.onnx of each task into a bundle of programs and weights."
-
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add the command's options."""
     parser.add_argument("paths", nargs="+", type=Path, help="path.onnx of one task or several of one model")
     add_accelerator(parser)
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
@@ -24,7 +20,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Run the command and print its result."""
     from edge_moe.compiler.verify import compile_verified
 
     print(

@@ -1,17 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``edge-moe demo``."""
+"""Train, quantise, compile, run every backend, and report; goes on if stopped."""
 
 import argparse
 from pathlib import Path
 
 from edge_moe.commands.options import checkpoint_path
 
-NAME = "demo"
-HELP = "Train, quantise, compile, run every backend, and report; goes on if stopped."
-
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add the command's options."""
     parser.add_argument(
         "checkpoint",
         nargs="?",
@@ -29,7 +25,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Run the command and print its result."""
     from edge_moe.demo.run import DemoOptions, run_demo
 
     print(run_demo(args.out, DemoOptions(args.checkpoint, args.count, args.board_python)))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``edge-moe estimate``."""
+"""Modelled cycles, memory traffic and roofline of a bundle."""
 
 import argparse
 from collections.abc import Sequence
@@ -7,15 +7,11 @@ from pathlib import Path
 
 from edge_moe.commands.options import add_bundle
 from edge_moe.estimate.cycles import Estimate, estimate_images, estimate_table, estimate_task
-from edge_moe_host.contract.bundle import Bundle, load_bundle
+from edge_moe_host.contract.bundle import load_bundle
 from edge_moe_host.runtime.images import read_pictures
-
-NAME = "estimate"
-HELP = "Modelled cycles, memory traffic and roofline of a bundle."
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add the command's options."""
     add_bundle(parser)
     parser.add_argument(
         "--images", nargs="+", type=Path, default=[], help="take the use of experts from these pictures"
@@ -24,7 +20,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Run the command and print its result."""
     print(estimate_bundle(args.bundle, args.task, args.images, args.plot))
 
 
@@ -36,7 +31,9 @@ def estimate_bundle(
     texts, drawn = [], []
     for name in [task] if task else list(opened.tasks):
         if images:
-            estimates = estimate_images(opened, name, read_pictures(images, _size(opened, name)))
+            estimates = estimate_images(
+                opened, name, read_pictures(images, opened.task(name).entry.image[:2])
+            )
             shown = sorted(estimates, key=lambda estimate: estimate.cycles)[len(estimates) // 2]
             texts.append(estimate_table(shown) + "\n" + _spread(estimates))
         else:
@@ -49,11 +46,6 @@ def estimate_bundle(
         plot_estimates(drawn, plot)
         texts.append(str(plot))
     return "\n\n".join(texts)
-
-
-def _size(bundle: Bundle, task: str) -> tuple[int, int]:
-    height, width, _ = bundle.task(task).entry.image
-    return height, width
 
 
 def _spread(estimates: Sequence[Estimate]) -> str:

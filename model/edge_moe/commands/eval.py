@@ -1,17 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``edge-moe eval``."""
+"""Metrics of a checkpoint at the labels' own resolution."""
 
 import argparse
 from pathlib import Path
 
 from edge_moe.commands.options import DATA_HELP, add_checkpoint
 
-NAME = "eval"
-HELP = "Metrics of a checkpoint at the labels' own resolution."
-
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add the command's options."""
     add_checkpoint(parser)
     parser.add_argument("--data", help=f"{DATA_HELP} (default: what it was trained on)")
     parser.add_argument("--json", type=Path, help="write the metrics to this file")
@@ -21,7 +17,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Run the command and print its result."""
     from edge_moe.eval.run import evaluate_checkpoint
 
     print(

@@ -1,17 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``edge-moe export``."""
+"""path.onnx (integer-exact) and path.qdq.onnx of each task."""
 
 import argparse
 from pathlib import Path
 
 from edge_moe.commands.options import add_quantisation, checkpoint_path, name_list, quantisation
 
-NAME = "export"
-HELP = "path.onnx (integer-exact) and path.qdq.onnx of each task."
-
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add the command's options."""
     parser.add_argument(
         "source", type=checkpoint_path, help="checkpoint, 'pretrained', or *.int.npz of quantise"
     )
@@ -26,7 +22,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Run the command and print its result."""
     from edge_moe.export.source import export_source
     from edge_moe.quant.storage import is_network
 

@@ -1,17 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``edge-moe import``."""
+"""Convert published weights into a checkpoint of the same function."""
 
 import argparse
 from pathlib import Path
 
 from edge_moe.commands.options import add_overrides, name_list
 
-NAME = "import"
-HELP = "Convert published weights into a checkpoint of the same function."
-
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add the command's options."""
     parser.add_argument("format", choices=("m3vit", "edge-moe-bin"))
     parser.add_argument("source", type=Path, help="checkpoint file, or folder of .float32.bin files")
     parser.add_argument("--out", type=Path, required=True, help="checkpoint to write")
@@ -24,7 +20,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Run the command and print its result."""
     from edge_moe.importers import import_checkpoint
 
     print(

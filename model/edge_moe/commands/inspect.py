@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``edge-moe inspect``."""
+"""A bundle's programs as assembly, with cycles, bytes and MACs."""
 
 import argparse
 from collections.abc import Sequence
@@ -12,17 +12,12 @@ from edge_moe_host.contract.isa import Instruction, Opcode
 from edge_moe_host.contract.layout import BEAT
 from edge_moe_host.contract.opcodes import operands as operands_of
 
-NAME = "inspect"
-HELP = "A bundle's programs as assembly, with cycles, bytes and MACs."
-
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add the command's options."""
     add_bundle(parser)
 
 
 def run(args: argparse.Namespace) -> None:
-    """Run the command and print its result."""
     print(inspect_bundle(args.bundle, args.task))
 
 

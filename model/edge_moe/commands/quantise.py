@@ -1,17 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``edge-moe quantise``."""
+"""Integer network of a checkpoint, by post-training quantisation."""
 
 import argparse
 from pathlib import Path
 
 from edge_moe.commands.options import add_quantisation, checkpoint_path, quantisation
 
-NAME = "quantise"
-HELP = "Integer network of a checkpoint, by post-training quantisation."
-
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add the command's options."""
     parser.add_argument(
         "checkpoint", type=checkpoint_path, help="file, or 'pretrained' for the packaged tiny model"
     )
@@ -23,7 +19,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Run the command and print its result."""
     from edge_moe.quant.quantise import quantise_checkpoint
 
     print(

@@ -1,23 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``edge-moe resources``."""
+"""Estimate the DSP, block RAM and UltraRAM that an accelerator takes."""
 
 import argparse
 from pathlib import Path
 
 from edge_moe.commands.options import add_accelerator
 
-NAME = "resources"
-HELP = "Estimate the DSP, block RAM and UltraRAM that an accelerator takes."
-
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add the command's options."""
     add_accelerator(parser)
     parser.add_argument("--json", type=Path, help="write the totals to this file")
 
 
 def run(args: argparse.Namespace) -> None:
-    """Run the command and print its result."""
     from edge_moe.accelerator import load_accelerator, load_board
     from edge_moe.estimate.inventory import inventory
     from edge_moe.estimate.resources import require_fit, table, write_totals

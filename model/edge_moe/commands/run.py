@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``edge-moe run``."""
+"""Run pictures through a bundle, on any backend."""
 
 import argparse
 import contextlib
@@ -15,12 +15,8 @@ from edge_moe_host.files import replacing
 from edge_moe_host.runtime.accelerator import TaskCounters, parse_option
 from edge_moe_host.runtime.images import frames
 
-NAME = "run"
-HELP = "Run pictures through a bundle, on any backend."
-
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add the command's options."""
     parser.add_argument(
         "paths",
         nargs="+",
@@ -49,7 +45,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Run the command and print its result."""
     with contextlib.ExitStack() as stack:
         bundle, images, options = args.paths[0], args.paths[1:], {}
         if args.pretrained:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``edge-moe show``."""
+"""Side-by-side pictures of every task's prediction."""
 
 import argparse
 from pathlib import Path
@@ -7,12 +7,8 @@ from pathlib import Path
 from edge_moe.commands.options import DATA_HELP, add_checkpoint
 from edge_moe_host.errors import EdgeMoEError
 
-NAME = "show"
-HELP = "Side-by-side pictures of every task's prediction."
-
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add the command's options."""
     add_checkpoint(parser)
     parser.add_argument("images", nargs="*", type=Path, help="PNG or JPEG files, folders, or video files")
     parser.add_argument("--data", help=f"{DATA_HELP}: with ground truth, from its validation split")
@@ -22,7 +18,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Run the command and print its result."""
     from edge_moe.eval.show import show_dataset, show_images
 
     if bool(args.images) == bool(args.data):

@@ -1,24 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``edge-moe slim``."""
+"""Keep a checkpoint's weights only, in half precision."""
 
 import argparse
 from pathlib import Path
 
 from edge_moe.commands.options import checkpoint_path
 
-NAME = "slim"
-HELP = "Keep a checkpoint's weights only, in half precision."
-
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add the command's options."""
     parser.add_argument("checkpoint", type=checkpoint_path, help="file, or 'pretrained'")
     parser.add_argument("out", type=Path)
     parser.add_argument("--full", action="store_true", help="keep float32")
 
 
 def run(args: argparse.Namespace) -> None:
-    """Run the command and print its result."""
     from edge_moe.checkpoint import slim
 
     slim(args.checkpoint, args.out, half=not args.full)

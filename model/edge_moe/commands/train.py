@@ -1,17 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``edge-moe train``."""
+"""Train a preset; Ctrl-C saves, --resume continues."""
 
 import argparse
 from pathlib import Path
 
 from edge_moe.commands.options import DATA_HELP, add_preset, checkpoint_path
 
-NAME = "train"
-HELP = "Train a preset; Ctrl-C saves, --resume continues."
-
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add the command's options."""
     add_preset(parser)
     parser.add_argument("--data", default="scenes", help=DATA_HELP)
     parser.add_argument("--out", type=Path, help="folder for checkpoints and logs (default: runs/PRESET)")
@@ -30,7 +26,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Run the command and print its result."""
     from edge_moe.config import load_preset
     from edge_moe.train import run_training
 

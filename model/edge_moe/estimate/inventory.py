@@ -11,9 +11,8 @@ from math import ceil
 import numpy as np
 
 from edge_moe.accelerator import AcceleratorConfig
-from edge_moe.codegen.config_header import require_buildable
-from edge_moe.codegen.cpp import NATIVE_WIDTHS
-from edge_moe.codegen.design import Design
+from edge_moe.codegen.design import Design, require_buildable
+from edge_moe.codegen.headers import NATIVE_WIDTHS
 from edge_moe.estimate.resources import (
     Inventory,
     Master,
