@@ -41,7 +41,7 @@ _COMMENT = re.compile(r"  # (\S.*)$")
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the pages that stand outside docs/."""
+    """Add the pages whose files are outside docs/."""
     for source, page in OUTSIDE.items():
         if (ROOT / source).is_file():
             files.append(File.generated(config, page, content=(ROOT / source).read_text(encoding="utf-8")))
