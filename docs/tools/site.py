@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What mkdocs needs to read this repository: pages from outside docs/, links between them, docstrings.
 
-The pages are written for readers of the files themselves, on a forge or in an editor. This is a hook of mkdocs
-and an extension of griffe, which reads the Python sources without importing them.
+The pages are written for readers of the files themselves, on a forge or in an editor. This is a hook of
+mkdocs and an extension of griffe, which reads the Python sources without importing them.
 """
 
 import os
