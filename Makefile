@@ -10,7 +10,7 @@ BOARD_BIN := $(BOARD_VENV)/bin
 DOCS_VENV := .venv-docs
 DOCS_READY := $(DOCS_VENV)/.ready
 HOST_VENV := .venv310
-# Processes that run tests; the tests of a file stay together, as they share expensive results.
+# Processes that run tests; the tests of a module stay together, as they share expensive results.
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 SPREAD = -n $(JOBS) --dist loadscope
 
@@ -20,19 +20,21 @@ help:
 	@echo "make setup       .venv with pinned versions"
 	@echo "make demo        train the mini model, run it on every backend, and write demo/report.html"
 	@echo "make test-fast   contract, reference, lint and types: at most two minutes"
-	@echo "make test        lint and types, then the four below: at most 15 minutes"
-	@echo "  make test-unit   pytest on the packages and the C simulation"
+	@echo "make test        lint and types, then these four: at most 15 minutes"
+	@echo "  make test-unit     pytest on the packages and the C simulation"
 	@echo "  make test-host310  the host package on Python 3.10, if that is installed"
-	@echo "  make test-board  driver, demo and notebook on the simulated board"
-	@echo "  make test-rtl    every operator in SystemVerilog with Verilator, and the proofs"
+	@echo "  make test-board    driver, demo and notebook on the simulated board"
+	@echo "  make test-rtl      every operator in SystemVerilog with Verilator, and the proofs"
 	@echo "make test-slow   the tests marked slow"
 	@echo "make lint        ruff, mypy and the layers of imports"
-	@echo "make clean       remove what was built, not the environments"
-	@echo "make soak        10,000 frames on the simulated board, with faults"
+	@echo "make built       the C++ that many tests share"
+	@echo "make board-bundles  the C simulation, and .venv-board with pynq, for the simulated board"
+	@echo "make soak        10,000 frames on the simulated board, with faults (3 minutes)"
 	@echo "make bench       speed, as ratios within one run"
 	@echo "make docs        the guides and the API reference as a site in build/docs"
 	@echo "make ablation    routing modes against single-task and dense models (about an hour)"
-	@echo "make pretrained  train the model under model/edge_moe/pretrained again (75 minutes)"
+	@echo "make pretrained  train the packaged model again (75 minutes)"
+	@echo "make clean       remove build/, demo/ and caches, and keep the environments"
 
 setup: $(READY)
 
@@ -56,7 +58,7 @@ test: $(READY) $(BOARD_READY)
 	@$(MAKE) --no-print-directory test-unit test-host310 test-board test-rtl
 	@cat build/host310.txt
 
-# Without compiler and training: tests that fail first after a change of the contract or the arithmetic.
+# Tests that fail first after a change of the contract or the arithmetic; they need neither g++ nor training.
 test-fast: lint
 	$(BIN)/pytest $(SPREAD) tests/contract tests/golden
 
@@ -64,14 +66,14 @@ test-fast: lint
 built: $(READY)
 	@$(MAKE) --no-print-directory -C hls ops csim
 
-# One of them runs the simulated board in its own environment.
+# One of these tests runs the simulated board in the environment that has pynq.
 test-unit: built $(BOARD_READY)
 	$(BIN)/pytest -m "not slow" $(SPREAD)
 
 test-host310: board-bundles
 	@tests/host310.sh $(HOST_VENV) $(JOBS)
 
-# Bundles for the board are made in the environment that has the compiler; they take seconds.
+# Bundles for the tests of the board are made in .venv, which has edge_moe; they take seconds.
 board-bundles: $(READY) $(BOARD_READY)
 	@$(MAKE) --no-print-directory -C hls csim
 	$(BIN)/python tests/board/make_bundles.py
@@ -79,7 +81,7 @@ board-bundles: $(READY) $(BOARD_READY)
 test-board: board-bundles
 	$(BOARD_BIN)/pytest $(SPREAD) --timeout=120 tests/board
 
-# The kernels as Verilog stand in for an HLS tool's output.
+# tests/sim/verilog has kernels as hand-written Verilog, in place of an HLS tool's output.
 test-rtl: $(READY)
 	$(MAKE) --no-print-directory -C sim
 	$(MAKE) --no-print-directory -C sim DUT=hls RTL=../tests/sim/verilog
@@ -104,7 +106,7 @@ clean:
 DEMO_ENV := OMP_NUM_THREADS=1
 
 # An interrupted step resumes; a finished one is kept until `make clean`.
-# The simulated board has an environment of its own; if that cannot be made, the demo goes on without it.
+# If the environment of the simulated board cannot be made, the demo goes on without it.
 demo: $(READY)
 	@$(MAKE) --no-print-directory $(BOARD_READY) || echo "$(BOARD_VENV) could not be set up (see above)."
 	$(DEMO_ENV) $(BIN)/edge-moe demo --out demo
@@ -114,7 +116,7 @@ $(DOCS_READY): requirements-docs.txt
 	$(DOCS_VENV)/bin/pip install --quiet --requirement requirements-docs.txt
 	@touch $@
 
-# With --quiet, --strict would forgive warnings.
+# With --quiet, --strict would not fail on warnings.
 docs: $(DOCS_READY)
 	NO_MKDOCS_2_WARNING=1 $(DOCS_VENV)/bin/mkdocs build --strict
 	$(DOCS_VENV)/bin/python docs/tools/check_site.py build/docs
@@ -125,7 +127,7 @@ bench: $(READY)
 ablation: $(READY)
 	$(BIN)/edge-moe ablate mini --out runs/ablation --seeds 3
 
-# Dense first, as it trains faster; its FFNs then start the experts (75 minutes on two cores).
+# The dense model is first, as it trains faster; its FFNs then start the experts (75 minutes on two cores).
 # A stage that was interrupted is continued with --resume (edge-moe train --help).
 TRAIN_ON_TWO := OMP_NUM_THREADS=1 $(BIN)/torchrun --nproc-per-node 2 -m edge_moe train
 pretrained: $(READY)

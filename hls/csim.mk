@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # C simulation of the accelerator, included by the Makefile.
-#   make csim                    the accelerator as build/hls/libedge_moe_<hash of the configuration>.so, and its board
+#   make csim                    build/hls/libedge_moe_<hash of the configuration>.so, and its board as .json
 #   make csim VARIANT=sanitize   the same under sanitizers, at another optimisation level, with exact widths
 
 CSIM_SOURCES := src/edge_moe.cpp src/csim.cpp

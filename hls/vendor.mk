@@ -4,7 +4,7 @@
 #   make rtl                     collect the Verilog; check its ports and register map
 #   make cosim                   a small recorded program through the Verilog; BUNDLE=... TASK=... for another
 #   make export                  the Verilog as IP for Vivado
-#   make report                  resources, clock, slow loops, as table and JSON; ESTIMATE=file.json: other estimates
+#   make report                  resources, clock and slow loops, as table and JSON; ESTIMATE=file.json for another estimate
 # Results are in build/hls/ACCELERATOR/vendor/TOP.
 
 ACCELERATOR_TOP := edge_moe_accelerator

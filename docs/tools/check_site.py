@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Broken links, missing anchors and anything from the network in the built site: ``check_site.py FOLDER``.
 
-``mkdocs build --strict`` looks at links in Markdown; this looks at what browsers will see, links that
-the reference's generator made included.
+``mkdocs build --strict`` checks links in Markdown; this checks the pages that browsers get, with the links
+that the reference's generator made.
 """
 
 import sys

@@ -16,7 +16,7 @@ MARGIN = 22
 TITLE_DROP, TEXT_DROP = 25, 45  # baselines of a box's two lines, below its top
 BOX_HEIGHT = 60
 
-# Name and text. The steps follow each other; the executors run what the last step wrote.
+# Name and text. The steps follow each other; the executors run the result of the last step.
 STEPS = (
     ("Pictures and labels", "rendered streets, or yours"),
     ("Train", "M3ViT in PyTorch, float32"),

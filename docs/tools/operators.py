@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where each operator is: ``operators.py`` writes docs/operators.md, ``operators.py --check`` compares it.
 
-``OPERATORS`` is the only list. A file or function has the operator's name unless the list gives others.
+``OPERATORS`` and ``PARTS`` are the only lists. A file or function has the operator's name unless they give
+others.
 """
 
 import re
@@ -22,17 +23,18 @@ INTRODUCTION = """# Where each operator is
 An operator has one name in every language. `docs/tools/operators.py` writes this page from its list and the
 files, and a test compares it. [Adding an operator](adding-an-operator.md) walks through the columns.
 
-The section of the specification has the equations. *golden* is the reference in NumPy; *ONNX* are functions
-of `path.onnx`. An *HLS header* computes one slice or row, and an *HLS top* is a unit of synthesis around it;
-the accelerator's own loops are in `hls/include/edge_moe/executor/`. A *bench* compares the RTL module, the
-HLS top and golden in one simulation. *Tests* have the operator's name in their file's or a function's name.
+The section of the specification has the equations. *golden* is the function in the NumPy reference, *ONNX*
+the function in `path.onnx`. An *HLS header* computes one slice or row, and an *HLS top* is a unit of
+synthesis around it; the accelerator's own loops are in `hls/include/edge_moe/executor/`. A *bench* compares
+the RTL module, the HLS top and golden in one simulation. *Tests* are the files with the operator's name in
+their own name or in that of a function.
 
 ## Operators
 """
 PARTS_TITLE = """
 ## Parts of the hardware
 
-They compute no operator of golden by themselves.
+No part computes an operator of golden by itself.
 """
 
 Names = tuple[str, ...]

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What mkdocs needs to read this repository: pages from outside docs/, links between them, docstrings.
 
-The text is written for whoever reads the files themselves, on a forge or in an editor. A hook of mkdocs
-and an extension of griffe, which reads the Python sources without importing them.
+The pages are written for readers of the files themselves, on a forge or in an editor. This is a hook of
+mkdocs and an extension of griffe, which reads the Python sources without importing them.
 """
 
 import os
@@ -41,7 +41,7 @@ _COMMENT = re.compile(r"  # (\S.*)$")
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the pages that stand outside docs/."""
+    """Add the pages whose files are outside docs/."""
     for source, page in OUTSIDE.items():
         if (ROOT / source).is_file():
             files.append(File.generated(config, page, content=(ROOT / source).read_text(encoding="utf-8")))
@@ -80,7 +80,7 @@ def _site_path(file: Path) -> str | None:
 
 
 def _outside_fences(markdown: str, change: Callable[[str], str]) -> str:
-    """``change`` every line that stands in no code block."""
+    """``change`` every line outside code blocks."""
     lines, fenced = [], False
     for line in markdown.split("\n"):
         fenced ^= bool(_FENCE.match(line))
