@@ -165,7 +165,7 @@ def test_gates_choose_as_the_float_gates_on_the_same_activations(routing: str) -
             x = dequantise(f"{name}.norm2", trace.tensors[f"{name}.norm2"], calibration.scales, config)
             ffn = model.block(index).ffn
             with torch.inference_mode():
-                embedding = model._embed_task(task)
+                embedding = model.embed_task(task)
                 _, routing_, _ = ffn(torch.from_numpy(x).float(), task, embedding)
             same = same_sets(trace.tensors[f"{name}.gate.expert"], routing_.expert.numpy())
             equal.append(same)

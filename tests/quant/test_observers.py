@@ -2,6 +2,7 @@
 """Options, observers, scales and calibration: known answers, every refusal."""
 
 import math
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -19,7 +20,6 @@ from edge_moe.quant.scales import (
     scale_shapes,
     snap,
 )
-from edge_moe.quant.trace import trace_float
 from edge_moe.testing.networks import random_images
 from edge_moe.testing.quant_models import CONFIG, as_tensor, changed, pictures, random_model
 
@@ -128,21 +128,42 @@ def test_fixed_point_at_its_ends() -> None:
 
 @pytest.mark.parametrize("routing", ["multi_gate", "single_gate", "task_conditioned", "dense"])
 @pytest.mark.parametrize("cls_token", [True, False])
-def test_trace_gives_the_models_predictions(routing: str, cls_token: bool) -> None:
+def test_every_intermediate_of_the_float_model_is_kept_once(routing: str, cls_token: bool) -> None:
     config = changed(routing=routing, cls_token=cls_token, head="pup" if cls_token else "edge", patch_size=16)
     model, images = random_model(config), as_tensor(random_images(config, 2))
+    kept: list[tuple[str, torch.Tensor]] = []
+
+    def keep(name: str, value: torch.Tensor) -> torch.Tensor:
+        kept.append((name, value))
+        return value
+
     with torch.inference_mode():
         expected = model(images).predictions
-        traced = trace_float(model, images, list(config.tasks), lambda name, value: None)
-    assert list(traced) == list(expected)
+        traced = model(images, keep=keep).predictions
+    assert list(traced) == list(expected) == list(config.tasks)
     for task, value in traced.items():
-        assert torch.allclose(value, expected[task], rtol=1e-4, atol=1e-4)
+        assert torch.equal(value, expected[task])
         assert value.std() > 0.01
-
-
-def test_trace_refuses_an_unknown_task() -> None:
-    with pytest.raises(EdgeMoEError, match="task 'edge' is not in this model"):
-        trace_float(random_model(), as_tensor(random_images(CONFIG, 1)), ["edge"], lambda name, value: None)
+    counts = Counter(name for name, _ in kept)
+    for index in range(config.depth):
+        times = 1 if index < config.shared_blocks else len(config.tasks)
+        moe = index in config.moe_blocks
+        for part in ("norm2", "ffn", *(("gate.expert", "gate.score") if moe else ("hidden",))):
+            assert counts.pop(f"block{index}.{part}") == times
+        # the attention of the first block that differs is shared
+        for part in ("norm1", "qkv", "attention", "proj"):
+            assert counts.pop(f"block{index}.{part}") == (1 if index <= config.shared_blocks else times)
+    assert counts.pop("patch_embedding") == 1
+    for task in config.tasks:
+        stages = range(len(model.heads[task].convs))
+        maps = [f"{kind}{j}" for kind in ("conv", "window", "upsample") for j in stages]
+        for part in {"norm", "out", *maps} - {"upsample0"}:
+            assert counts.pop(f"head.{task}.{part}") == 1
+    assert not counts
+    last = config.depth - 1
+    final = [value for name, value in kept if name == f"block{last}.ffn"][-1]
+    with torch.inference_mode():
+        assert torch.equal(model.heads[task](final), traced[task])
 
 
 def test_windows_are_what_a_convolution_multiplies() -> None:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from edge_moe.config import ModelConfig
 from edge_moe.info import HEAD_CONVS
-from edge_moe.nn.block import LAYERNORM_EPS
+from edge_moe.nn.block import LAYERNORM_EPS, Keep, ignore
 
 
 def upsample(x: Tensor, size: tuple[int, int]) -> Tensor:
@@ -26,6 +26,7 @@ class TaskHead(nn.Module):
 
     def __init__(self, cfg: ModelConfig, task: str) -> None:
         super().__init__()
+        self.name = f"head.{task}"
         self.scale = cfg.depth_scale if task == "depth" else 1.0
         self.grid_size = cfg.grid_size
         self.image_size = cfg.image_size
@@ -37,14 +38,27 @@ class TaskHead(nn.Module):
         self.bns = nn.ModuleList(nn.BatchNorm2d(width) for width in widths[1:])
         self.out = nn.Conv2d(cfg.head_channels, cfg.tasks[task], 1)
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Map tokens [B, N, D] (CLS first, if any) to float32 [B, C, H, W] at the model's image size."""
+    def forward(self, tokens: Tensor, keep: Keep = ignore) -> Tensor:
+        """Map tokens [B, N, D] (CLS first, if any) to float32 [B, C, H, W] at the model's image size.
+
+        ``keep`` receives feature maps as [B, h*w, C], except ``window{j}``, the input [B, C, h, w] of
+        convolution j.
+        """
         h, w = self.grid_size
-        patches = self.norm(tokens)[:, -h * w :]
+        patches = keep(f"{self.name}.norm", self.norm(tokens)[:, -h * w :])
         x = patches.transpose(1, 2).reshape(len(tokens), -1, h, w)
         for stage, (conv, bn) in enumerate(zip(self.convs, self.bns, strict=True)):
             if stage:
                 x = upsample(x, (h << stage, w << stage))
-            x = F.relu(bn(conv(x)))
+                keep(f"{self.name}.upsample{stage}", _rows(x))
+            x = F.relu(bn(conv(keep(f"{self.name}.window{stage}", x))))
+            keep(f"{self.name}.conv{stage}", _rows(x))
         # contiguous: otherwise the full-size logits are channels-last, and losses would have to copy
-        return upsample(self.scale * self.out(x).float().contiguous(), self.image_size)
+        out = self.scale * self.out(x).float().contiguous()
+        keep(f"{self.name}.out", _rows(out))
+        return upsample(out, self.image_size)
+
+
+def _rows(x: Tensor) -> Tensor:
+    """Feature map [B, C, h, w] as [B, h*w, C]."""
+    return x.flatten(2).transpose(1, 2)

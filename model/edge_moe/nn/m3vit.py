@@ -13,11 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from edge_moe.config import ModelConfig
-from edge_moe.nn.block import Block
+from edge_moe.nn.block import Block, Keep, ignore
 from edge_moe.nn.heads import TaskHead
-from edge_moe.nn.init import INIT_STD, initialise_layers
-from edge_moe.nn.moe import Routing
+from edge_moe.nn.moe import Experts, Routing
 from edge_moe_host.errors import EdgeMoEError
+
+INIT_STD = 0.02
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,20 @@ class M3ViT(nn.Module):
         self._initialise()
 
     def _initialise(self) -> None:
-        initialise_layers(self)
+        """Truncated normal weights and zero biases; every draw is from torch's global generator.
+
+        Gate scores start near 1/E and are not renormalised, so the experts' second layer is drawn E times
+        wider: an MoE block then starts with the output scale of the dense block that it replaces.
+        """
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=INIT_STD)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+            elif isinstance(module, Experts):
+                nn.init.trunc_normal_(module.weight1, std=INIT_STD)
+                std = INIT_STD * len(module.weight2)
+                nn.init.trunc_normal_(module.weight2, std=std, a=-100 * std, b=100 * std)
         nn.init.trunc_normal_(self.patch_embed.weight.view(len(self.patch_embed.weight), -1), std=INIT_STD)
         assert self.patch_embed.bias is not None
         nn.init.zeros_(self.patch_embed.bias)
@@ -68,30 +82,42 @@ class M3ViT(nn.Module):
         if self.cls_token is not None:
             nn.init.trunc_normal_(self.cls_token, std=INIT_STD)
 
-    def forward(self, images: Tensor, tasks: Sequence[str] | None = None) -> ModelOutput:
+    def forward(self, images: Tensor, tasks: Sequence[str] | None = None, keep: Keep = ignore) -> ModelOutput:
         """Predict ``tasks`` (default: all of the model) for RGB images [B, 3, H, W].
 
-        Images are uint8, or float in [0, 1]; mean and standard deviation are applied here.
+        Images are uint8, or float in [0, 1]; mean and standard deviation are applied here. ``keep``
+        receives every intermediate: those of blocks that the tasks share once, before the first task, those
+        of later blocks once for each task, in the order of ``tasks``. Names of heads include the task.
         Raises EdgeMoEError for a task the model lacks or images of another size.
         """
         tasks = self._checked(images, tasks)
-        x = self.embed(images)
+        x = keep("patch_embedding", self.embed(images))
         shared = self.cfg.shared_blocks
         routings: dict[int, Routing] = {}
         losses: list[Tensor] = []
+
+        def feed(
+            index: int, x: Tensor, task: str, embedding: Tensor | None, routing: dict[int, Routing]
+        ) -> Tensor:
+            x, chosen, balance = self.block(index).feed(x, task, embedding, keep)
+            if chosen is not None and balance is not None:
+                routing[index] = chosen
+                losses.append(balance)
+            return x
+
         for index in range(shared):
-            x = self._feed(index, self.block(index).attend(x), tasks[0], None, routings, losses)
-        branch = self.block(shared).attend(x) if shared < self.cfg.depth else x
+            x = feed(index, self.block(index).attend(x, keep), tasks[0], None, routings)
+        branch = self.block(shared).attend(x, keep) if shared < self.cfg.depth else x
         predictions: dict[str, Tensor] = {}
         routing: dict[str, dict[int, Routing]] = {}
         for task in tasks:
             routing[task], y = dict(routings), branch
-            embedding = self._embed_task(task)
+            embedding = self.embed_task(task)
             for index in range(shared, self.cfg.depth):
                 if index > shared:
-                    y = self.block(index).attend(y)
-                y = self._feed(index, y, task, embedding, routing[task], losses)
-            predictions[task] = self.heads[task](y)
+                    y = self.block(index).attend(y, keep)
+                y = feed(index, y, task, embedding, routing[task])
+            predictions[task] = self.heads[task](y, keep)
         balance = torch.stack(losses).mean() if losses else x.new_zeros((), dtype=torch.float32)
         return ModelOutput(predictions, balance, routing)
 
@@ -108,28 +134,14 @@ class M3ViT(nn.Module):
             x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], dim=1)
         return x + self.pos_embed
 
-    def _embed_task(self, task: str) -> Tensor | None:
+    def embed_task(self, task: str) -> Tensor | None:
+        """Input of a task-conditioned gate besides the token, [task_embed_dim]; None without such gates."""
         if self.task_embedding is None:
             return None
         one_hot = self.pos_embed.new_zeros(len(self.cfg.tasks))
         one_hot[list(self.cfg.tasks).index(task)] = 1
         embedding: Tensor = self.task_embedding(one_hot)
         return embedding
-
-    def _feed(
-        self,
-        index: int,
-        x: Tensor,
-        task: str,
-        embedding: Tensor | None,
-        routing: dict[int, Routing],
-        losses: list[Tensor],
-    ) -> Tensor:
-        x, chosen, balance = self.block(index).feed(x, task, embedding)
-        if chosen is not None and balance is not None:
-            routing[index] = chosen
-            losses.append(balance)
-        return x
 
     def _checked(self, images: Tensor, tasks: Sequence[str] | None) -> list[str]:
         tasks = list(self.cfg.tasks) if tasks is None else list(tasks)

@@ -9,14 +9,15 @@ For a token x and gate weights W, with E experts of which k are used (M3ViT, sec
 No capacity limit: every token reaches its k experts.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from edge_moe.config import ModelConfig
+from edge_moe.distributed import sum_over_ranks, world_size
 
 SHARED_GATE = "shared"
 
@@ -54,14 +55,19 @@ class Experts(nn.Module):
         inverse = torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=order.device))
         return (out.index_select(0, inverse).view(*expert.shape, -1) * score.unsqueeze(-1)).sum(1)
 
+    def unbind(self) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
+        """Weight and bias of both layers of each expert.
+
+        Together, as indexing weight[e] would build a gradient of all E experts for each e.
+        """
+        return zip(*(p.unbind() for p in (self.weight1, self.bias1, self.weight2, self.bias2)), strict=True)
+
     def _loop(self, rows: Tensor, counts: Tensor) -> Tensor:
-        # unbind once: indexing weight[e] would build a gradient of all E experts for each e
-        stacks = zip(*(p.unbind() for p in (self.weight1, self.bias1, self.weight2, self.bias2)), strict=True)
         groups = rows.split(counts.tolist())
         return torch.cat(
             [
                 F.linear(F.gelu(F.linear(group, w1, b1)), w2, b2)
-                for group, (w1, b1, w2, b2) in zip(groups, stacks, strict=True)
+                for group, (w1, b1, w2, b2) in zip(groups, self.unbind(), strict=True)
                 if len(group)
             ]
         )
@@ -103,10 +109,9 @@ class MoEFFN(nn.Module):
         """Map tokens [B, N, D] to (tokens [B, N, D], routing, balance loss scalar)."""
         B, N, D = x.shape
         tokens = x.reshape(B * N, D)
+        gate_input = tokens
         if task_embedding is not None:
             gate_input = torch.cat([tokens, task_embedding.expand(B * N, -1)], dim=1)
-        else:
-            gate_input = tokens
         clean = self.gates[task if self.routing == "multi_gate" else SHARED_GATE](gate_input).float()
         noise_std = self.noise_std if self.training else 0.0
         noisy = clean + noise_std * torch.randn_like(clean) if noise_std else clean
@@ -140,17 +145,15 @@ def balance_loss(
         load = torch.special.ndtr((clean - others_best) / noise_std).sum(0)
     else:
         load = chosen.to(clean.dtype).sum(0)
-    if all_ranks and dist.is_available() and dist.is_initialized():
+    if all_ranks and world_size() > 1:
         importance, load = _joint(torch.stack([importance, load])).unbind()
     return _cv_squared(importance) + _cv_squared(load)
 
 
 def _joint(local: Tensor) -> Tensor:
     """Sum over ranks; its gradients are scaled so that their *mean* over ranks is the joint gradient."""
-    joint = local.detach().clone()
-    dist.all_reduce(joint)
-    scaled = dist.get_world_size() * local
-    return scaled + (joint - scaled).detach()
+    scaled = world_size() * local
+    return scaled + (sum_over_ranks(local) - scaled).detach()
 
 
 def _cv_squared(values: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from edge_moe.nn import M3ViT
-from edge_moe.nn.block import LAYERNORM_EPS, DenseFFN
+from edge_moe.nn.block import LAYERNORM_EPS, FFNWeights
 from edge_moe.nn.heads import TaskHead
 from edge_moe.nn.moe import SHARED_GATE, MoEFFN
 from edge_moe.quant.calibrate import Calibration
@@ -32,7 +32,6 @@ from edge_moe.quant.network import (
 from edge_moe.quant.options import MAX_BITS, QuantOptions
 from edge_moe.quant.rounding import compensated, nearest, weight_limit, weight_scales
 from edge_moe.quant.scales import Scales, average_multiplier, fixed_point, gelu_multiplier, snap
-from edge_moe.quant.trace import task_embedding
 from edge_moe.quant.widths import ExpertBits, check_bits, uniform_bits
 from edge_moe_host.golden.arithmetic import EXP2_BITS, GELU_FRACTION
 from edge_moe_host.golden.operators import (
@@ -45,8 +44,6 @@ from edge_moe_host.golden.operators import (
     LayerNorm,
     Linear,
 )
-
-__all__ = ["build_network", "weight_scales"]
 
 LOG2_E = math.log2(math.e)
 NORM_SHIFT_MAX = 31
@@ -228,11 +225,11 @@ class _Builder:
         self,
         name: str,
         norm: str,
-        weights: tuple[Tensor, Tensor, Tensor, Tensor],
+        weights: FFNWeights,
         bits: int,
         inputs: LayerInputs | None,
     ) -> FFN:
-        """A dense FFN, or one expert, from (fc1 weight, fc1 bias, fc2 weight, fc2 bias)."""
+        """A dense FFN, or one expert."""
         w1, b1, w2, b2 = weights
         unit = 2.0**-GELU_FRACTION
         fc1 = self.linear(f"{name}.fc1", *self.after_norm(w1, b1, norm), unit, bits=bits, inputs=inputs)
@@ -256,32 +253,22 @@ class _Builder:
         norm1 = self.layernorm(block.norm1, f"{name}.norm1")
         attention = self.attention(index)
         norm2 = self.layernorm(block.norm2, f"{name}.norm2")
-        ffn = block.ffn
-        if isinstance(ffn, DenseFFN):
-            parts = (ffn.fc1.weight, ffn.fc1.bias, ffn.fc2.weight, ffn.fc2.bias)
-            inputs = self.given(InputSource.norm, f"{name}.norm2")
-            return Block(
-                norm1, attention, norm2, ffn=self.ffn(name, f"{name}.norm2", parts, MAX_BITS, inputs)
-            )
-        experts = tuple(self.expert(ffn, index, expert) for expert in range(self.cfg.num_experts))
-        gates = {task: self.gate(ffn, task, f"{name}.norm2") for task in self.cfg.tasks}
-        return Block(
-            norm1, attention, norm2, gates=gates, experts=experts, expert_ids=tuple(range(len(experts)))
+        norm, module, weights = f"{name}.norm2", block.ffn, block.ffns()
+        if not isinstance(module, MoEFFN):
+            ffn = self.ffn(name, norm, weights[name], MAX_BITS, self.given(InputSource.norm, norm))
+            return Block(norm1, attention, norm2, ffn)
+        experts = tuple(
+            self.ffn(expert, norm, weights[expert], bits, self.given(InputSource.routed, index, place))
+            for place, (expert, bits) in enumerate(zip(weights, self.expert_bits[index], strict=True))
         )
-
-    def expert(self, ffn: MoEFFN, block: int, expert: int) -> FFN:
-        e, name = ffn.experts, f"block{block}"
-        parts = (e.weight1[expert], e.bias1[expert], e.weight2[expert], e.bias2[expert])
-        inputs = self.given(InputSource.routed, block, expert)
-        return self.ffn(
-            f"{name}.expert{expert}", f"{name}.norm2", parts, self.expert_bits[block][expert], inputs
-        )
+        gates = {task: self.gate(module, task, norm) for task in self.cfg.tasks}
+        return Block(norm1, attention, norm2, None, gates, experts, tuple(range(len(experts))))
 
     def gate(self, ffn: MoEFFN, task: str, norm: str) -> Gate:
         """One task's gate: int16 weights of one scale, as its logits are compared with each other."""
         weight = array(ffn.gates[task if ffn.routing == "multi_gate" else SHARED_GATE].weight)
         bias = np.zeros(len(weight))
-        embedding = task_embedding(self.model, task)
+        embedding = self.model.embed_task(task)
         if embedding is not None:
             bias = weight[:, self.cfg.embed_dim :] @ array(embedding)
             weight = weight[:, : self.cfg.embed_dim]
@@ -309,7 +296,7 @@ class _Builder:
             zero = CONV_ZERO if stage else 0
             inputs = self.given(InputSource.window, task, stage)
             layer = self.linear(f"{name}.conv{stage}", flat, bias, out_scale, zero_point=zero, inputs=inputs)
-            convs.append(_reshaped(layer, weight.shape))
+            convs.append(dataclasses.replace(layer, weight=layer.weight.reshape(weight.shape)))
         scale = float(self.scales[f"{name}.out"])
         weight = head.scale * array(head.out.weight)[:, :, 0, 0] * self.scales[f"{name}.conv{len(convs) - 1}"]
         bias = head.scale * array(head.out.bias)
@@ -347,10 +334,6 @@ def weight_grid(
     scale = np.maximum(weight_scales(weight, bits, importance), _smallest_scale(weight, bias))
     multiplier, shift = fixed_point(scale / out_scale, name)
     return multiplier / 2.0**shift * out_scale, multiplier, shift
-
-
-def _reshaped(layer: Linear, shape: tuple[int, ...]) -> Linear:
-    return Linear(layer.weight.reshape(shape), layer.bias, layer.multiplier, layer.shift, layer.bits)
 
 
 def _smallest_scale(weight: np.ndarray, bias: np.ndarray) -> np.ndarray:

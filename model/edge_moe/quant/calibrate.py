@@ -17,12 +17,10 @@ from torch import Tensor
 from edge_moe.config import ModelConfig
 from edge_moe.info import HEAD_CONVS
 from edge_moe.nn import M3ViT
-from edge_moe.nn.block import DenseFFN
-from edge_moe.nn.moe import MoEFFN
+from edge_moe.nn.block import FFNWeights
 from edge_moe.quant.observers import STEPS, SYMMETRIC_STEPS, Values, observe, observe_magnitude
 from edge_moe.quant.options import QuantOptions
 from edge_moe.quant.scales import SMALLEST_SHARE, Scales, snap
-from edge_moe.quant.trace import trace_float
 from edge_moe_host.errors import EdgeMoEError
 
 MAX_ROWS = 8192  # kept per tensor
@@ -38,7 +36,7 @@ RESIDUAL_SHARE, WINDOW_SHARE = 16, 4  # they keep this fraction of the other ten
 class Calibration:
     """Observations on the calibration images.
 
-    ``values``: tensor name (:func:`edge_moe.quant.trace.trace_float`) -> sampled rows and extremes;
+    ``values``: tensor name (:meth:`edge_moe.nn.M3ViT.forward`) -> sampled rows and extremes;
     rows of ``block{i}.norm2``, ``.gate.expert`` and ``.gate.score`` belong together. ``usage``: task ->
     int64 [MoE blocks, experts], tokens times top-k sent to each expert. ``images``: uint8 [n, H, W, 3].
     """
@@ -71,21 +69,22 @@ class Recorder:
         self.low: dict[str, np.ndarray] = {}
         self.high: dict[str, np.ndarray] = {}
 
-    def __call__(self, name: str, value: Tensor) -> None:
-        """Add one batch [B, n, C], or 3x3 windows of a map [B, C, h, w].
+    def __call__(self, name: str, value: Tensor) -> Tensor:
+        """Add one batch [B, n, C], or 3x3 windows of a map [B, C, h, w]; gives the tensor back.
 
         Tensors with equally many rows are sampled at the same rows.
         """
         if value.ndim == 4:
-            self.rows.setdefault(name, []).append(self._windows(value))
-            value = value.flatten(2).transpose(1, 2)
+            tokens, rows = value.flatten(2).transpose(1, 2), self._windows(value)
         else:
             share = RESIDUAL_SHARE if name.endswith(RESIDUAL) else 1
             kept = _spread(value.shape[1], max(self.quota // share, 1))
-            self.rows.setdefault(name, []).append(value[:, kept].flatten(0, 1).numpy())
-        low, high = value.amin((0, 1)).numpy(), value.amax((0, 1)).numpy()
+            tokens, rows = value, value[:, kept].flatten(0, 1).numpy()
+        self.rows.setdefault(name, []).append(rows)
+        low, high = tokens.amin((0, 1)).numpy(), tokens.amax((0, 1)).numpy()
         self.low[name] = np.minimum(self.low.get(name, low), low)
         self.high[name] = np.maximum(self.high.get(name, high), high)
+        return value
 
     def _windows(self, x: Tensor) -> np.ndarray:
         """float32 [rows, 9 C] in the order row, column, channel; zeros outside the map."""
@@ -116,16 +115,16 @@ def calibrate(model: M3ViT, images: Iterable[np.ndarray], options: QuantOptions)
     """
     pictures = _pictures(images, model.cfg, options.images)
     recorder = Recorder(model.cfg, len(pictures))
-    usage = {
-        task: np.zeros((len(model.cfg.moe_blocks), model.cfg.num_experts), np.int64)
-        for task in model.cfg.tasks
-    }
+    shape = len(model.cfg.moe_blocks), model.cfg.num_experts
+    usage = {task: np.zeros(shape, np.int64) for task in model.cfg.tasks}
     training = model.training
     model.eval()
     try:
         for start in range(0, len(pictures), BATCH):
             batch = torch.from_numpy(pictures[start : start + BATCH]).permute(0, 3, 1, 2)
-            _observe_batch(model, batch, recorder, usage)
+            for task, routing in model(batch, keep=recorder).routing.items():
+                for counts, block in zip(usage[task], model.cfg.moe_blocks, strict=True):
+                    counts += np.bincount(routing[block].expert.flatten(), minlength=len(counts))
     finally:
         model.train(training)
     values = recorder.values()
@@ -150,30 +149,10 @@ def _pictures(images: Iterable[np.ndarray], cfg: ModelConfig, limit: int) -> np.
     return np.stack(pictures)
 
 
-def _observe_batch(model: M3ViT, images: Tensor, recorder: Recorder, usage: Mapping[str, np.ndarray]) -> None:
-    """One batch through all tasks; routing is counted per task on every token."""
-    cfg = model.cfg
-    order = list(cfg.tasks)
-    seen = dict.fromkeys(cfg.moe_blocks, 0)
-
-    def keep(name: str, value: Tensor) -> None:
-        recorder(name, value)
-        if not name.endswith(".gate.expert"):
-            return
-        block = int(name.removeprefix("block").split(".")[0])
-        counts = torch.bincount(value.flatten(), minlength=cfg.num_experts).numpy()
-        # a block that the tasks share is traced once, and its routing counts for every task
-        tasks = order if block < cfg.shared_blocks else order[seen[block] : seen[block] + 1]
-        seen[block] += 1
-        for task in tasks:
-            usage[task][cfg.moe_blocks.index(block)] += counts
-
-    trace_float(model, images, order, keep)
-
-
 def _choose_scales(model: M3ViT, calibration: Calibration, options: QuantOptions) -> Scales:
     values, cfg = calibration.values, model.cfg
     scales: Scales = {}
+    stream = [values["patch_embedding"]]  # in the residual stream's unit
     for index in range(cfg.depth):
         name = f"block{index}"
         for norm in ("norm1", "norm2"):
@@ -186,7 +165,8 @@ def _choose_scales(model: M3ViT, calibration: Calibration, options: QuantOptions
         scales[f"{name}.k"] = _symmetric(k.pooled(cfg.num_heads), options)
         scales[f"{name}.v"] = _symmetric(v, options)
         scales[f"{name}.attention"] = _symmetric(values[f"{name}.attention"], options)
-    _hidden_scales(model, calibration, options, scales)
+        stream += [values[f"{name}.proj"], values[f"{name}.ffn"]]
+    stream += _hidden_scales(model, calibration, options, scales)
     for task in cfg.tasks:
         name = f"head.{task}"
         scales[f"{name}.norm"] = _symmetric(values[f"{name}.norm"], options)
@@ -194,7 +174,7 @@ def _choose_scales(model: M3ViT, calibration: Calibration, options: QuantOptions
             high = observe(values[f"{name}.conv{stage}"].pooled(1), options)[1]
             scales[f"{name}.conv{stage}"] = _positive(high / STEPS)[0]
         scales[f"{name}.out"] = _int16_scale([values[f"{name}.out"]])
-    scales["residual"] = _int16_scale(_residual_values(model, calibration))
+    scales["residual"] = _int16_scale(stream)
     return scales
 
 
@@ -223,18 +203,30 @@ def _int16_scale(values: list[Values]) -> np.ndarray:
     return np.array(HEAD_ROOM * largest / (2**15 - 1) if largest > 0 else 1.0)
 
 
-def _hidden_scales(model: M3ViT, calibration: Calibration, options: QuantOptions, scales: Scales) -> None:
-    """Scale and zero point after every GELU, so that 0 is exact."""
+def _hidden_scales(
+    model: M3ViT, calibration: Calibration, options: QuantOptions, scales: Scales
+) -> list[Values]:
+    """Add scale and zero point after every GELU, 0 exact; the results of the experts before the score."""
+    results = []
     for index in range(model.cfg.depth):
-        ffn = model.block(index).ffn
-        if isinstance(ffn, DenseFFN):
-            _hidden_scale(calibration.values[f"block{index}.hidden"], f"block{index}.hidden", options, scales)
-            continue
-        for expert in range(model.cfg.num_experts):
-            rows, _ = calibration.routed(index, expert)
-            hidden = expert_hidden(ffn, expert, torch.from_numpy(rows)).numpy()
-            values = Values(hidden, hidden.min(0), hidden.max(0))
-            _hidden_scale(values, f"block{index}.expert{expert}.hidden", options, scales)
+        for expert, (name, weights) in enumerate(model.block(index).ffns().items()):
+            if index in model.cfg.moe_blocks:
+                rows = ffn_hidden(weights, torch.from_numpy(calibration.routed(index, expert)[0]))
+                hidden, result = _values_of(rows), _values_of(F.linear(rows, *weights[2:]))
+                results.append(result)
+            else:
+                hidden = calibration.values[f"{name}.hidden"]
+            low, high = observe(hidden.pooled(1), options)
+            low, high = np.minimum(low, 0), np.maximum(high, 0)
+            scale = _positive((high - low) / STEPS)[0]
+            scales[f"{name}.hidden"] = scale
+            scales[f"{name}.hidden.zero_point"] = np.clip(np.round(-128 - low[0] / scale), -128, 127)
+    return results
+
+
+def _values_of(rows: Tensor) -> Values:
+    array = rows.numpy()
+    return Values(array, array.min(0), array.max(0))
 
 
 def thinned(rows: np.ndarray, limit: int) -> np.ndarray:
@@ -242,34 +234,6 @@ def thinned(rows: np.ndarray, limit: int) -> np.ndarray:
     return rows[_spread(len(rows), limit).numpy()]
 
 
-def dense_hidden(ffn: DenseFFN, rows: Tensor) -> Tensor:
-    """GELU(fc1) of a dense FFN on rows [n, D]."""
-    return F.gelu(ffn.fc1(rows))
-
-
-def expert_hidden(ffn: MoEFFN, expert: int, rows: Tensor) -> Tensor:
-    """GELU(fc1) of one expert on rows [n, D]."""
-    return F.gelu(F.linear(rows, ffn.experts.weight1[expert], ffn.experts.bias1[expert]))
-
-
-def _hidden_scale(values: Values, name: str, options: QuantOptions, scales: Scales) -> None:
-    low, high = observe(values.pooled(1), options)
-    low, high = np.minimum(low, 0), np.maximum(high, 0)
-    scale = _positive((high - low) / STEPS)[0]
-    scales[name] = scale
-    scales[f"{name}.zero_point"] = np.clip(np.round(-128 - low[0] / scale), -128, 127)
-
-
-def _residual_values(model: M3ViT, calibration: Calibration) -> list[Values]:
-    """All values in the residual stream's unit, including experts' results before the score."""
-    values, cfg = calibration.values, model.cfg
-    names = ["patch_embedding", *(f"block{i}.{part}" for i in range(cfg.depth) for part in ("proj", "ffn"))]
-    result = [values[name] for name in names]
-    for index in cfg.moe_blocks:
-        ffn = model.block(index).ffn
-        assert isinstance(ffn, MoEFFN)
-        for expert in range(cfg.num_experts):
-            hidden = expert_hidden(ffn, expert, torch.from_numpy(calibration.routed(index, expert)[0]))
-            out = F.linear(hidden, ffn.experts.weight2[expert], ffn.experts.bias2[expert]).numpy()
-            result.append(Values(out, out.min(0), out.max(0)))
-    return result
+def ffn_hidden(weights: FFNWeights, rows: Tensor) -> Tensor:
+    """GELU(fc1) of a dense FFN or one expert on rows [n, D]."""
+    return F.gelu(F.linear(rows, *weights[:2]))

@@ -12,9 +12,7 @@ import numpy as np
 import torch
 
 from edge_moe.nn import M3ViT
-from edge_moe.nn.block import DenseFFN
-from edge_moe.nn.moe import MoEFFN
-from edge_moe.quant.calibrate import Calibration, dense_hidden, expert_hidden, thinned
+from edge_moe.quant.calibrate import Calibration, ffn_hidden, thinned
 from edge_moe.quant.scales import Scales
 from edge_moe_host.golden.operators import FFN, linear_gelu
 
@@ -89,16 +87,11 @@ class InputSource:
 
     def hidden(self, name: str, inputs: LayerInputs, ffn: FFN) -> LayerInputs:
         """Values after GELU: ``inputs`` are those of fc1, ``ffn`` has its final fc1."""
-        block, _, expert = name.removeprefix("block").partition(".expert")
-        norm = f"block{block}.norm2"
-        rows = inputs.ideal * self.scales[norm] + self.scales[f"{norm}.offset"]
-        module, tokens = self.model.block(int(block)).ffn, torch.from_numpy(rows).float()
+        block = name.partition(".")[0]
+        rows = inputs.ideal * self.scales[f"{block}.norm2"] + self.scales[f"{block}.norm2.offset"]
+        weights = self.model.block(int(block.removeprefix("block"))).ffns()[name]
         with torch.inference_mode():
-            if isinstance(module, MoEFFN):
-                hidden = expert_hidden(module, int(expert), tokens)
-            else:
-                assert isinstance(module, DenseFFN)
-                hidden = dense_hidden(module, tokens)
+            hidden = ffn_hidden(weights, torch.from_numpy(rows).float())
         ideal = hidden.double().numpy() / float(self.scales[f"{name}.hidden"])
         actual = linear_gelu(inputs.actual, ffn).astype(np.int64) - ffn.zero_point
         return LayerInputs(ideal, actual, inputs.weight)

@@ -24,9 +24,8 @@ from torch import Tensor, nn
 
 from edge_moe.config import ModelConfig
 from edge_moe.nn import M3ViT
-from edge_moe.nn.block import Attention, Block, DenseFFN
+from edge_moe.nn.block import Attention, Block, DenseFFN, FFNWeights, Keep, ignore
 from edge_moe.nn.heads import TaskHead, upsample
-from edge_moe.nn.moe import Experts, MoEFFN
 from edge_moe.quant.build import weight_grid
 from edge_moe.quant.options import MAX_BITS
 from edge_moe.quant.rounding import weight_limit
@@ -154,30 +153,38 @@ class _Installed:
         return fake_quantise((y - offset) / scale, 1.0, -128, 127), scale, offset
 
     def _install_block(self, block: Block, index: int) -> None:
-        name = f"block{index}"
+        name, norm = f"block{index}", f"block{index}.norm2"
 
-        def attend(x: Tensor) -> Tensor:
+        def attend(x: Tensor, keep: Keep = ignore) -> Tensor:
             normed = self.normed(block.norm1, f"{name}.norm1", x)
             return self.residual(x + self.residual(self.attention(block.attn, name, *normed)))
 
         original_feed = block.feed
 
-        def feed(x: Tensor, task: str, task_embedding: Tensor | None) -> tuple:
-            y, routing, balance = original_feed(x, task, task_embedding)
+        def feed(x: Tensor, *arguments: Any) -> tuple:
+            y, routing, balance = original_feed(x, *arguments)
             return self.residual(y), routing, balance
 
         def dequantised_norm(x: Tensor) -> Tensor:
-            q, scale, offset = self.normed(block.norm2, f"{name}.norm2", x)
+            q, scale, offset = self.normed(block.norm2, norm, x)
             return q * scale + offset
 
+        def run(rows: Tensor, counts: Tensor) -> Tensor:
+            experts = zip(
+                block.ffns().items(), self.expert_bits[index], rows.split(counts.tolist()), strict=True
+            )
+            return torch.cat([self.ffn(e, norm, w, bits, x) for (e, w), bits, x in experts if len(x)])
+
         block.attend = attend  # type: ignore[method-assign]
-        block.feed = feed  # type: ignore[method-assign]
+        block.feed = feed  # type: ignore[assignment,method-assign]
         block.norm2.forward = dequantised_norm  # type: ignore[assignment,method-assign]
         ffn = block.ffn
         if isinstance(ffn, DenseFFN):
-            ffn.forward = lambda x: self.dense(ffn, name, x)  # type: ignore[method-assign]
+            ffn.forward = lambda x, *_: self.ffn(name, norm, block.ffns()[name], MAX_BITS, x)  # type: ignore[method-assign]
         else:
-            self._install_experts(ffn, index)
+            ffn.noise_std = 0.0  # the integer gate has no noise
+            ffn.experts._loop = run  # type: ignore[method-assign]
+            ffn.experts._grouped_mm = run  # type: ignore[method-assign]
 
     def attention(self, attn: Attention, name: str, q_in: Tensor, scale: Tensor, offset: Tensor) -> Tensor:
         """[B, N, D] in units of one to real [B, N, D], projection included."""
@@ -203,60 +210,19 @@ class _Installed:
             attn.proj.bias,
         )
 
-    def hidden_linear(
-        self, q: Tensor, weight: Tensor, bias: Tensor, norm: str, bits: int = MAX_BITS
-    ) -> Tensor:
-        """First linear of an FFN on its LayerNorm's integers."""
-        offset = self.scales[f"{norm}.offset"]
-        folded = self.weight(weight * self.scales[norm], 2.0**-GELU_FRACTION, bits=bits)
-        return F.linear(q, folded, bias + weight @ offset)
-
-    def out_linear(self, h: Tensor, weight: Tensor, bias: Tensor, name: str, bits: int = MAX_BITS) -> Tensor:
-        """Second linear of an FFN, on the residual's grid."""
-        folded = self.weight(weight, self.scales["residual"], self.scales[f"{name}.hidden"], bits)
-        return self.residual(F.linear(h, folded, bias))
-
-    def hidden(self, x: Tensor, name: str) -> Tensor:
-        """GELU of Q10 values, on the grid of the hidden activation."""
-        activated = F.gelu(fake_quantise(x, 2.0**-GELU_FRACTION, *_INT16))
-        zero = float(self.scales[f"{name}.hidden.zero_point"])
-        return fake_quantise(activated, self.scales[f"{name}.hidden"], -128, 127, zero)
-
-    def integers(self, x: Tensor, norm: str) -> Tensor:
-        """The integers of a dequantised LayerNorm."""
-        return (x - self.scales[f"{norm}.offset"]) / self.scales[norm]
-
-    def dense(self, ffn: DenseFFN, name: str, x: Tensor) -> Tensor:
-        """A dense FFN on the dequantised norm."""
-        q = self.integers(x, f"{name}.norm2")
-        h = self.hidden(self.hidden_linear(q, ffn.fc1.weight, ffn.fc1.bias, f"{name}.norm2"), name)
-        return self.out_linear(h, ffn.fc2.weight, ffn.fc2.bias, name)
-
-    def _install_experts(self, ffn: MoEFFN, index: int) -> None:
-        ffn.noise_std = 0.0  # the integer gate has no noise
-        experts, name = ffn.experts, f"block{index}"
-        bits = self.expert_bits[index]
-
-        def run(rows: Tensor, counts: Tensor) -> Tensor:
-            q = self.integers(rows, f"{name}.norm2")
-            groups = enumerate(q.split(counts.tolist()))
-            return torch.cat(
-                [self.expert(experts, name, e, bits[e], group) for e, group in groups if len(group)]
-            )
-
-        experts._loop = run  # type: ignore[method-assign]
-        experts._grouped_mm = run  # type: ignore[method-assign]
-
-    def expert(self, experts: Experts, name: str, e: int, bits: int, q: Tensor) -> Tensor:
-        """One expert on its own rows, in units of one."""
-        own = f"{name}.expert{e}"
-        h = self.hidden_linear(q, experts.weight1[e], experts.bias1[e], f"{name}.norm2", bits)
-        return self.out_linear(self.hidden(h, own), experts.weight2[e], experts.bias2[e], own, bits)
+    def ffn(self, name: str, norm: str, weights: FFNWeights, bits: int, x: Tensor) -> Tensor:
+        """A dense FFN, or one expert, on the dequantised LayerNorm ``norm``, to the grid of the residual."""
+        w1, b1, w2, b2 = weights
+        scale, offset, step = self.scales[norm], self.scales[f"{norm}.offset"], 2.0**-GELU_FRACTION
+        x = F.linear((x - offset) / scale, self.weight(w1 * scale, step, bits=bits), b1 + w1 @ offset)
+        activated, grid = F.gelu(fake_quantise(x, step, *_INT16)), self.scales[f"{name}.hidden"]
+        hidden = fake_quantise(activated, grid, -128, 127, float(self.scales[f"{name}.hidden.zero_point"]))
+        return self.residual(F.linear(hidden, self.weight(w2, self.scales["residual"], grid, bits), b2))
 
     def _install_head(self, head: TaskHead, task: str) -> None:
         name = f"head.{task}"
 
-        def forward(tokens: Tensor) -> Tensor:
+        def forward(tokens: Tensor, keep: Keep = ignore) -> Tensor:
             h, w = head.grid_size
             q, source, _ = self.normed(head.norm, f"{name}.norm", tokens[:, -h * w :])
             x = q.transpose(1, 2).reshape(len(tokens), -1, h, w)

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from edge_moe.config import ModelConfig
 from edge_moe.nn import M3ViT
 from edge_moe.quant.network import IntegerNetwork, run_network
 from edge_moe.quant.scales import Scales
-from edge_moe.quant.trace import trace_float
 from edge_moe_host.golden.trace import Trace
 
 
@@ -34,19 +34,19 @@ def layer_report(model: M3ViT, network: IntegerNetwork, scales: Scales, images: 
     same: dict[str, dict[int, float]] = {}
     pixels = torch.from_numpy(images).permute(0, 3, 1, 2)
     for task in network.tasks:
-        real: dict[str, np.ndarray] = {}
+        real: dict[str, Tensor] = {}
         trace = Trace()
-        trace_float(model, pixels, [task], lambda name, value: real.update({name: value.numpy()}))  # noqa: B023
+        model(pixels, [task], lambda name, value: real.setdefault(name, value))  # noqa: B023
         run_network(network, images, task, trace)
         snr[task], same[task] = {}, {}
         for name, integers in trace.tensors.items():
             named = name.replace("head.", f"head.{task}.")
             if name.endswith(".gate.expert"):
                 block = int(name.removeprefix("block").split(".")[0])
-                same[task][block] = float(np.mean(same_sets(integers, real[name])))
+                same[task][block] = float(np.mean(same_sets(integers, real[name].numpy())))
             elif named in real and not name.endswith(".gate.score"):
                 value = dequantise(named, integers, scales, network.config)
-                snr[task][name] = decibels(real[named], value)
+                snr[task][name] = decibels(real[named].numpy(), value)
     return LayerReport(snr, same)
 
 

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from edge_moe.config import ModelConfig
 from edge_moe.nn import M3ViT
-from edge_moe.nn.moe import MoEFFN
 from edge_moe.quant.calibrate import Calibration, thinned
 from edge_moe.quant.options import EXPERT_WIDTHS, MAX_BITS, MIN_BITS
 from edge_moe.quant.rounding import nearest, weight_limit, weight_scales
@@ -106,12 +105,10 @@ def least_damage(damage: np.ndarray, widths: Sequence[int], budget: int) -> list
 
 def _changes(model: M3ViT, scales: Scales, calibration: Calibration, block: int, expert: int) -> list[float]:
     """Mean squared change of a token for each of EXPERT_WIDTHS, weights rounded to the nearest."""
-    ffn, name = model.block(block).ffn, f"block{block}.norm2"
-    assert isinstance(ffn, MoEFFN)
+    name = f"block{block}.norm2"
     rows, scores = (thinned(part, CHANGE_ROWS) for part in calibration.routed(block, expert))
     x, score = torch.from_numpy(rows), torch.from_numpy(scores)[:, None]
-    w1, b1 = ffn.experts.weight1[expert], ffn.experts.bias1[expert]
-    w2, b2 = ffn.experts.weight2[expert], ffn.experts.bias2[expert]
+    w1, b1, w2, b2 = model.block(block).ffns()[f"block{block}.expert{expert}"]
     hidden = F.gelu(F.linear(x, w1, b1))
     exact = F.linear(hidden, w2, b2)
     column = scales[name]
