@@ -232,7 +232,7 @@ def test_salient_are_whole_visible_people_or_vehicles() -> None:
     for index in range(10):
         c = composition(index)
         sample = render_scene(SEED, index, SIZE)
-        instance = np.array(c.scene.instance)[c.buffers.surface]
+        instance = np.array(c.scene.owner)[c.buffers.surface]
         chosen = np.unique(instance[sample["saliency"] == 1])
         assert len(chosen) <= 3
         assert set(chosen) <= set(c.scene.foreground)
