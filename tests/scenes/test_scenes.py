@@ -13,14 +13,7 @@ import pytest
 
 from edge_moe.scenes import ALL_TASKS, FAR, RENDERER_VERSION, ScenesDataset, render_scene
 from edge_moe.scenes.geometry import Fixed
-from edge_moe.scenes.labels import (
-    KNOWN_CLASS_COUNTS,
-    PART,
-    class_names,
-    class_palette,
-    class_table,
-    human_table,
-)
+from edge_moe.scenes.labels import CLASSES, PART, class_palette, class_table, human_table
 from edge_moe.scenes.render import Composition, compose, streams
 from edge_moe.tasks import TASKS
 from edge_moe_host.errors import EdgeMoEError
@@ -128,24 +121,24 @@ def test_many_scenes_show_every_class_that_can_occur() -> None:
         seen += np.bincount(sample["semseg"].ravel(), minlength=40)
         parts += np.bincount(sample["human_parts"].ravel(), minlength=7)
         salient.append(sample["saliency"].mean())
-    assert (seen > 0).all(), [name for name, n in zip(class_names(40), seen, strict=True) if n == 0]
+    assert (seen > 0).all(), [name for name, n in zip(CLASSES[40], seen, strict=True) if n == 0]
     assert (parts > 0).all()
     assert 0.02 < np.mean(salient) < 0.3
 
 
 def test_class_sets_agree_with_each_other() -> None:
     coarse = class_table(7)
-    for channels in KNOWN_CLASS_COUNTS:
+    for channels in CLASSES:
         table = class_table(channels)
         assert table.max() < channels
-        assert len(class_names(channels)) == channels
+        assert len(CLASSES[channels]) == channels
         assert class_palette(channels).shape == (channels, 3)
         assert len(np.unique(class_palette(channels), axis=0)) == channels
         for group in range(7) if channels in (19, 40) else ():
             # A fine class never spans two of the seven groups.
             inside, outside = set(table[coarse == group]), set(table[coarse != group])
             assert not inside & outside, (channels, group)
-    human = class_names(7).index("human")
+    human = CLASSES[7].index("human")
     np.testing.assert_array_equal(human_table() > 0, coarse == human)
 
 
@@ -239,7 +232,7 @@ def test_salient_are_whole_visible_people_or_vehicles() -> None:
     for index in range(10):
         c = composition(index)
         sample = render_scene(SEED, index, SIZE)
-        instance = np.array(c.scene.instance)[c.buffers.surface]
+        instance = np.array(c.scene.owner)[c.buffers.surface]
         chosen = np.unique(instance[sample["saliency"] == 1])
         assert len(chosen) <= 3
         assert set(chosen) <= set(c.scene.foreground)
@@ -250,7 +243,7 @@ def test_salient_are_whole_visible_people_or_vehicles() -> None:
 
 
 def test_human_parts_lie_on_humans() -> None:
-    human = class_names(7).index("human")
+    human = CLASSES[7].index("human")
     for index in range(4):
         sample = render_scene(SEED, index, SIZE)
         np.testing.assert_array_equal(sample["human_parts"] > 0, sample["semseg"] == human)

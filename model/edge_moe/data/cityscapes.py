@@ -81,11 +81,12 @@ def open_cityscapes(root: Path, split: Split, tasks: Mapping[str, int]) -> TaskD
     )
 
 
-def _class_names(channels: int) -> tuple[str, ...]:
+def class_names(channels: int) -> tuple[str, ...]:
+    """Names of the 7 groups or the 19 classes."""
     return GROUPS if channels == len(GROUPS) else tuple(name for name, *_ in CLASSES)
 
 
-def _palette(channels: int) -> np.ndarray:
+def palette(channels: int) -> np.ndarray:
     """uint8 C x 3 RGB, the official colours; a group has the colour of its first class."""
     if channels == len(CLASSES):
         return np.array([color for *_, color in CLASSES], dtype=np.uint8)
@@ -108,8 +109,8 @@ class _Cityscapes(FileDataset):
         self.root = root
         super().__init__("cityscapes", split, tasks, ids)
         if "semseg" in tasks:
-            self.class_names = {"semseg": _class_names(tasks["semseg"])}
-            self.palette = {"semseg": _palette(tasks["semseg"])}
+            self.class_names = {"semseg": class_names(tasks["semseg"])}
+            self.palette = {"semseg": palette(tasks["semseg"])}
 
 
 class CityscapesDataset(_Cityscapes):

@@ -9,11 +9,13 @@ from pathlib import Path
 import numpy as np
 
 from edge_moe.data.base import SPLITS, Split, TaskDataset
+from edge_moe.data.pascal import PART_NAMES
 from edge_moe.data.sample import IMAGE, Sample
-from edge_moe.scenes import labels
+from edge_moe.scenes.labels import CLASSES, class_palette
 from edge_moe.scenes.render import RENDERER_VERSION, check_request, render_scene
 from edge_moe_host.errors import EdgeMoEError
 from edge_moe_host.files import replacing
+from edge_moe_host.runtime.drawing import distinct_palette
 
 _LOG = logging.getLogger(__name__)
 _SPLIT_STRIDE = 1 << 32  # each split draws from its own range of indices
@@ -51,11 +53,11 @@ class ScenesDataset(TaskDataset):
         self.class_names = {}
         self.palette = {}
         if "semseg" in tasks:
-            self.class_names["semseg"] = labels.class_names(tasks["semseg"])
-            self.palette["semseg"] = labels.class_palette(tasks["semseg"])
+            self.class_names["semseg"] = CLASSES[tasks["semseg"]]
+            self.palette["semseg"] = class_palette(tasks["semseg"])
         if "human_parts" in tasks:
-            self.class_names["human_parts"] = labels.HUMAN_PARTS
-            self.palette["human_parts"] = labels.human_palette()
+            self.class_names["human_parts"] = PART_NAMES
+            self.palette["human_parts"] = distinct_palette(len(PART_NAMES))
         self._folder = None if cache is None else Path(cache) / self._key()
 
     def _key(self) -> str:

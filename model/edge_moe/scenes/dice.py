@@ -51,16 +51,12 @@ class Dice:
         """One of the options, each equally likely."""
         return options[int(len(options) * next(self._draws))]
 
-    def colour(self, base: tuple[float, float, float], spread: float) -> tuple[float, float, float]:
+    def colour(self, base: Sequence[float], spread: float) -> tuple[float, float, float]:
         """An sRGB colour near ``base``: a common change of lightness and a smaller one per channel."""
         draws = self._draws
         light = 1.0 + spread * (2.0 * next(draws) - 1.0)
         small = 0.5 * spread
-        red = base[0] * light + small * (next(draws) - 0.5)
-        green = base[1] * light + small * (next(draws) - 0.5)
-        blue = base[2] * light + small * (next(draws) - 0.5)
-        return _inside(red), _inside(green), _inside(blue)
-
-
-def _inside(value: float) -> float:
-    return 0.01 if value < 0.01 else 0.99 if value > 0.99 else value
+        red, green, blue = (
+            min(max(component * light + small * (next(draws) - 0.5), 0.01), 0.99) for component in base
+        )
+        return red, green, blue

@@ -7,13 +7,12 @@ costs one polygon for any number of windows.
 
 import numpy as np
 
-from edge_moe.scenes.buildings import DOOR_FLOOR, FACADE_COLUMNS, SHOP_FLOOR
+from edge_moe.scenes.buildings import DOOR_FLOOR, SHOP_FLOOR
 from edge_moe.scenes.fragments import Fragments
 from edge_moe.scenes.geometry import Array, Scene
 from edge_moe.scenes.labels import PART
 from edge_moe.scenes.texture import brick_tone, hash_unit, soft_box
 
-_COLUMN = {name: number for number, name in enumerate(FACADE_COLUMNS)}
 _DOOR = (0.10, 0.06, 0.04)  # linear, added to half the accent
 _INSIDE = (1.0, 0.98, 0.92)
 _LAMPLIGHT = (0.45, 0.36, 0.20)
@@ -28,11 +27,10 @@ def paint_facades(scene: Scene, f: Fragments, at: slice, reflection: Array, slan
     ``reflection`` (3 x n) is the radiance that their glass mirrors, ``slant`` (n) the cosine between
     view and wall normal, in [0, 1].
     """
-    table = np.ascontiguousarray(np.array(scene.facades, np.float32).T)
     row = np.array(scene.facade).take(f.surface[at])
 
     def col(name: str) -> Array:
-        return table[_COLUMN[name]].take(row)
+        return np.array([facade[name] for facade in scene.facades], np.float32).take(row, axis=0)
 
     u = (f.x[at] - col("x")) * col("ux") + (f.z[at] - col("z")) * col("uz")
     v = f.y[at] - col("base")
@@ -104,8 +102,8 @@ def paint_facades(scene: Scene, f: Fragments, at: slice, reflection: Array, slan
     mirror = np.float32(0.30) + np.float32(0.25) * cell
     glass = pane * (1 - bars)
     solid = (door & ~shop).astype(np.float32)
-    for k, name in enumerate(("red", "green", "blue")):
-        accent = col(name) ** 2
+    accents = col("accent").T ** 2
+    for k, accent in enumerate(accents):
         plane = f.colour[k][at] * tone
         plane += sign * (accent - plane)
         plane += frame * (rim - plane)

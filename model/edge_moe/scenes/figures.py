@@ -15,30 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_moe.scenes.dice import Dice
-from edge_moe.scenes.geometry import Colour, Material, Point, Scene, turn
-from edge_moe.scenes.labels import PART
-
-SKIN: tuple[Colour, ...] = ((0.92, 0.74, 0.62), (0.82, 0.62, 0.48), (0.62, 0.43, 0.31), (0.40, 0.27, 0.20))
-HAIR: tuple[Colour, ...] = (
-    (0.10, 0.08, 0.07),
-    (0.28, 0.18, 0.11),
-    (0.55, 0.42, 0.22),
-    (0.6, 0.6, 0.6),
-    (0.40, 0.17, 0.09),
-)
-CLOTH: tuple[Colour, ...] = (
-    (0.12, 0.13, 0.16), (0.85, 0.85, 0.83), (0.65, 0.12, 0.12), (0.14, 0.25, 0.50), (0.20, 0.40, 0.28),
-    (0.75, 0.62, 0.30), (0.45, 0.28, 0.40), (0.42, 0.44, 0.46), (0.80, 0.42, 0.20), (0.35, 0.55, 0.70),
-)  # fmt: skip
-TROUSERS: tuple[Colour, ...] = (
-    (0.12, 0.14, 0.22),
-    (0.10, 0.10, 0.11),
-    (0.35, 0.33, 0.30),
-    (0.55, 0.50, 0.42),
-    (0.22, 0.28, 0.42),
-)
-
-SHOES: tuple[Colour, ...] = ((0.1, 0.1, 0.1), (0.8, 0.8, 0.8), (0.35, 0.22, 0.14))
+from edge_moe.scenes.geometry import COLOURS, Colour, Point, Scene, turn
 
 _BANK_SEED = 1759
 _POSES = 256  # per kind of figure
@@ -56,59 +33,33 @@ def _chain(start: Point, angle: float, length: float, out: float = 0.0) -> Point
     )
 
 
-class _Build:
-    """Proportions of one figure."""
-
-    def __init__(self, dice: Dice) -> None:
-        self.width = dice.uniform(0.85, 1.25)
-        self.long_hair = dice.chance(0.35)
-
-
-def _head_and_torso(build: _Build, hip: Point, neck: Point) -> list[Limb]:
+def _head_and_torso(width: float, long_hair: bool, hip: Point, neck: Point) -> list[Limb]:
     """Torso from the hips to the neck, head above it."""
-    b = build.width
-    lean_z, lean_y = neck[2] - hip[2], neck[1] - hip[1]
+    (_, hip_y, hip_z), (_, neck_y, neck_z) = hip, neck
+    lean_z, lean_y = neck_z - hip_z, neck_y - hip_y
     size = math.hypot(lean_z, lean_y)
     uz, uy = lean_z / size, lean_y / size
     limbs: list[Limb] = []
     for x in (-1.0, 0.0, 1.0):
-        low = (0.042 * x * b, hip[1], hip[2])
+        low = (0.042 * x * width, hip_y, hip_z)
         drop = 0.062 + 0.012 * abs(x)
-        high = (0.070 * x * b, neck[1] - drop * uy, neck[2] - drop * uz)
-        limbs.append((low, high, 0.060 * b, 0.060 * b, "torso", "top"))
-    base = (0.0, neck[1] + 0.01, neck[2] + 0.005)
-    centre = (0.0, neck[1] + 0.085, neck[2] + 0.018)
-    limbs.append((base, centre, 0.032, 0.034, "head", "skin"))
-    limbs.append(
-        (
-            (0.0, centre[1] - 0.018, centre[2]),
-            (0.0, centre[1] + 0.018, centre[2]),
-            0.048,
-            0.052,
-            "head",
-            "skin",
-        )
-    )
-    back = 0.03 if build.long_hair else 0.018
-    length = 0.07 if build.long_hair else -0.005
-    limbs.append(
-        (
-            (0.0, centre[1] - length, centre[2] - back),
-            (0.0, centre[1] + 0.026, centre[2] - 0.014),
-            0.046,
-            0.055,
-            "head",
-            "hair",
-        )
-    )
-    return limbs
+        high = (0.070 * x * width, neck_y - drop * uy, neck_z - drop * uz)
+        limbs.append((low, high, 0.060 * width, 0.060 * width, "torso", "top"))
+    y, z = neck_y + 0.085, neck_z + 0.018  # of the head's centre
+    back, length = (0.03, 0.07) if long_hair else (0.018, -0.005)
+    return [
+        *limbs,
+        ((0.0, neck_y + 0.01, neck_z + 0.005), (0.0, y, z), 0.032, 0.034, "head", "skin"),
+        ((0.0, y - 0.018, z), (0.0, y + 0.018, z), 0.048, 0.052, "head", "skin"),
+        ((0.0, y - length, z - back), (0.0, y + 0.026, z - 0.014), 0.046, 0.055, "head", "hair"),
+    ]
 
 
-def _arm(build: _Build, shoulder: Point, swing: float, bend: float, out: float) -> list[Limb]:
+def _arm(width: float, shoulder: Point, swing: float, bend: float, out: float) -> list[Limb]:
     elbow = _chain(shoulder, swing, 0.17, out)
     wrist = _chain(elbow, swing + bend, 0.15, 0.5 * out)
     hand = _chain(wrist, swing + bend, 0.04)
-    b = math.sqrt(build.width)
+    b = math.sqrt(width)
     return [
         (shoulder, elbow, 0.034 * b, 0.028 * b, "upper_arm", "top"),
         (elbow, wrist, 0.026 * b, 0.021 * b, "lower_arm", "sleeve"),
@@ -116,11 +67,11 @@ def _arm(build: _Build, shoulder: Point, swing: float, bend: float, out: float) 
     ]
 
 
-def _leg(build: _Build, hip: Point, swing: float, knee_bend: float) -> list[Limb]:
+def _leg(width: float, hip: Point, swing: float, knee_bend: float) -> list[Limb]:
     knee = _chain(hip, swing, 0.245)
     ankle = _chain(knee, swing - knee_bend, 0.235)
     toe = (ankle[0], ankle[1] - 0.012, ankle[2] + 0.085)
-    b = math.sqrt(build.width)
+    b = math.sqrt(width)
     return [
         (hip, knee, 0.056 * b, 0.041 * b, "upper_leg", "legs"),
         (knee, ankle, 0.039 * b, 0.028 * b, "lower_leg", "shin"),
@@ -129,20 +80,20 @@ def _leg(build: _Build, hip: Point, swing: float, knee_bend: float) -> list[Limb
 
 
 def _walker(dice: Dice) -> list[Limb]:
-    build = _Build(dice)
+    width, long_hair = dice.uniform(0.85, 1.25), dice.chance(0.35)
     walking = dice.chance(0.75)
     phase = dice.uniform(0, 2 * math.pi)
     stride = dice.uniform(0.3, 0.52) if walking else dice.uniform(0.0, 0.08)
     swing = stride * math.sin(phase)
     hip_y, neck_y = 0.52 - 0.06 * stride * abs(math.sin(phase)), 0.83
-    limbs = _head_and_torso(build, (0.0, hip_y, 0.0), (0.0, neck_y, 0.02 if walking else 0.0))
+    limbs = _head_and_torso(width, long_hair, (0.0, hip_y, 0.0), (0.0, neck_y, 0.02 if walking else 0.0))
     arms_out = dice.uniform(0.02, 0.16)
     for side in (-1.0, 1.0):
         flex = 0.1 + 0.9 * stride * max(0.0, side * math.cos(phase)) * 1.6
-        limbs += _leg(build, (0.048 * side, hip_y, 0.0), side * swing, flex if walking else 0.04)
+        limbs += _leg(width, (0.048 * side, hip_y, 0.0), side * swing, flex if walking else 0.04)
         arm = -0.8 * side * swing
         bend = dice.uniform(0.1, 0.5) if dice.chance(0.75) else dice.uniform(1.2, 1.9)
-        limbs += _arm(build, (0.108 * side * build.width, neck_y - 0.045, 0.01), arm, bend, side * arms_out)
+        limbs += _arm(width, (0.108 * side * width, neck_y - 0.045, 0.01), arm, bend, side * arms_out)
     kind = dice.unit()
     if kind < 0.18:
         limbs.append(((0.0, 0.6, -0.09), (0.0, 0.76, -0.09), 0.075, 0.065, "torso", "pack"))
@@ -152,99 +103,84 @@ def _walker(dice: Dice) -> list[Limb]:
 
 
 def _rider(dice: Dice) -> list[Limb]:
-    build = _Build(dice)
+    width, long_hair = dice.uniform(0.85, 1.25), dice.chance(0.35)
     hip, neck = (0.0, 0.56, -0.13), (0.0, 0.84, 0.03 + dice.uniform(0.0, 0.06))
-    limbs = _head_and_torso(build, hip, neck)
+    limbs = _head_and_torso(width, long_hair, hip, neck)
     phase = dice.uniform(0, 2 * math.pi)
     for side in (-1.0, 1.0):
         lift = 0.5 + 0.5 * math.sin(phase + (math.pi if side > 0 else 0.0))
-        limbs += _leg(build, (0.048 * side, 0.56, -0.13), 0.55 + 0.75 * lift, 0.75 + 0.75 * lift)
-        limbs += _arm(build, (0.105 * side * build.width, neck[1] - 0.045, neck[2]), 0.95, 0.25, side * 0.08)
+        limbs += _leg(width, (0.048 * side, 0.56, -0.13), 0.55 + 0.75 * lift, 0.75 + 0.75 * lift)
+        limbs += _arm(width, (0.105 * side * width, neck[1] - 0.045, neck[2]), 0.95, 0.25, side * 0.08)
     return limbs
 
 
 @dataclass(frozen=True)
 class _Pose:
-    """A finished figure of unit stature: n x 8 capsules and, per capsule, part and cloth slot."""
+    """A finished figure of unit stature: n capsules and, per capsule, part and cloth slot."""
 
-    starts: npt.NDArray[np.float64]
-    ends: npt.NDArray[np.float64]
+    points: npt.NDArray[np.float64]  # n x 2 x 3
     radii: npt.NDArray[np.float64]  # n x 2
-    parts: list[int]
-    cloth: list[str]
+    looks: list[tuple[str, str]]
 
 
 @functools.lru_cache(maxsize=2 * _POSES)
 def _pose(who: str, variant: int) -> _Pose:
     dice = Dice(np.random.default_rng([_BANK_SEED, variant]))
-    limbs = _walker(dice) if who == "person" else _rider(dice)
-    return _Pose(
-        np.array([limb[0] for limb in limbs]),
-        np.array([limb[1] for limb in limbs]),
-        np.array([limb[2:4] for limb in limbs]),
-        [PART[f"{who}_{limb[4]}"] for limb in limbs],
-        [limb[5] for limb in limbs],
+    starts, ends, radii_0, radii_1, parts, slots = zip(
+        *(_walker(dice) if who == "person" else _rider(dice)), strict=True
     )
+    looks = [(f"{who}_{part}", slot) for part, slot in zip(parts, slots, strict=True)]
+    return _Pose(np.stack([starts, ends], axis=1), np.stack([radii_0, radii_1], axis=1), looks)
 
 
 def _clothes(dice: Dice) -> dict[str, Colour]:
     """Colour per cloth slot."""
-    skin = dice.colour(dice.choice(SKIN), 0.1)
-    top = dice.colour(dice.choice(CLOTH), 0.2)
-    legs = dice.colour(dice.choice(TROUSERS), 0.25)
+    skin = dice.colour(dice.choice(COLOURS["skin"]), 0.1)
+    top = dice.colour(dice.choice(COLOURS["cloth"]), 0.2)
+    legs = dice.colour(dice.choice(COLOURS["trousers"]), 0.25)
     return {
         "skin": skin,
-        "hair": dice.colour(dice.choice(HAIR), 0.2),
+        "hair": dice.colour(dice.choice(COLOURS["hair"]), 0.2),
         "top": top,
         "legs": legs,
         "sleeve": top if dice.chance(0.65) else skin,
         "shin": legs if dice.chance(0.8) else skin,
-        "shoes": dice.colour(dice.choice(SHOES), 0.1),
-        "pack": dice.colour(dice.choice(CLOTH), 0.2),
+        "shoes": dice.colour(dice.choice(COLOURS["shoes"]), 0.1),
+        "pack": dice.colour(dice.choice(COLOURS["cloth"]), 0.2),
     }
 
 
-def _place(scene: Scene, dice: Dice, who: str, stature: float, heading: float, at: Point) -> int:
+def _place(scene: Scene, dice: Dice, who: str, stature: float, heading: float, at: Point) -> None:
     pose = _pose(who, dice.integer(0, _POSES - 1))
     clothes = _clothes(dice)
-    instance = scene.group()
-    body = np.empty((len(pose.parts), 8))
-    body[:, 0:3] = turn(pose.starts * stature, heading, at)
-    body[:, 4:7] = turn(pose.ends * stature, heading, at)
-    body[:, [3, 7]] = pose.radii * stature
-    colours = [clothes[slot] for slot in pose.cloth]
-    materials = [Material.PLAIN] * len(colours)
-    scene.limbs.append((body, scene.surfaces(pose.parts, colours, materials, instance, instance)))
-    return instance
+    owner = scene.group()
+    scene.foreground.append(owner)
+    points = turn(pose.points * stature, heading, at)
+    ids = [scene.surface(part, clothes[slot], owner=owner) for part, slot in pose.looks]
+    scene.add_limbs(points, pose.radii * stature, ids)
 
 
 def add_person(scene: Scene, dice: Dice, x: float, z: float, height: float, heading: float) -> None:
     """A pedestrian at a point in road coordinates; ``height`` is the ground's level there."""
     stature = dice.uniform(1.56, 1.92) if dice.chance(0.88) else dice.uniform(1.05, 1.45)
-    place = scene.street.place(x, z)
-    at = (place[0], height, place[1])
-    instance = _place(scene, dice, "person", stature, heading, at)
-    scene.foreground.append(instance)
+    _place(scene, dice, "person", stature, heading, (x + scene.street.shift(z), height, z))
 
 
 def add_cyclist(scene: Scene, dice: Dice, x: float, z: float, heading: float) -> None:
     """A rider on a bicycle on the carriageway."""
     stature = dice.uniform(1.62, 1.9)
-    place = scene.street.place(x, z)
-    at = (place[0], 0.0, place[1])
+    at = (x + scene.street.shift(z), 0.0, z)
     heading += math.atan(scene.street.bend * z)
-    instance = _place(scene, dice, "rider", stature, heading, at)
-    scene.foreground.append(instance)
-    bicycle = scene.group()
-    scene.foreground.append(bicycle)
-    add_bicycle(scene, dice, heading, at, bicycle)
+    _place(scene, dice, "rider", stature, heading, at)
+    _add_bicycle(scene, dice, heading, at)
 
 
-def add_bicycle(scene: Scene, dice: Dice, heading: float, at: Point, instance: int) -> None:
+def _add_bicycle(scene: Scene, dice: Dice, heading: float, at: Point) -> None:
     """Frame and two wheels."""
-    paint = dice.colour(dice.choice(CLOTH), 0.2)
-    frame = scene.surface(PART["bike_frame"], paint, instance, instance)
-    wheel = scene.surface(PART["bike_wheel"], (0.08, 0.08, 0.08), instance, instance)
+    frame = scene.surface("bike_frame", dice.colour(dice.choice(COLOURS["cloth"]), 0.2))
+    owner = scene.owner[frame]
+    scene.foreground.append(owner)
+    wheel = scene.surface("bike_wheel", (0.08, 0.08, 0.08), owner=owner)
     rear, front, radius = -0.52, 0.55, 0.34
     tubes: list[tuple[Point, Point]] = [
         ((0, 0.34, rear), (0, 0.30, 0.0)), ((0, 0.30, 0.0), (0, 0.88, -0.2)),
@@ -253,13 +189,9 @@ def add_bicycle(scene: Scene, dice: Dice, heading: float, at: Point, instance: i
         ((-0.25, 1.02, 0.33), (0.25, 1.02, 0.33)), ((0, 0.92, -0.32), (0, 0.92, -0.1)),
     ]  # fmt: skip
     rim: list[tuple[Point, Point]] = []
+    turns = [math.pi * i / 5 for i in range(11)]
     for centre in (rear, front):
-        ring = [
-            (0.0, radius + radius * math.sin(math.pi * i / 5), centre + radius * math.cos(math.pi * i / 5))
-            for i in range(11)
-        ]
-        rim += list(pairwise(ring))
+        ring = [(0.0, radius + radius * math.sin(t), centre + radius * math.cos(t)) for t in turns]
+        rim += pairwise(ring)
     pieces = turn(tubes + rim, heading, at)
-    body = np.full((len(pieces), 8), _TUBE)
-    body[:, 0:3], body[:, 4:7] = pieces[:, 0], pieces[:, 1]
-    scene.limbs.append((body, [frame] * len(tubes) + [wheel] * len(rim)))
+    scene.add_limbs(pieces, np.full((len(pieces), 2), _TUBE), [frame] * len(tubes) + [wheel] * len(rim))

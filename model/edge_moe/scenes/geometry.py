@@ -15,14 +15,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edge_moe.scenes.labels import PART
+from edge_moe.scenes.labels import PART, read_table
 
 # float32; NumPy's type stubs lose the width when arrays are combined with Python numbers.
 Array = npt.NDArray[Any]
-Colour = tuple[float, float, float]  # sRGB in [0, 1]
+Colour = Sequence[float]  # sRGB in [0, 1]
 Point = tuple[float, float, float]  # world metres
+Place = tuple[float, float]  # X and Z
+Quad = list[Point]
 
-
+COLOURS: dict[str, list[Colour]] = read_table("colours.toml")
+SIDES = ((0, -1.0), (1, 1.0))  # left and right, and the sign of their lateral coordinates
 PROFILE_START = -40  # z of the first entry of a height profile, metres
 
 
@@ -141,7 +144,7 @@ class Street:
         """World X of the centre line at ``z``."""
         return 0.5 * self.bend * z * z
 
-    def place(self, x: float, z: float) -> tuple[float, float]:
+    def place(self, x: float, z: float) -> Place:
         """World (X, Z) of a point in road coordinates."""
         return x + self.shift(z), z
 
@@ -182,13 +185,12 @@ class Scene:
         self.street = street
         self.part: list[int] = []
         self.colour: list[Colour] = []
-        self.edge: list[int] = []  # edges run between pixels whose value differs
-        self.instance: list[int] = []  # 0: none
+        self.owner: list[int] = []  # the object that a surface is part of; edges run between objects
         self.material: list[int] = []
         self.facade: list[int] = []  # row of the facade table; 0 elsewhere
-        self.facades: list[list[float]] = []
+        self.facades: list[dict[str, Any]] = []
         # Static polygons come one by one; articulated or repeated bodies come as arrays.
-        self.faces: list[tuple[list[Point], Point, int]] = []  # quad, a point behind it, surface
+        self.faces: list[tuple[Quad, Point, int]] = []  # quad, a point behind it, surface
         self.quads: list[Polygons] = []
         self.discs: list[Polygons] = []  # ten corners
         self.capsules: list[tuple[float, ...]] = []  # x0 y0 z0 r0 x1 y1 z1 r1
@@ -200,8 +202,8 @@ class Scene:
         self.crowns: list[tuple[float, float, float, float]] = []  # x y z radius
         self.hulls: list[npt.NDArray[np.float64]] = []  # corner points of a convex body, each n x 3
         self.contacts: list[npt.NDArray[np.float64]] = []  # 4 x 3 ground rectangles in ambient shade
-        self.foreground: list[int] = []  # instances that may be salient
-        self.height_profile: tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]] | None = None
+        self.foreground: list[int] = []  # objects that may be salient
+        self.height_profile: Array | None = None  # left and right: height of the buildings per metre
         self._groups = 0
         for name, material, shade in (
             ("sky", Material.SKY, 0.5),
@@ -213,44 +215,25 @@ class Scene:
             ("kerb", Material.PLAIN, 0.58),
         ):
             # Grass and pavement are in one plane and meet without a step, but are two objects.
-            self.surface(PART[name], (shade, shade, shade), self.group(), 0, material)
+            self.surface(name, (shade, shade, shade), material)
         for kerb in (Fixed.KERB_RIGHT, Fixed.KERB_CROSS):
-            self.edge[kerb] = self.edge[Fixed.KERB_LEFT]
+            self.owner[kerb] = self.owner[Fixed.KERB_LEFT]
 
     def group(self) -> int:
-        """A new value for ``edge`` or ``instance``."""
+        """The number of a new object."""
         self._groups += 1
         return self._groups
 
     def surface(
-        self, part: int, colour: Colour, edge: int, instance: int = 0, material: int = 0, facade: int = 0
+        self, part: str, colour: Colour, material: int = 0, owner: int | None = None, facade: int = 0
     ) -> int:
-        """Register a surface and return its id."""
-        self.part.append(part)
+        """Register a surface, by default of a new object, and return its id."""
+        self.part.append(PART[part])
         self.colour.append(colour)
-        self.edge.append(edge)
-        self.instance.append(instance)
+        self.owner.append(self.group() if owner is None else owner)
         self.material.append(material)
         self.facade.append(facade)
         return len(self.part) - 1
-
-    def surfaces(
-        self,
-        parts: Sequence[int],
-        colours: Sequence[Colour],
-        materials: Sequence[int],
-        edge: int,
-        instance: int,
-    ) -> range:
-        """Register the surfaces of one object and return their ids."""
-        first, count = len(self.part), len(parts)
-        self.part.extend(parts)
-        self.colour.extend(colours)
-        self.material.extend(materials)
-        self.edge.extend([edge] * count)
-        self.instance.extend([instance] * count)
-        self.facade.extend([0] * count)
-        return range(first, first + count)
 
     def palette(self) -> Array:
         """Linear RGB of every surface, n x 3."""
@@ -258,9 +241,18 @@ class Scene:
         flat *= flat
         return flat.reshape(-1, 3)
 
-    def add_quad(self, quad: list[Point], behind: Point, surface: int) -> None:
-        """A planar quad whose normal points away from ``behind``."""
-        self.faces.append((quad, behind, surface))
+    def add_quad(
+        self,
+        quad: Quad,
+        behind: Point,
+        part: str,
+        colour: Colour,
+        material: int = 0,
+        owner: int | None = None,
+        facade: int = 0,
+    ) -> None:
+        """A planar quad whose normal points away from ``behind``; it is a surface of its own."""
+        self.faces.append((quad, behind, self.surface(part, colour, material, owner, facade)))
 
     def all_quads(self) -> Polygons | None:
         """Every planar quad of the scene in one batch."""
@@ -271,6 +263,12 @@ class Scene:
             corners = np.fromiter(flat, np.float64, 12 * len(quads)).reshape(-1, 4, 3)
             batches.append(Polygons(corners, np.array(behind), np.array(surfaces)))
         return join(batches)
+
+    def add_limbs(
+        self, points: npt.NDArray[np.float64], radii: npt.NDArray[np.float64], surfaces: Sequence[int]
+    ) -> None:
+        """Capsules between pairs of points (n x 2 x 3) with the radii there (n x 2)."""
+        self.limbs.append((np.concatenate([points, radii[..., None]], axis=2).reshape(-1, 8), surfaces))
 
     def all_capsules(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
         """Every capsule of the scene (n x 8: x0 y0 z0 r0 x1 y1 z1 r1) and its surface (n)."""
@@ -296,15 +294,17 @@ class Scene:
         self.sprite_ids.append(surface)
 
 
-def box_faces(x0: float, x1: float, y0: float, y1: float, z0: float, z1: float) -> list[list[Point]]:
+def upright(start: Place, end: Place, low: float, high: float) -> Quad:
+    """A vertical rectangle over the line from ``start`` to ``end``."""
+    (x0, z0), (x1, z1) = start, end
+    return [(x0, low, z0), (x1, low, z1), (x1, high, z1), (x0, high, z0)]
+
+
+def box_faces(x0: float, x1: float, y0: float, y1: float, z0: float, z1: float) -> list[Quad]:
     """Front (z0), back (z1), left, right and top faces of an axis-parallel box."""
-    return [
-        [(x0, y0, z0), (x1, y0, z0), (x1, y1, z0), (x0, y1, z0)],
-        [(x0, y0, z1), (x1, y0, z1), (x1, y1, z1), (x0, y1, z1)],
-        [(x0, y0, z0), (x0, y0, z1), (x0, y1, z1), (x0, y1, z0)],
-        [(x1, y0, z0), (x1, y0, z1), (x1, y1, z1), (x1, y1, z0)],
-        [(x0, y1, z0), (x1, y1, z0), (x1, y1, z1), (x0, y1, z1)],
-    ]
+    sides = [((x0, z0), (x1, z0)), ((x0, z1), (x1, z1)), ((x0, z0), (x0, z1)), ((x1, z0), (x1, z1))]
+    top = [(x0, y1, z0), (x1, y1, z0), (x1, y1, z1), (x0, y1, z1)]
+    return [*(upright(a, b, y0, y1) for a, b in sides), top]
 
 
 def turn(points: npt.ArrayLike, heading: float, at: Point) -> npt.NDArray[np.float64]:

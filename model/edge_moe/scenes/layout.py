@@ -7,10 +7,13 @@ import numpy as np
 
 from edge_moe.scenes import buildings, figures, furniture, vehicles
 from edge_moe.scenes.dice import Dice
-from edge_moe.scenes.geometry import PROFILE_START, Camera, Scene
-from edge_moe.scenes.street import draw_camera, draw_street
+from edge_moe.scenes.geometry import COLOURS, PROFILE_START, SIDES, Camera, Colour, Scene
+from edge_moe.scenes.labels import read_table
+from edge_moe.scenes.street import District, draw_camera, draw_street
 
 REACH = 110.0  # metres of street that are furnished
+_DISTRICTS = read_table("districts.toml")
+_DISTRICT_NAMES = ("centre", "centre", "terrace", "terrace", "suburb", "suburb", "park")
 
 
 class _Taken:
@@ -29,7 +32,7 @@ class _Taken:
 
 def draw_scene(dice: Dice) -> tuple[Scene, Camera]:
     """One street scene and the camera in it."""
-    district = dice.choice(("centre", "centre", "terrace", "terrace", "suburb", "suburb", "park"))
+    district = _DISTRICTS[dice.choice(_DISTRICT_NAMES)]
     street = draw_street(dice, district)
     scene = Scene(street)
     camera, walker = draw_camera(dice, street)
@@ -37,10 +40,10 @@ def draw_scene(dice: Dice) -> tuple[Scene, Camera]:
     taken.claim(camera.position[0], 0.0, 0.5 if walker else 1.2, 1.6 if walker else 4.5)
     _add_rows(scene, dice, district)
     if street.end:
-        low, high = {"centre": (3, 6), "terrace": (1, 3), "suburb": (1, 2), "park": (1, 4)}[district]
-        buildings.add_end(scene, dice, low, high, 0.5 if district == "centre" else 0.1)
+        low, high = district["end_storeys"]
+        buildings.add_end(scene, dice, low, high, district["end_shops"])
     elif dice.chance(0.6):
-        buildings.add_skyline(scene, dice, (0.55, 0.56, 0.58))
+        buildings.add_skyline(scene, dice)
     _add_side_street_ends(scene, dice)
     _add_traffic(scene, dice, district, taken)
     _add_signals(scene, dice)
@@ -50,77 +53,61 @@ def draw_scene(dice: Dice) -> tuple[Scene, Camera]:
     return scene, camera
 
 
-def _add_rows(scene: Scene, dice: Dice, district: str) -> None:
+def _add_rows(scene: Scene, dice: Dice, district: District) -> None:
     """Buildings on both sides and the profile of the shadow that they cast."""
     street = scene.street
     stop = street.end - 16.0 if street.end else REACH
     heights = np.zeros((2, int(REACH) + 20 - PROFILE_START), np.float32)  # per metre
     for side in (0, 1):
         z = -12.0
-        base_low, base_high = {"centre": (2, 6), "terrace": (1, 3), "suburb": (0, 2), "park": (0, 3)}[
-            district
-        ]
-        tower = district == "centre" and dice.chance(0.3)
+        low, high = district["storeys"]
+        tower = district["tower"] and dice.chance(district["tower"])
         while z < stop:
-            length = dice.uniform(9, 24) if district in ("centre", "park") else dice.uniform(7, 15)
-            corner = next(
-                (
-                    c
-                    for c in street.crossings
-                    if c[2 + side] and c[1] + street.paving[side] > z and c[0] < z + length + 4
-                ),
-                None,
-            )
+            length = dice.uniform(*district["length"])
+            ahead = (c for c in street.crossings if c[2 + side] and c[1] + street.paving[side] > z)
+            corner = next((c for c in ahead if c[0] < z + length + 4), None)
             if corner is not None:
                 length = corner[0] - street.paving[side] - z
                 if length < 5.0:
                     z = corner[1] + street.paving[side]
                     continue
-            empty = dice.chance({"centre": 0.05, "terrace": 0.07, "suburb": 0.15, "park": 0.65}[district])
-            if not empty:
-                high = base_high + (5 if tower and dice.chance(0.4) else 0)
-                style = buildings.draw_style(
-                    dice, base_low, high, {"centre": 0.6, "terrace": 0.2}.get(district, 0.03)
-                )
-                pitched = district in ("terrace", "suburb") and dice.chance(0.75)
+            if not dice.chance(district["gap"]):
+                more = 5 if tower and dice.chance(0.4) else 0
+                style = buildings.draw_style(dice, low, high + more, district["shops"])
+                pitched = bool(district["pitched"]) and dice.chance(district["pitched"])
                 buildings.add_building(scene, dice, side, z, z + length, style, dice.uniform(9, 14), pitched)
                 top = street.kerb + style.height + (1.2 if pitched else 0.0)
                 first, last = (max(0, int(at - PROFILE_START)) for at in (z, z + length))
                 heights[side, first:last] = top
             z += length
-            if district == "suburb":
+            if district["detached"]:
                 z += dice.uniform(2.0, 6.0)
             elif dice.chance(0.1):
                 z += dice.uniform(1.5, 5.0)
-    scene.height_profile = (heights[0], heights[1])
+    scene.height_profile = heights
 
 
 def _add_side_street_ends(scene: Scene, dice: Dice) -> None:
     """Distant buildings that close side streets, so that not every gap shows the sky."""
     street = scene.street
     for z0, z1, left, right in street.crossings:
-        for side, there in enumerate((left, right)):
+        for (side, sign), there in zip(SIDES, (left, right), strict=True):
             if not there or (street.end and z1 > street.end - 6):
                 continue
-            sign = 1.0 if side else -1.0
             x = sign * dice.uniform(38, 60) + street.shift(z0)
             style = buildings.draw_style(dice, 1, 4, 0.2)
             start, end = (x, z0 - 14.0), (x, z1 + 14.0)
-            buildings.add_wall(scene, style, start, end, street.kerb, (x + 10 * sign, 1.0, z0), scene.group())
+            buildings.add_wall(scene, style, start, end, street.kerb, (x + 10 * sign, 1.0, z0))
             # The far side of the side street.
             far = buildings.draw_style(dice, 1, 4, 0.3)
             corner = sign * (street.front(side) + 12.0) + street.shift(z1)
             line = z1 + street.paving[side] + 0.4
             if abs(corner) < abs(x):
-                buildings.add_wall(
-                    scene,
-                    far,
-                    (corner, line),
-                    (x, line),
-                    street.kerb,
-                    (corner, 1.0, line + 10),
-                    scene.group(),
-                )
+                start, end = (corner, line), (x, line)
+                buildings.add_wall(scene, far, start, end, street.kerb, (corner, 1.0, line + 10))
+
+
+_HALF_LENGTH = {"car": 2.6, "van": 3.1, "truck": 4.6, "bus": 6.6}
 
 
 def _vehicle_kind(dice: Dice) -> str:
@@ -128,14 +115,10 @@ def _vehicle_kind(dice: Dice) -> str:
     return "car" if draw < 0.76 else "van" if draw < 0.88 else "truck" if draw < 0.95 else "bus"
 
 
-_HALF_LENGTH = {"car": 2.6, "van": 3.1, "truck": 4.6, "bus": 6.6}
-
-
-def _add_traffic(scene: Scene, dice: Dice, district: str, taken: _Taken) -> None:
+def _add_traffic(scene: Scene, dice: Dice, district: District, taken: _Taken) -> None:
     street = scene.street
     stop = street.end - 12 if street.end else 85.0
-    for side in (0, 1):
-        sign = 1.0 if side else -1.0
+    for side, sign in SIDES:
         if street.parking[side] and dice.chance(0.9):
             fill = dice.uniform(0.25, 0.85)
             z = dice.uniform(-3, 4)
@@ -151,11 +134,10 @@ def _add_traffic(scene: Scene, dice: Dice, district: str, taken: _Taken) -> None
                     if taken.claim(x, middle, 1.0, _HALF_LENGTH[kind]):
                         vehicles.add_vehicle(scene, dice, kind, x, middle, heading)
                 z += step
-    busy = dice.uniform(0.0, 1.0) * (1.0 if district == "centre" else 0.75)
-    for side in (0, 1):
-        sign = 1.0 if side else -1.0
-        lanes = round((street.edge(side) - street.parking[side]) / street.lane)
-        for lane in range(lanes):
+    busy = dice.uniform(0.0, 1.0) * district["busy"]
+    for side, sign in SIDES:
+        ahead = 0.0 if side else math.pi
+        for lane in range(round((street.edge(side) - street.parking[side]) / street.lane)):
             x = sign * street.lane * (lane + 0.5)
             z = dice.uniform(5.0, 28.0)
             while z < min(stop, 80.0):
@@ -164,11 +146,10 @@ def _add_traffic(scene: Scene, dice: Dice, district: str, taken: _Taken) -> None
                     at = x + dice.normal(0.2)
                     if dice.chance(0.1):
                         if taken.claim(at + 0.5 * sign, z, 0.6, 1.2):
-                            figures.add_cyclist(scene, dice, at + 0.5 * sign, z, 0.0 if side else math.pi)
+                            figures.add_cyclist(scene, dice, at + 0.5 * sign, z, ahead)
                     elif taken.claim(at, z, 1.1, _HALF_LENGTH[kind]):
-                        vehicles.add_vehicle(
-                            scene, dice, kind, at, z, (0.0 if side else math.pi) + dice.normal(0.03)
-                        )
+                        heading = ahead + dice.normal(0.03)
+                        vehicles.add_vehicle(scene, dice, kind, at, z, heading)
                 z += dice.uniform(9, 18) + 14 * (1 - busy)
     for z0, z1, left, right in street.crossings:
         if not dice.chance(0.55):
@@ -191,28 +172,22 @@ def _add_signals(scene: Scene, dice: Dice) -> None:
         state = dice.choice((0, 0, 2, 2, 1))
         if not dice.chance(0.55):
             continue
-        for side in (0, 1):
-            sign = 1.0 if side else -1.0
+        for side, sign in SIDES:
             x = sign * (street.edge(side) + 0.5)
             arm = -sign * dice.uniform(2.2, 4.0) if side and dice.chance(0.4) else 0.0
             if z0 > 5:
-                furniture.add_traffic_light(
-                    scene, dice, x, z0 - 1.0, street.kerb, -1.0 if side else 1.0, state, arm
-                )
+                furniture.add_traffic_light(scene, dice, x, z0 - 1.0, -sign, state, arm)
             if z1 > 5 and dice.chance(0.6):
-                furniture.add_traffic_light(
-                    scene, dice, x, z1 + 1.0, street.kerb, -1.0 if side else 1.0, state, 0.0
-                )
+                furniture.add_traffic_light(scene, dice, x, z1 + 1.0, -sign, state, 0.0)
 
 
-def _add_greenery(scene: Scene, dice: Dice, district: str, taken: _Taken) -> None:
+def _add_greenery(scene: Scene, dice: Dice, district: District, taken: _Taken) -> None:
     street = scene.street
     stop = street.end - 16 if street.end else 95.0
-    leaf = dice.choice(furniture.LEAVES)
-    for side in (0, 1):
-        sign = 1.0 if side else -1.0
+    leaf = dice.choice(COLOURS["leaves"])
+    for side, sign in SIDES:
         base = street.kerb
-        planted = dice.chance({"centre": 0.35, "terrace": 0.45, "suburb": 0.65, "park": 0.95}[district])
+        planted = dice.chance(district["planted"])
         step, height = dice.uniform(7, 13), dice.uniform(4.5, 10.5)
         offset = 0.5 * street.verge[side] if street.verge[side] else dice.uniform(0.6, 1.0)
         z = dice.uniform(4, 14)
@@ -224,22 +199,21 @@ def _add_greenery(scene: Scene, dice: Dice, district: str, taken: _Taken) -> Non
             z += step
         if street.yard[side] > 1.2:
             _add_gardens(scene, dice, side, leaf, stop)
-        if district == "park":
-            for _ in range(dice.integer(3, 7)):
-                x, z = sign * (street.front(side) - dice.uniform(0.0, 3.0) + 2.0), dice.uniform(8, 80)
-                if z < stop and not street.in_crossing(z, side, 3):
-                    tree = dice.colour(dice.choice(furniture.LEAVES), 0.1)
-                    furniture.add_tree(scene, dice, x, z, base, tree, dice.uniform(6, 13))
+        for _ in range(dice.integer(*district["trees"]) if district["trees"] else 0):
+            x, z = sign * (street.front(side) - dice.uniform(0.0, 3.0) + 2.0), dice.uniform(8, 80)
+            if z < stop and not street.in_crossing(z, side, 3):
+                tree = dice.colour(dice.choice(COLOURS["leaves"]), 0.1)
+                furniture.add_tree(scene, dice, x, z, base, tree, dice.uniform(6, 13))
     if not street.end:
         for _ in range(dice.integer(1, 5)):
             x, z = dice.uniform(-45, 45), dice.uniform(105, 150)
-            furniture.add_tree(scene, dice, x, z, 0.0, dice.choice(furniture.LEAVES), dice.uniform(8, 16))
+            furniture.add_tree(scene, dice, x, z, 0.0, dice.choice(COLOURS["leaves"]), dice.uniform(8, 16))
 
 
-def _add_gardens(scene: Scene, dice: Dice, side: int, leaf: tuple[float, float, float], stop: float) -> None:
+def _add_gardens(scene: Scene, dice: Dice, side: int, leaf: Colour, stop: float) -> None:
     """Hedges, walls or fences at the pavement's outer line, bushes and small trees behind them."""
     street = scene.street
-    sign = 1.0 if side else -1.0
+    sign, leaves = SIDES[side][1], COLOURS["leaves"]
     line = sign * (street.edge(side) + street.verge[side] + street.paving[side] + 0.1)
     kind = dice.choice(("hedge", "wall", "fence", "none", "mixed"))
     z = dice.uniform(-3, 2)
@@ -257,20 +231,16 @@ def _add_gardens(scene: Scene, dice: Dice, side: int, leaf: tuple[float, float, 
                     "wall": dice.uniform(0.6, 1.5),
                     "fence": dice.uniform(0.9, 1.7),
                 }[this]
-                furniture.add_barrier(
-                    scene, dice, this, line, z, end - dice.uniform(0.0, 2.0), street.kerb, height, leaf
-                )
+                until = end - dice.uniform(0.0, 2.0)
+                furniture.add_barrier(scene, dice, this, line, z, until, height, leaf)
             for _ in range(dice.integer(0, 2)):
                 x = line + sign * dice.uniform(0.8, max(0.9, street.yard[side] - 0.6))
                 at = dice.uniform(z, end)
                 if dice.chance(0.75):
-                    furniture.add_bush(
-                        scene, dice, x, at, street.kerb, dice.choice(furniture.LEAVES), dice.uniform(0.7, 2.2)
-                    )
+                    furniture.add_bush(scene, dice, x, at, dice.choice(leaves), dice.uniform(0.7, 2.2))
                 elif street.yard[side] > 3:
-                    furniture.add_tree(
-                        scene, dice, x, at, street.kerb, dice.choice(furniture.LEAVES), dice.uniform(3.5, 7.5)
-                    )
+                    tree = dice.choice(leaves)
+                    furniture.add_tree(scene, dice, x, at, street.kerb, tree, dice.uniform(3.5, 7.5))
         z = end + dice.uniform(0.0, 2.0)
 
 
@@ -278,53 +248,47 @@ def _add_poles(scene: Scene, dice: Dice, taken: _Taken) -> None:
     street = scene.street
     stop = street.end - 14 if street.end else 80.0
     lamps, height = dice.chance(0.75), dice.uniform(5.0, 8.5)
-    for side in (0, 1):
-        sign = 1.0 if side else -1.0
+    for side, sign in SIDES:
         x = sign * (street.edge(side) + 0.45)
         z = dice.uniform(4, 22)
         step = dice.uniform(18, 30)
         while lamps and z < stop:
             if not street.in_crossing(z, side, 1.0) and taken.claim(x, z, 0.2, 0.3):
-                furniture.add_lamp_post(scene, dice, x, z, street.kerb, -sign, height)
+                furniture.add_lamp_post(scene, dice, x, z, -sign, height)
             z += step
         for _ in range(dice.integer(0, 4)):
             z = dice.uniform(5, 55)
             if z < stop and not street.in_crossing(z, side, 1.0) and taken.claim(x, z, 0.3, 0.4):
-                furniture.add_sign(scene, dice, x, z, street.kerb, bool(side) or dice.chance(0.25))
+                furniture.add_sign(scene, dice, x, z, bool(side) or dice.chance(0.25))
         if dice.chance(0.2):
             start = dice.uniform(3, 25)
             for i in range(dice.integer(4, 8)):
                 z = start + 1.7 * i
                 if not street.in_crossing(z, side, 1.0) and taken.claim(x, z, 0.1, 0.1):
-                    furniture.add_bollard(scene, dice, x, z, street.kerb)
+                    furniture.add_bollard(scene, dice, x, z)
 
 
-def _add_people(scene: Scene, dice: Dice, district: str, taken: _Taken, camera: Camera) -> None:
+def _add_people(scene: Scene, dice: Dice, district: District, taken: _Taken, camera: Camera) -> None:
     street = scene.street
     stop = street.end - 10 if street.end else 65.0
-    crowd = dice.integer(1, 9) if district == "centre" else dice.integer(0, 6)
-    for _ in range(crowd):
-        side = dice.integer(0, 1)
-        sign = 1.0 if side else -1.0
+    for _ in range(dice.integer(*district["crowd"])):
+        side, sign = dice.choice(SIDES)
         z = 5.0 + (min(stop, 45.0) - 5.0) * dice.unit() ** 1.5
         across = dice.uniform(0.2, 0.85) * street.paving[side]
         x = sign * (street.edge(side) + street.verge[side] + across)
         heading = dice.choice((0.0, math.pi)) + dice.normal(0.25)
         for member in range(dice.choice((1, 1, 1, 2, 3))):
             at = x + sign * 0.62 * member
-            if street.in_crossing(z, side, 0.5) or not taken.claim(at, z, 0.28, 0.35):
-                continue
-            figures.add_person(
-                scene, dice, at, z + dice.normal(0.15), street.kerb, heading + dice.normal(0.12)
-            )
+            if not street.in_crossing(z, side, 0.5) and taken.claim(at, z, 0.28, 0.35):
+                place = z + dice.normal(0.15)
+                figures.add_person(scene, dice, at, place, street.kerb, heading + dice.normal(0.12))
     for zebra in street.zebras:
         for _ in range(dice.choice((0, 0, 1, 2, 3)) if zebra < 40 else 0):
             x = dice.uniform(-street.left + 0.4, street.right - 0.4)
             z = zebra + dice.normal(0.6)
             if z > 4.5 and taken.claim(x, z, 0.35, 0.35):
-                figures.add_person(
-                    scene, dice, x, z, 0.0, dice.choice((-1, 1)) * math.pi / 2 + dice.normal(0.2)
-                )
+                heading = dice.choice((-1, 1)) * math.pi / 2 + dice.normal(0.2)
+                figures.add_person(scene, dice, x, z, 0.0, heading)
     for _ in range(dice.choice((0, 0, 1, 1, 2))):
         # A person close to the camera, so that limbs are large enough for training.
         z = dice.uniform(3.2, 8.5)

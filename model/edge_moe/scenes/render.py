@@ -144,7 +144,7 @@ def _label(task: str, channels: int, scene: Scene, buffers: Buffers, f: Fragment
         planes = [f.image(plane, 0, back) for plane in f.normal]
         return np.stack(planes, axis=-1).reshape(*shape, 3)
     if task == "edge":
-        group = np.array(scene.edge, np.int32).take(buffers.surface)
+        group = np.array(scene.owner, np.int32).take(buffers.surface)
         edge = np.zeros(shape, np.uint8)
         edge[:, :-1] |= group[:, :-1] != group[:, 1:]
         edge[:-1] |= group[:-1] != group[1:]
@@ -153,11 +153,10 @@ def _label(task: str, channels: int, scene: Scene, buffers: Buffers, f: Fragment
 
 
 def _saliency(scene: Scene, surface: npt.NDArray[np.int32]) -> npt.NDArray[np.uint8]:
-    per_surface = np.bincount(surface.reshape(-1), minlength=len(scene.instance))
-    instance = np.array(scene.instance)
-    area = np.bincount(instance, weights=per_surface)
+    owner = np.array(scene.owner)
+    area = np.bincount(owner.take(surface.reshape(-1)), minlength=owner.max() + 1)
     foreground = np.array(scene.foreground, np.intp)
     largest = foreground[np.argsort(-area[foreground], kind="stable")[:_SALIENT_COUNT]]
     least = max(_SALIENT_SHARE * surface.size, _SALIENT_RATIO * float(area[largest].max(initial=0.0)))
     salient = largest[area[largest] >= least]
-    return np.isin(instance, salient).astype(np.uint8).take(surface)
+    return np.isin(owner, salient).astype(np.uint8).take(surface)

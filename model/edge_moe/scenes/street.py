@@ -1,19 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """Random streets and the cameras in them."""
 
+from typing import Any
+
 from edge_moe.scenes.dice import Dice
 from edge_moe.scenes.geometry import Camera, Street, look
 
+District = dict[str, Any]  # a table of districts.toml
 
-def draw_street(dice: Dice, district: str) -> Street:
-    """The carriageway of a ``district`` (centre, terrace, suburb or park), its crossings and its end."""
+
+def draw_street(dice: Dice, district: District) -> Street:
+    """The carriageway of a ``district``, its crossings and its end."""
     lane = dice.uniform(2.9, 3.6)
-    lanes = dice.choice((1, 1, 1, 2) if district != "centre" else (1, 1, 2, 2))
+    lanes = dice.choice(district["lanes"])
     parking = tuple(2.1 if dice.chance(0.55) and lanes == 1 else 0.0 for _ in range(2))
     left, right = (lanes * lane + p for p in parking)
-    green = {"centre": 0.05, "terrace": 0.35, "suburb": 0.9, "park": 1.0}[district]
+    green, yard = district["green"], district["yard"]
     verges = tuple(dice.uniform(1.0, 2.4) if dice.chance(0.55 * green) else 0.0 for _ in range(2))
-    yard = {"centre": (0.0, 0.3), "terrace": (0.0, 3.0), "suburb": (3.0, 7.0), "park": (4.0, 12.0)}[district]
     street = Street(
         left=left,
         right=right,
