@@ -109,11 +109,12 @@ def test_makefile_says_what_is_wrong(arguments, sentence):
     assert "Traceback" not in run.stderr
 
 
-@pytest.mark.parametrize("name", ["config", "isa", "tables"])
+@pytest.mark.parametrize("name", ["config", "design", "isa", "opcodes", "tables"])
 def test_headers_that_are_missing_come_back(name, tmp_path):
     """As after an interruption between two of them."""
     assert make("headers", f"BUILD={tmp_path}").returncode == 0
     missing = tmp_path / "generated" / f"edge_moe_{name}.hpp"
+    assert len(list(missing.parent.glob("*.hpp"))) == 5
     text = missing.read_text()
     missing.unlink()
     assert make("headers", f"BUILD={tmp_path}").returncode == 0
