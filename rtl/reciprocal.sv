@@ -35,7 +35,7 @@ module reciprocal #(
     $fatal(1, "reciprocal: LANES = %0d must be 1 or 2, which share the table's memory", LANES);
   end
   if (WIDTH < BITS + 2 || WIDTH > 32) begin : g_check_width
-    $fatal(1, "reciprocal: WIDTH = %0d must lie in [%0d, 32]", WIDTH, BITS + 2);
+    $fatal(1, "reciprocal: WIDTH = %0d must be within [%0d, 32]", WIDTH, BITS + 2);
   end
 
   logic              enable;

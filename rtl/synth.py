@@ -94,7 +94,7 @@ def synthesise(operator: Operator, package: Path) -> Mapped:
 
 
 def count_cells(modules: Mapping[str, Mapping[str, Mapping[str, int]]], top: str) -> dict[str, int]:
-    """Cells of a module and of all that stand in it. Parametrised modules have names of yosys's own."""
+    """Cells of a module and of all within it. Parametrised modules have names of yosys's own."""
     by_name = {name.removeprefix("\\"): module for name, module in modules.items()}
     cells: dict[str, int] = {}
 

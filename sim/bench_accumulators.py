@@ -33,7 +33,7 @@ async def send_tile(tb, bias, sums):
     """A tile of outputs: its biases, and the passes [tiles of inputs, pairs, lanes] with their flags."""
     await tb.send("bias", bias)
     count = len(sums)
-    # flags change once a beat is taken: all passes with the same flags go without a gap
+    # flags change once a pair is taken: all passes with the same flags go without a gap
     for first, finish, part in (
         (count > 0, count == 1, sums[:1]), (False, False, sums[1:-1]), (False, True, sums[1:][-1:]),
     ):  # fmt: skip
@@ -62,7 +62,7 @@ async def start(dut):
 
 @cocotb.test()
 async def lengths(dut):
-    """Passes of 1 to 40 beats: also those whose rows come again before their sums are written."""
+    """Passes of 1 to 40 pairs: also those whose rows come again before their sums are written."""
     tb = await start(dut)
     for idle, back in STALLS:
         tb.stall(idle, back)
@@ -75,7 +75,7 @@ async def lengths(dut):
         await tb.bounded(sending)
         await tb.silent("a")
     tb.cover_stalls()
-    cover("rows that come again within 1 to 5 beats", tb.seen["pairs"] >= {1, 2, 3, 4, 5})
+    cover("rows that come again within 1 to 5 pairs", tb.seen["pairs"] >= {1, 2, 3, 4, 5})
     cover("one pass and several", tb.seen["passes"] >= {1, 2, 7})
 
 
@@ -86,14 +86,14 @@ async def send_all(tb, tiles):
 
 @cocotb.test()
 async def all_rows(dut):
-    """Every word of the memory, and sums that wrap as the integers of 32 bits do."""
+    """Every entry of the memory, and sums that wrap as the integers of 32 bits do."""
     tb = await start(dut)
     pairs = int(dut.ROWS.value) // 2
     tile = random_bias(tb, 2**31 - 1), random_sums(tb, 3, pairs, 2**31 - 1)
     sending = cocotb.start_soon(send_tile(tb, *tile))
     await check(tb, "all rows", *tile)
     await tb.bounded(sending)
-    cover("every word", tb.seen["pairs"] == {pairs})
+    cover("every entry", tb.seen["pairs"] == {pairs})
     cover("sums that wrap and that do not", tb.seen["wraps"] == {False, True})
 
 
@@ -117,7 +117,7 @@ async def waits_for_biases(dut):
 
 @cocotb.test()
 async def passes_without_results(dut):
-    """Nobody takes results: passes that give none go on a beat a cycle."""
+    """Nobody takes results: passes that give none go on a pair a cycle."""
     tb = await start(dut)
     bias, sums = random_bias(tb), random_sums(tb, 6, 8)
     tb.stall(back=1.0)
@@ -141,7 +141,7 @@ async def passes_without_results(dut):
 
 @cocotb.test()
 async def throughput(dut):
-    """A beat per cycle in passes of four beats or more; the result of the last pass comes as it goes."""
+    """A pair per cycle in passes of four pairs or more; the result of the last pass comes as it goes."""
     tb = await start(dut)
     for pairs in (4, min(65, int(dut.ROWS.value) // 2)):
         sums, bias = random_sums(tb, 12, pairs), random_bias(tb)

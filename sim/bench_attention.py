@@ -27,9 +27,9 @@ OPERATOR = Operator(
 TILE = KEY_BLOCK
 HLS_HEAD_DIM = 64
 NO_LINEAR = Linear(*(np.zeros(1, np.int64),) * 3, 1)
-FILL = TILE // 2  # beats of the first tile of K
+FILL = TILE // 2  # pairs of keys of the first tile of K
 NUMERATOR_LAG = 46  # cycles from a query's issue to that of its numerators
-LATENCY = 35  # of a beat of x, from its issue to its result, and of the first tile into the multipliers
+LATENCY = 35  # of a pair of x, from its issue to its result, and of the first tile into the multipliers
 
 
 @dataclass
@@ -93,7 +93,7 @@ class Job:
 
     @property
     def cycles(self):
-        """A pass takes as long as its pairs, or as its tile's 16 beats; V waits for the first numerators."""
+        """A pass takes as long as its pairs, or as 16 pairs of keys; V waits for the first numerators."""
         short = max(self.pairs, FILL)
         block = 2 * self.tiles * short - short + max(self.pairs, NUMERATOR_LAG)
         return self.attn.heads * self.blocks * block
@@ -109,7 +109,7 @@ def job(rng, tokens, heads, dim, spread=600.0, rows=None):
 
 
 async def start(tb, work):
-    """Hand a job over as soon as it is taken; the scalars change at once behind it."""
+    """Hand a job over as soon as it is taken; the scalars change right after it."""
     dut, attn = tb.dut, work.attn
     scalars = {
         "heads_i": attn.heads, "pairs_i": work.pairs, "keys_i": len(work.qkv), "tiles_i": work.tiles,
@@ -269,7 +269,7 @@ async def stalled(dut):
         handing = cocotb.start_soon(start_all(tb, works))
         for work in works:
             await check(tb, work)
-        await handing
+        await tb.bounded(handing)
         await tb.silent("y")
     tb.cover_stalls()
     cover("jobs back to back", any(np.array(tb.starts[1:]) < tb.ends[:-1]))
@@ -277,7 +277,7 @@ async def stalled(dut):
 
 @cocotb.test()
 async def few_pairs(dut):
-    """Passes of few beats that come in bursts: a query's sums follow each other as closely as they may."""
+    """Passes of few pairs that come in bursts: a query's sums follow each other as closely as they may."""
     tb = await begin(dut)
     _, most_dim, _ = limits(dut)
     tb.source("q").set_pause_generator(bursts(tb.rng))
@@ -315,8 +315,8 @@ async def start_all(tb, works):
 
 @cocotb.test()
 async def cycles(dut):
-    """From the first beat to the last result without stalls: passes follow each other without a gap, unless
-    they are shorter than what comes before them."""
+    """From the first pair of keys to the last result without stalls: passes follow each other without a gap,
+    unless they are shorter than what comes before them."""
     tb = await begin(dut)
     most_heads, most_dim, most_tokens = limits(dut)
     shapes = [(129, 1, 64), (129, min(3, most_heads), 64), (128, 1, 32), (64, 1, 32), (64, 2, 64)]
@@ -324,7 +324,7 @@ async def cycles(dut):
         if tokens <= most_tokens and dim <= most_dim:
             work = job(tb.rng, tokens, heads, dim)
             await send(tb, work)
-            first = cocotb.start_soon(first_beat(tb))
+            first = cocotb.start_soon(first_keys(tb))
             await start(tb, work)
             await check(tb, work)
             taken = tb.last_arrival - await first + 1
@@ -335,8 +335,8 @@ async def cycles(dut):
             assert taken <= estimated, f"longer than the {estimated} cycles of the estimator"
 
 
-async def first_beat(tb):
-    """The cycle in which the first tile's first beat is taken."""
+async def first_keys(tb):
+    """The cycle in which the first tile's first pair of keys is taken."""
     await RisingEdge(tb.dut.clk)
     while not (tb.dut.s_axis_kv_tvalid.value == 1 and tb.dut.s_axis_kv_tready.value == 1):
         await RisingEdge(tb.dut.clk)

@@ -27,7 +27,7 @@ USED = {r.offset + 4 * word for r in REGISTERS.values() for word in range(r.bits
 
 
 class Port:
-    """The registers behind an AXI4-Lite master; every transfer must be answered with OKAY, in time."""
+    """The registers and an AXI4-Lite master; every transfer must be answered with OKAY, in time."""
 
     def __init__(self, dut):
         self.tb, self.dut = TB(dut), dut

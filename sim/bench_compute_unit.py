@@ -19,7 +19,7 @@ OPERATOR = Operator(
 )
 
 PLANES, ROWS, COLUMNS = range(3)
-LATENCY = 16  # of a beat, as compute_unit.sv states
+LATENCY = 16  # of a pair, as compute_unit.sv states
 SHORTEST = 8  # cycles of a pass
 
 
@@ -28,17 +28,17 @@ def sizes(dut):
     return len(dut.s_axis_x_tdata) // 16, len(dut.m_axis_y_tdata) // 64
 
 
-def tile_beats(weight, load, bits, rng):
-    """A tile int8 [out, in] as the bytes of its beats; what the module must not look at is random."""
+def tile_elements(weight, load, bits, rng):
+    """A tile int8 [out, in] as the bytes of its elements; what the module must not look at is random."""
     out, fan_in = weight.shape
     raw = weight.astype(np.int8).view(np.uint8)
     if load == PLANES:
         planes = [np.packbits((raw.reshape(-1) >> p) & 1, bitorder="little") for p in range(bits)]
         return np.stack(planes)
     vectors = raw if load == ROWS else raw.T
-    beats = vectors.reshape(len(vectors) // 2, -1)
-    rest = rng.integers(0, 256, (len(beats), out * fan_in // 8 - beats.shape[1]), dtype=np.uint8)
-    return np.concatenate([beats, rest], axis=1)
+    vectors = vectors.reshape(len(vectors) // 2, -1)
+    rest = rng.integers(0, 256, (len(vectors), out * fan_in // 8 - vectors.shape[1]), dtype=np.uint8)
+    return np.concatenate([vectors, rest], axis=1)
 
 
 def random_tile(tb, bits=8):
@@ -46,15 +46,15 @@ def random_tile(tb, bits=8):
     return tb.rng.integers(-limit, limit + 1, sizes(tb.dut)[::-1]).astype(np.int8)
 
 
-def random_pass(tb, beats):
-    return tb.rng.integers(-128, 128, (2 * beats, sizes(tb.dut)[0])).astype(np.int8)
+def random_pass(tb, pairs):
+    return tb.rng.integers(-128, 128, (2 * pairs, sizes(tb.dut)[0])).astype(np.int8)
 
 
 async def load_tiles(tb, tiles):
-    """Each tile with its form and bits; these change once its last beat is taken."""
+    """Each tile with its form and bits; these change once its last element is taken."""
     for weight, load, bits in tiles:
         tb.dut.load_i.value, tb.dut.bits_i.value = load, bits
-        await tb.send("w", tile_beats(weight, load, bits, tb.rng))
+        await tb.send("w", tile_elements(weight, load, bits, tb.rng))
         await tb.accepted("w")
         tb.seen["form"].add((load, bits))
 
@@ -66,7 +66,7 @@ async def check(tb, what, weight, x):
     expected = x.astype(np.int64) @ weight.astype(np.int64).T
     packed = await tb.kernel("compute_unit", weight, x, 1) if fan_in == out == 32 else None
     equal(what, got, expected, packed)
-    tb.saw("beats", len(x) // 2), tb.saw("sums", got)
+    tb.saw("pairs", len(x) // 2), tb.saw("sums", got)
 
 
 async def start(dut):
@@ -78,7 +78,7 @@ async def start(dut):
 
 @cocotb.test()
 async def forms_and_lengths(dut):
-    """Tiles of every form and width with passes of 1 to 40 beats, under every mix of stalls."""
+    """Tiles of every form and width with passes of 1 to 40 pairs, under every mix of stalls."""
     tb = await start(dut)
     forms = [(PLANES, bits) for bits in range(2, 9)] + [(ROWS, 8), (COLUMNS, 8)]
     for idle, back in STALLS:
@@ -95,7 +95,7 @@ async def forms_and_lengths(dut):
         await tb.silent("y")
     tb.cover_stalls()
     cover("planes of 2 to 8 bits, rows, columns", tb.seen["form"] == set(forms))
-    cover("passes of one beat, and shorter and longer than the shortest", tb.seen["beats"] >= {1, 7, 9})
+    cover("passes of one pair, and shorter and longer than the shortest", tb.seen["pairs"] >= {1, 7, 9})
 
 
 @cocotb.test()
@@ -117,7 +117,7 @@ async def corners(dut):
 
 @cocotb.test()
 async def waits_for_tiles(dut):
-    """No beat is taken without its tile; two tiles and no third are taken ahead."""
+    """No pair is taken without its tile; two tiles and no third are taken ahead."""
     tb = await start(dut)
     tiles = [(random_tile(tb), PLANES, 8) for _ in range(4)]
     passes = [random_pass(tb, 5) for _ in tiles]
@@ -138,18 +138,18 @@ async def waits_for_tiles(dut):
     await tb.silent("y")
 
 
-async def back_to_back(tb, beats, load, bits, count=12):
+async def back_to_back(tb, pairs, load, bits, count=12):
     """Cycles from the first to the last of ``count`` passes whose tiles come as fast as they are taken."""
     tiles = [(random_tile(tb, bits), load, bits) for _ in range(count)]
-    passes = [random_pass(tb, beats) for _ in tiles]
+    passes = [random_pass(tb, pairs) for _ in tiles]
     tb.dut.load_i.value, tb.dut.bits_i.value = load, bits
-    await tb.send("w", np.concatenate([tile_beats(*tile, tb.rng) for tile in tiles]))
+    await tb.send("w", np.concatenate([tile_elements(*tile, tb.rng) for tile in tiles]))
     await tb.cycles(60)  # the tiles that may be loaded ahead
     for x in passes:
         await tb.send("x", x)
     arrivals = []
     for (weight, _, _), x in zip(tiles, passes, strict=True):
-        await check(tb, f"{beats} beats", weight, x)
+        await check(tb, f"{pairs} pairs", weight, x)
         arrivals += [tb.first_arrival, tb.last_arrival]
     return arrivals[-1] - arrivals[0] + 1
 
@@ -160,25 +160,29 @@ async def throughput(dut):
     tb = await start(dut)
     fan_in, out = sizes(dut)
     longest = max(fan_in, out) // 2
-    for beats, load, bits in (
+    for pairs, load, bits in (
         (65, PLANES, 8), (8, PLANES, 8), (8, PLANES, 2), (longest, ROWS, 8), (longest, COLUMNS, 8),
     ):  # fmt: skip
-        cycles = await back_to_back(tb, beats, load, bits)
-        measured(f"12 passes of {beats}, form {load}, {bits} bits", cycles, 12 * beats, 0)
+        cycles = await back_to_back(tb, pairs, load, bits)
+        measured(f"12 passes of {pairs}, form {load}, {bits} bits", cycles, 12 * pairs, 0)
     cycles = await back_to_back(tb, 3, PLANES, 8)
     measured("12 passes of 3", cycles, 11 * SHORTEST + 3, 0)
 
 
 @cocotb.test()
 async def latency(dut):
-    """A beat's result is there LATENCY cycles behind it."""
+    """A pair's result is there LATENCY cycles after it."""
     tb = await start(dut)
     out = sizes(dut)[1]
     await load_tiles(tb, [(random_tile(tb), PLANES, 8)])
     await tb.cycles(10)
     await tb.send("x", random_pass(tb, 1))
-    while not (dut.s_axis_x_tvalid.value and dut.s_axis_x_tready.value):
+    for _ in range(1000):
+        if dut.s_axis_x_tvalid.value and dut.s_axis_x_tready.value:
+            break
         await tb.cycles(1)
+    else:
+        raise AssertionError("the pair was not taken")
     taken = tb.cycle
     await tb.receive("y", "<i4", (2, out))
-    measured("latency of a beat", tb.last_arrival - taken, LATENCY, 0)
+    measured("latency of a pair", tb.last_arrival - taken, LATENCY, 0)

@@ -27,12 +27,12 @@ SHAPES = ((1, 1), (1, 2), (1, 7), (7, 1), (6, 1), (2, 2), (3, 3), (3, 4), (4, 3)
 
 
 class Scratch:
-    """Two halves of words that answer reads in order, ``latency`` cycles later; a read elsewhere fails."""
+    """Two halves of beats that answer reads in order, ``latency`` cycles later; a read elsewhere fails."""
 
     def __init__(self, tb):
         self.tb, self.latency = tb, 1
         self.lanes = len(tb.dut.m_axis_x_tdata) // 16
-        self.words, self.read = {}, set()
+        self.beats, self.read = {}, set()
         tb.sink("address"), tb.source("pixels")
         cocotb.start_soon(self._serve())
 
@@ -45,7 +45,7 @@ class Scratch:
             for pair, row in enumerate(rows[half::2].reshape(-1, tiles, self.lanes)):
                 if 2 * pair + half < pixels:
                     for tile in range(tiles):
-                        self.words[half, base + pair * tiles + tile] = row[tile]
+                        self.beats[half, base + pair * tiles + tile] = row[tile]
 
     async def _serve(self):
         nothing, late = np.full(self.lanes, 85, np.int8), deque()
@@ -55,15 +55,15 @@ class Scratch:
             while not sink.empty():
                 frame = sink.recv_nowait()
                 half = len(frame.tdata) // 2
-                word = []
+                halves = []
                 for h in range(2):
                     field = int.from_bytes(frame.tdata[h * half : (h + 1) * half], "little")
                     there, at = field >> 8 * half - 1, field & (1 << 8 * half - 1) - 1
-                    assert not there or (h, at) in self.words, f"word {at} of half {h} is not of the map"
+                    assert not there or (h, at) in self.beats, f"beat {at} of half {h} is not of the map"
                     if there:
                         self.read.add(at)
-                    word.append(self.words[h, at] if there else nothing)
-                late.append((self.tb.cycle + self.latency, np.concatenate(word)))
+                    halves.append(self.beats[h, at] if there else nothing)
+                late.append((self.tb.cycle + self.latency, np.concatenate(halves)))
             while late and late[0][0] <= self.tb.cycle:
                 await self.tb.send("pixels", late.popleft()[1])
 
@@ -158,7 +158,7 @@ async def shapes(dut):
         x, layer = random_map(rng, shape, channels), random_layer(rng, out, channels)
         tiles, pad = -(-channels // lanes), (0, -128)[turn % 2]
         base = int(rng.integers(0, 1 << 8))
-        scratch.words.clear()
+        scratch.beats.clear()
         scratch.store(base, x, tiles)
         await start(tb, base, shape, (0, shape[0]), tiles, -(-out // lanes), pad)
         await check(tb, x, layer, shape, (0, shape[0]), pad)
@@ -171,7 +171,7 @@ async def shapes(dut):
 
 @cocotb.test()
 async def lines(dut):
-    """Jobs of some lines each, that begin with even and odd pixels, one behind the other; the last words."""
+    """Jobs of some lines each, that begin with even and odd pixels, one after the other; the last beats."""
     tb, scratch = await begin(dut)
     tb.stall(*STALLS[3])
     shape, channels = (7, 5), scratch.lanes
@@ -195,7 +195,7 @@ async def lines(dut):
     cover(
         "a job that is taken before the one before it is done", any(np.array(tb.starts[1:]) <= tb.ends[:-1])
     )
-    cover("last word", (1 << len(dut.base_i)) - 1 in scratch.read)
+    cover("last beat", (1 << len(dut.base_i)) - 1 in scratch.read)
 
 
 @cocotb.test()

@@ -49,7 +49,7 @@ def skewed(values):
 
 async def cascade(tb, w, x0, x1, swap=None):
     """Sums (low, high) of each row of w, x0, x1 [n, COUNT], one row a cycle. Where ``swap`` [n] is false, the
-    weights of the row before must still stand in the multipliers."""
+    weights of the row before must still be in the multipliers."""
     dut, size, depth = tb.dut, count(tb.dut), count(tb.dut) + 2
     swap = np.ones(len(w), np.int64) if swap is None else swap.astype(np.int64)
     xs = fields(skewed(x1 * 2**18 + x0), 27)
@@ -86,7 +86,7 @@ def to_rows(array, size):
 
 @cocotb.test()
 async def every_pair(dut):
-    """Each weight meets each input in both lanes; what stands in the other lane is random."""
+    """Each weight meets each input in both lanes; what is in the other lane is random."""
     tb = TB(dut)
     w = np.repeat(WEIGHTS[:, None], len(INPUTS), axis=1)
     x0 = np.stack([tb.rng.permutation(INPUTS) for _ in WEIGHTS])
@@ -117,13 +117,13 @@ async def corner_sums(dut):
 
 
 @cocotb.test()
-async def standing_weights(dut):
-    """Weights change at any beat or stand still while others wait behind them."""
+async def weights_that_stay(dut):
+    """Weights change at any element, or stay while others wait for their place."""
     tb = TB(dut)
     w, x0, x1 = (tb.rng.integers(-127, 128, (500, count(dut))) for _ in range(3))
     swap = tb.rng.random(len(w)) < 0.3
     swap[0] = True
     used = w[np.maximum.accumulate(np.where(swap, np.arange(len(w)), 0))]
-    await check(tb, "standing weights", w, x0, x1, swap, used)
+    await check(tb, "weights that stay", w, x0, x1, swap, used)
     lengths = set(np.diff(np.flatnonzero(swap)).tolist())
-    cover("weights that change at once, and that stand", lengths >= {1, 2, 5})
+    cover("weights that change at once, and that stay", lengths >= {1, 2, 5})

@@ -38,7 +38,7 @@ def random_routes(rng, tokens, experts, top_k):
 
 
 def routing_rows(rng, expert, score, experts):
-    """Pairs of routing rows; slots behind the top-k and the partner of a last odd token name any expert."""
+    """Pairs of routing rows; slots after the top-k and the partner of a last odd token name any expert."""
     tokens, top_k = expert.shape
     rows = rng.integers(0, 32768, (tokens + tokens % 2, SLOTS, 2))
     rows[..., 0] %= experts
@@ -140,7 +140,7 @@ async def routed(dut):
 
 @cocotb.test()
 async def damaged_rows(dut):
-    """Experts that do not exist or stand twice in a row are left out."""
+    """Experts that do not exist, or that a row names twice, are left out."""
     tb = await start(dut)
     tokens, experts, top_k = limits(dut)
     for _ in range(5):
@@ -154,7 +154,7 @@ async def damaged_rows(dut):
 
 @cocotb.test()
 async def stalls(dut):
-    """Every mix of idle and back-pressure, one frame of rows behind the other."""
+    """Every mix of idle and back-pressure, one frame of rows after the other."""
     tb = await start(dut)
     tokens, experts, top_k = limits(dut)
     for idle, back in STALLS:

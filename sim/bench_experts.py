@@ -28,7 +28,7 @@ OPERATOR = Operator(
 )
 
 EMPTY = 0x8000
-LATENCY = 6  # cycles from a residual beat to its result
+LATENCY = 6  # cycles from a residual slice to its result
 
 
 def lanes(dut):
@@ -59,8 +59,8 @@ def results(x, expert, score, ffns):
             yield rows, score[rows, slots], operators.linear_int16(hidden, ffn.fc2)
 
 
-def beats(rng, dut, rows, scores, f):
-    """One expert's beats: for each tile its tokens two at a time, on either side."""
+def result_pairs(rng, dut, rows, scores, f):
+    """One expert's pairs: for each tile its tokens two at a time, on either side."""
     missing = len(rows) % 2
     rows, scores = np.append(rows, [EMPTY] * missing), np.append(scores, [12345] * missing)
     f = by_tiles(dut, np.concatenate([f, np.full((missing, f.shape[1]), 99)]).astype(np.int16))
@@ -97,9 +97,9 @@ async def start(dut):
 
 async def run(tb, x, expert, score, residual, ffns):
     """A whole mixture; the result as golden has it."""
-    frame = [beats(tb.rng, tb.dut, *part) for part in results(x, expert, score, ffns)]
+    frame = [result_pairs(tb.rng, tb.dut, *part) for part in results(x, expert, score, ffns)]
     await tb.send("f", np.concatenate(frame))
-    saw_beats(tb, frame)
+    saw_pairs(tb, frame)
     rows = by_tiles(tb.dut, residual)
     await tb.accepted("f")
     tb.dut.tiles_i.value = rows.shape[1]
@@ -115,21 +115,21 @@ async def run(tb, x, expert, score, residual, ffns):
     return expected
 
 
-def saw_beats(tb, frame):
-    """How far back the last beat of a token of this beat is, of the same tile."""
+def saw_pairs(tb, frame):
+    """How far back the last pair of a token of this pair is, of the same tile."""
     columns = 2 * lanes(tb.dut)
     fields = np.concatenate(frame)[:, columns:].astype(int)
     seen = {}
     for n, (left, right, *_, tile) in enumerate(fields):
         for token in {left, right} - {EMPTY}:
             if (token, tile) in seen:
-                tb.seen["beats since the same token"].add(n - seen[token, tile])
+                tb.seen["pairs since the same token"].add(n - seen[token, tile])
             seen[token, tile] = n
 
 
 @cocotb.test()
 async def mixtures(dut):
-    """Sizes of tokens, widths and routes, one mixture behind the other in the same sums."""
+    """Sizes of tokens, widths and routes, one mixture after the other in the same sums."""
     tb = await start(dut)
     tokens, width, top_k = limits(dut)
     for case in [
@@ -185,12 +185,12 @@ async def opposite_experts(dut):
 
 @cocotb.test()
 async def same_token(dut):
-    """A token of the beat before, or of two or three before: its sum must have been written."""
+    """A token of the pair before, or of two or three before: its sum must have been written."""
     tb = await start(dut)
     for tokens in (1, 2, 3, 4, 5, 6, 7, 8, 9):
         for _ in range(4):
             await run(tb, *mixture(tb.rng, tokens, min(lanes(dut), 32), 8, 4, 4))
-    cover("the same token 1 to 4 beats later", tb.seen["beats since the same token"] >= {1, 2, 3, 4})
+    cover("the same token 1 to 4 pairs later", tb.seen["pairs since the same token"] >= {1, 2, 3, 4})
 
 
 @cocotb.test()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""fifo.sv against a queue: every beat in order, the count in every cycle, full, empty, a beat per cycle."""
+"""fifo.sv against a queue: every element in order, the count in every cycle, full, empty, throughput."""
 
 from collections import deque
 
@@ -31,7 +31,7 @@ class Pair:
         self.stages = len(tb.dut.valid_q)
         self.held, self.given, self.due = deque(), [], []
         self.offer = self.take = False
-        self.states = set()  # (beats held, valid in, ready in, valid out, ready out)
+        self.states = set()  # (elements held, valid in, ready in, valid out, ready out)
 
     async def reset(self):
         await self.tb.reset(s_axis_data_tvalid=0, m_axis_data_tready=0)
@@ -43,25 +43,25 @@ class Pair:
         ready, valid = int(dut.s_axis_data_tready.value), int(dut.m_axis_data_tvalid.value)
         assert int(dut.count_o.value) == len(self.held)
         self.states.add((len(self.held), self.offer, ready, valid, self.take))
-        assert ready or len(self.held) >= self.depth, f"no room beside {len(self.held)} beats"
-        assert not valid or self.held, "a beat came from an empty FIFO"
+        assert ready or len(self.held) >= self.depth, f"no room beside {len(self.held)} elements"
+        assert not valid or self.held, "an element came from an empty FIFO"
         if valid and self.take:
             self.given.append(int(dut.m_axis_data_tdata.value))
             self.due.append(self.held.popleft())
         accepted = self.offer and ready
         if accepted:
-            self.held.append(self.word)
+            self.held.append(self.element)
         if accepted or not self.offer:
             self.offer = bool(offer)
-            self.word = int.from_bytes(self.tb.rng.bytes(self.width // 8), "little")
-            dut.s_axis_data_tdata.value = self.word
+            self.element = int.from_bytes(self.tb.rng.bytes(self.width // 8), "little")
+            dut.s_axis_data_tdata.value = self.element
             dut.s_axis_data_tvalid.value = self.offer
         self.take = bool(take)
         dut.m_axis_data_tready.value = self.take
         return accepted
 
     def cover(self, case, held, **signals):
-        """A cycle with so many beats, or any number for None, and with these signals."""
+        """A cycle with so many elements, or any number for None, and with these signals."""
         names = ("offer", "ready", "valid", "take")
         found = any(
             held in (None, state[0]) and all(state[1 + names.index(n)] == v for n, v in signals.items())
@@ -72,8 +72,8 @@ class Pair:
     def compare(self, what):
         """All that has come since the last time."""
         rows = [
-            np.frombuffer(b"".join(word.to_bytes(self.width // 8, "little") for word in words), np.uint8)
-            for words in (self.given, self.due)
+            np.frombuffer(b"".join(one.to_bytes(self.width // 8, "little") for one in elements), np.uint8)
+            for elements in (self.given, self.due)
         ]
         equal(what, *rows)
         self.given, self.due = [], []
@@ -85,7 +85,7 @@ class Pair:
                 break
             await self.cycle(False, True)
         else:
-            raise AssertionError(f"{len(self.held)} beats are left behind {limit} cycles")
+            raise AssertionError(f"{len(self.held)} elements are left after {limit} cycles")
         for _ in range(20):
             await self.cycle(False, True)
 
@@ -111,10 +111,10 @@ async def full(dut):
     await pair.reset()
     capacity = pair.depth + pair.stages
     for turn in range(3):
-        for step in range(capacity + 80):  # slowly at first: each beat finds its register
+        for step in range(capacity + 80):  # slowly at first: each element finds its register
             await pair.cycle(step > 60 or step % 8 == 0, False)
         assert len(pair.held) == capacity
-        for _ in range(3 + 5 * turn):  # a beat in for each that leaves
+        for _ in range(3 + 5 * turn):  # an element in for each that leaves
             await pair.cycle(True, True)
         await pair.drain(capacity + 50)
         pair.compare(f"full {turn}")
@@ -124,7 +124,7 @@ async def full(dut):
 
 @cocotb.test()
 async def throughput(dut):
-    """A beat per cycle on both sides, STAGES + 1 cycles behind."""
+    """An element per cycle on both sides, the first STAGES + 1 cycles after it came."""
     pair = Pair(TB(dut))
     await pair.reset()
     count, first, arrivals = 300, None, []
@@ -136,6 +136,6 @@ async def throughput(dut):
             first = pair.tb.cycle
         if len(pair.given) > had:
             arrivals.append(pair.tb.cycle)
-    measured(f"{count} beats", arrivals[count - 1] - first, count - 1, pair.stages + 1)
+    measured(f"{count} elements", arrivals[count - 1] - first, count - 1, pair.stages + 1)
     assert arrivals[count - 1] - arrivals[0] == count - 1, "a bubble"
     pair.compare("unstalled")

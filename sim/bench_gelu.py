@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""gelu.sv against golden and the HLS kernel: every int16, frames of any length, a beat per cycle."""
+"""gelu.sv against golden and the HLS kernel: every int16, frames of any length, an element per cycle."""
 
 import cocotb
 import numpy as np
@@ -45,13 +45,13 @@ async def every_value(dut):
         frame = np.pad(x, (0, -len(x) % lanes(dut)), mode="edge").reshape(-1, lanes(dut))
         await tb.send("x", frame)
         await check(tb, frame)
-        measured(f"{len(frame)} beats", tb.last_arrival - tb.first_arrival + 1, len(frame), 0)
+        measured(f"{len(frame)} elements", tb.last_arrival - tb.first_arrival + 1, len(frame), 0)
     cover("every int16", tb.seen["x"] == set(values.tolist()))
 
 
 @cocotb.test()
 async def stalled(dut):
-    """Frames of 1 to 20 beats under every mix of idle and back-pressure."""
+    """Frames of 1 to 20 elements under every mix of idle and back-pressure."""
     tb = TB(dut)
     tb.source("x"), tb.sink("y")
     await tb.reset()
@@ -65,7 +65,7 @@ async def stalled(dut):
 
 @cocotb.test()
 async def latency(dut):
-    """One beat by itself comes out LATENCY cycles behind its acceptance."""
+    """One element by itself comes out LATENCY cycles after its acceptance."""
     tb = TB(dut)
     tb.sink("y")
     await tb.reset()
@@ -74,4 +74,4 @@ async def latency(dut):
     await tb.accepted("x")
     start = tb.cycle
     await check(tb, x)
-    measured("one beat", tb.last_arrival - start, LATENCY, 0)
+    measured("one element", tb.last_arrival - start, LATENCY, 0)

@@ -20,7 +20,7 @@ OPERATOR = Operator(
     ),
 )
 
-LATENCY = 31  # cycles from a row's last beat to its first result, less one
+LATENCY = 31  # cycles from a row's last slice to its first result, less one
 
 
 def lanes(dut):
@@ -45,7 +45,7 @@ def random_norm(rng, width, shift=18, epsilon=None):
 
 
 def filled(rng, dut, rows, dtype):
-    """Rows up to whole beats; what stands beyond their width must not matter."""
+    """Rows up to whole slices; what is beyond their width must not matter."""
     info = np.iinfo(dtype)
     missing = tiles(dut, rows.shape[-1]) * lanes(dut) - rows.shape[-1]
     padding = rng.integers(info.min, info.max, (len(rows), missing), endpoint=True)
@@ -67,8 +67,8 @@ async def load(tb, norm):
 async def check(tb, x, norm):
     """The next frame is this layer's."""
     rows, width = x.shape
-    beats = tiles(tb.dut, width)
-    got = (await tb.receive("y", "<i1", (rows, beats * lanes(tb.dut))))[:, :width]
+    slices = tiles(tb.dut, width)
+    got = (await tb.receive("y", "<i1", (rows, slices * lanes(tb.dut))))[:, :width]
     hls = await tb.kernel("layernorm", x, norm)
     equal(f"{rows} rows of {width}, shift {norm.shift}", got, layernorm(x[None], norm)[0], hls)
     tb.ends.append(tb.last_arrival)
@@ -116,7 +116,7 @@ def corner_rows(rng, width):
 
 @cocotb.test()
 async def widths(dut):
-    """One row and odd numbers of rows of widths around whole beats."""
+    """One row and odd numbers of rows of widths around whole slices."""
     tb = await start(dut)
     limit = max_width(dut)
     for width in sorted({1, 2, 31, 32, 33, 64, 100, 192, limit - 1, limit}):
@@ -126,7 +126,7 @@ async def widths(dut):
                 await layer(tb, x, random_norm(tb.rng, width))
     await tb.silent("y")
     cover("one row, odd rows", tb.seen["rows"] >= {1, 3})
-    cover("widths that fill no beat, largest width", tb.seen["width"] >= {1, 33, limit - 1, limit})
+    cover("widths that fill no slice, largest width", tb.seen["width"] >= {1, 33, limit - 1, limit})
 
 
 @cocotb.test()
@@ -186,16 +186,16 @@ async def layers_back_to_back(dut):
 
 @cocotb.test()
 async def throughput(dut):
-    """A beat in and a beat out per cycle, of rows of one beat and of many."""
+    """A slice in and a slice out per cycle, of rows of one slice and of many."""
     tb = await start(dut)
     for width in sorted({lanes(dut), min(192, max_width(dut)), max_width(dut)}):
-        rows, row_beats = 129, tiles(dut, width)
+        rows, row_slices = 129, tiles(dut, width)
         x = tb.rng.integers(-32768, 32768, (rows, width)).astype(np.int16)
         await layer(tb, x, random_norm(tb.rng, width))
         between = tb.last_arrival - tb.first_arrival + 1
-        measured(f"{rows} rows of {width}", between, rows * row_beats, 0)
+        measured(f"{rows} rows of {width}", between, rows * row_slices, 0)
         cycles = tb.last_arrival - tb.offered["x"]
-        measured(f"with first and last row of {width}", cycles, (rows + 1) * row_beats, LATENCY)
-        assert cycles <= (rows + 1) * row_beats + Design.norm_lag + Design.norm_depth, (
+        measured(f"with first and last row of {width}", cycles, (rows + 1) * row_slices, LATENCY)
+        assert cycles <= (rows + 1) * row_slices + Design.norm_lag + Design.norm_depth, (
             "longer than the loop of the estimator"
         )

@@ -31,25 +31,25 @@ class Activations:
     """The memory of activations: what was read comes ``READ_LATENCY`` cycles later, otherwise nonsense."""
 
     def __init__(self, dut):
-        self.dut, self.words = dut, {}
+        self.dut, self.beats = dut, {}
         cocotb.start_soon(self._run(int(dut.READ_LATENCY.value)))
 
     def store(self, base, x, rng):
-        """Rows int8 [rows, channels] from word ``base`` on; what must not matter is not 0."""
-        self.words.clear()
+        """Rows int8 [rows, channels] from beat ``base`` on; what must not matter is not 0."""
+        self.beats.clear()
         padded = pad_rows(x, PADDING)
         if len(padded) % 2:
             padded = np.concatenate([padded, rng.integers(-128, 128, padded[:1].shape).astype(np.int8)])
         pairs = padded.reshape(len(padded) // 2, 2, -1, 32).swapaxes(1, 2)
-        for n, word in enumerate(pairs.reshape(-1, 64)):
-            self.words[base + n] = int.from_bytes(word.tobytes(), "little")
+        for n, beat in enumerate(pairs.reshape(-1, 64)):
+            self.beats[base + n] = int.from_bytes(beat.tobytes(), "little")
 
     async def _run(self, latency):
         nonsense = int.from_bytes(b"\x5a" * 64, "little")
         coming = [None] * latency
         while True:
             await RisingEdge(self.dut.clk)
-            coming.append(self.words[int(self.dut.x_address_o.value)] if self.dut.x_read_o.value else None)
+            coming.append(self.beats[int(self.dut.x_address_o.value)] if self.dut.x_read_o.value else None)
             coming.pop(0)
             self.dut.x_data_i.value = nonsense if coming[0] is None else coming[0]
 
@@ -83,8 +83,12 @@ async def run(tb, memory, x, layer, epilogue, ffn):
     await tb.send("w", block)
     dut.start_valid_i.value = 1
     await RisingEdge(dut.clk)
-    while not dut.start_ready_o.value:
+    for _ in range(100_000):
+        if dut.start_ready_o.value:
+            break
         await RisingEdge(dut.clk)
+    else:
+        raise AssertionError("the layer was not taken")
     began = tb.cycle
     dut.start_valid_i.value = 0
     for name in scalars:
@@ -101,7 +105,7 @@ async def run(tb, memory, x, layer, epilogue, ffn):
 
 async def check(tb, memory, rows, fan_in, out, bits=8, epilogue=Epilogue.REQUANTISE):
     x = tb.rng.integers(-128, 128, (rows, fan_in)).astype(np.int8)
-    for _ in range(20):  # behind GELU a zero point near an end leaves few different results
+    for _ in range(20):  # after GELU a zero point near an end leaves few different results
         layer = random_layer(tb.rng, fan_in, out, bits, SPREAD[epilogue])
         ffn = FFN(layer, int(tb.rng.integers(8_000, 32_768)), 18, int(tb.rng.integers(-128, 128)), layer)
         golden = GOLDEN[epilogue](x, ffn if epilogue == Epilogue.GELU else layer)

@@ -16,8 +16,8 @@ OPERATOR = Operator(
     least=80_000,
     illegal=(
         ({"LANES": 3}, "LANES = 3 must be 1 or 2"),
-        ({"WIDTH": 10}, "WIDTH = 10 must lie in [12, 32]"),
-        ({"WIDTH": 33}, "WIDTH = 33 must lie in [12, 32]"),
+        ({"WIDTH": 10}, "WIDTH = 10 must be within [12, 32]"),
+        ({"WIDTH": 33}, "WIDTH = 33 must be within [12, 32]"),
     ),
 )
 
@@ -46,7 +46,7 @@ async def send(tb, v):
 
 
 def rows(dut, values):
-    """Values below 2**WIDTH as whole beats."""
+    """Values below 2**WIDTH as whole elements."""
     values = np.asarray(values)
     values = values[values < 1 << width(dut)].astype(np.uint32)
     return np.pad(values, (0, -len(values) % lanes(dut)), mode="edge").reshape(-1, lanes(dut))
@@ -90,7 +90,7 @@ async def stalled(dut):
 
 @cocotb.test()
 async def throughput(dut):
-    """A beat per cycle, the last LATENCY cycles behind its acceptance."""
+    """An element per cycle, the last LATENCY cycles after its acceptance."""
     tb = TB(dut)
     tb.sink("r")
     await tb.reset()
@@ -99,5 +99,5 @@ async def throughput(dut):
     await tb.accepted("v")
     start = tb.cycle
     await check(tb, v)
-    measured(f"{len(v)} beats", tb.last_arrival - tb.first_arrival + 1, len(v), 0)
-    measured("last beat", tb.last_arrival - start, LATENCY, 0)
+    measured(f"{len(v)} elements", tb.last_arrival - tb.first_arrival + 1, len(v), 0)
+    measured("last element", tb.last_arrival - start, LATENCY, 0)

@@ -25,8 +25,8 @@ def width(dut):
     return len(dut.s_axis_v_tdata)
 
 
-def beats(dut, values):
-    """Values as whole beats, little-endian."""
+def elements(dut, values):
+    """Values as whole elements, little-endian."""
     return np.ascontiguousarray(values.astype("<u8").view(np.uint8).reshape(-1, 8)[:, : width(dut) // 8])
 
 
@@ -37,7 +37,7 @@ def packed(inverse):
 
 
 async def send(tb, values):
-    await tb.send("v", beats(tb.dut, values))
+    await tb.send("v", elements(tb.dut, values))
 
 
 async def check(tb, values):

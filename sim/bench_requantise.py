@@ -36,14 +36,14 @@ def width(dut):
     return len(dut.s_axis_a_tdata) // lanes(dut) - 16
 
 
-def beats(dut, a, m):
-    """Sums and multipliers [beats, lanes] as the stream has them."""
+def elements(dut, a, m):
+    """Sums and multipliers [elements, lanes] as the stream has them."""
     rows = [_bits(a, width(dut)), _bits(m, 16)]
     return np.packbits(np.concatenate(rows, axis=1), axis=1, bitorder="little")
 
 
 def _bits(values, count):
-    """The lowest bits of each value of [beats, lanes], lowest first: uint8 [beats, lanes * count]."""
+    """The lowest bits of each value of [elements, lanes], lowest first: uint8 [elements, lanes * count]."""
     return (values[..., None] >> np.arange(count) & 1).astype(np.uint8).reshape(len(values), -1)
 
 
@@ -51,7 +51,7 @@ async def layer(tb, a, m, shift, low, high, zero):
     """One layer's frame; the registers of the layer change as soon as the frame before was accepted."""
     for name, value in (("shift_i", shift), ("low_i", low), ("high_i", high), ("zero_point_i", zero)):
         getattr(tb.dut, name).value = value
-    await tb.send("a", beats(tb.dut, a, m))
+    await tb.send("a", elements(tb.dut, a, m))
     await tb.accepted("a")
 
 
@@ -60,7 +60,7 @@ async def check(tb, a, m, shift, low, high, zero):
     expected = requantise(a, m, shift, low, high, zero)
     tb.saw_saturation(requantise(a, m, shift, -(2**62), 2**62, zero), low, high)
     tb.saw("shift", shift), tb.saw("multiplier", m)
-    # the kernel has one multiplier for each channel: values stand in columns
+    # the kernel has one multiplier for each channel: values are in columns
     hls = (await tb.kernel(
         "requantise", np.ascontiguousarray(a.reshape(1, -1).astype(np.int32)),
         np.ascontiguousarray(m.reshape(-1).astype(np.int16)),
@@ -107,13 +107,13 @@ async def layers_back_to_back(dut):
 
 @cocotb.test()
 async def throughput(dut):
-    """A beat per cycle when nothing stalls."""
+    """An element per cycle when nothing stalls."""
     tb = TB(dut)
     tb.sink("y")
     await tb.reset(shift_i=15, low_i=-128, high_i=127, zero_point_i=0)
     count = 500
     a = tb.rng.integers(-(2**20), 2**20, (count, lanes(dut)))
     m = tb.rng.integers(0, 32768, a.shape)
-    await tb.send("a", beats(dut, a, m))
+    await tb.send("a", elements(dut, a, m))
     await check(tb, a, m, 15, -128, 127, 0)
-    measured(f"{count} beats", tb.last_arrival - tb.first_arrival + 1, count, 0)
+    measured(f"{count} elements", tb.last_arrival - tb.first_arrival + 1, count, 0)

@@ -57,7 +57,7 @@ async def corners(dut):
 
 @cocotb.test()
 async def stalled(dut):
-    """Frames of 1 to 20 beats under every mix of idle and back-pressure; the streams pause apart."""
+    """Frames of 1 to 20 elements under every mix of idle and back-pressure; the streams pause apart."""
     tb = TB(dut)
     tb.source("residual"), tb.source("update"), tb.sink("y")
     await tb.reset()
@@ -87,7 +87,7 @@ async def late_partner(dut):
 
 @cocotb.test()
 async def throughput(dut):
-    """A beat per cycle, the first LATENCY cycles behind its acceptance."""
+    """An element per cycle, the last LATENCY cycles after its acceptance."""
     tb = TB(dut)
     tb.sink("y")
     await tb.reset()
@@ -97,5 +97,5 @@ async def throughput(dut):
     await tb.accepted("update")
     start = tb.cycle
     await check(tb, *frame)
-    measured(f"{count} beats", tb.last_arrival - tb.first_arrival + 1, count, 0)
-    measured("last beat", tb.last_arrival - start, LATENCY, 0)
+    measured(f"{count} elements", tb.last_arrival - tb.first_arrival + 1, count, 0)
+    measured("last element", tb.last_arrival - start, LATENCY, 0)

@@ -42,7 +42,7 @@ def a_gate(experts, top_k, multiplier=256, shift=8):
     return Gate(np.zeros((experts, 1), np.int16), np.zeros(experts, np.int32), multiplier, shift, top_k)
 
 
-def beats(rng, dut, logits):
+def logit_pairs(rng, dut, logits):
     """Groups in order, in a group its tiles, in a tile its pairs; whatever fills them up must not matter."""
     tile, group = logits_of_a_tile(dut), 2 * limits(dut)[3]
     tokens, experts = logits.shape
@@ -62,12 +62,12 @@ async def send(tb, logits, gate):
                "multiplier_i": gate.multiplier, "shift_i": gate.shift}  # fmt: skip
     for name, value in scalars.items():
         getattr(tb.dut, name).value = value
-    await tb.send("logit", beats(tb.rng, tb.dut, logits))
+    await tb.send("logit", logit_pairs(tb.rng, tb.dut, logits))
     await tb.accepted("logit")
 
 
 async def check(tb, logits, gate):
-    """Routing rows: {expert, score} of the top-k, zeros behind."""
+    """Routing rows: {expert, score} of the top-k, then zeros."""
     tokens = len(logits)
     got = await tb.receive("route", "<u2", (tokens + tokens % 2, SLOTS, 2))
     what = f"{tokens} tokens, {logits.shape[1]} experts, top-{gate.top_k}"
@@ -75,13 +75,10 @@ async def check(tb, logits, gate):
     kernel = await tb.kernel("route", logits, gate) if gate.top_k <= HLS_TOP_K else None
     hls = None if kernel is None else np.stack(kernel, axis=-1)
     equal(what, got[:tokens, : gate.top_k], expected, hls)
-    equal(f"{what}: behind them", got[:, gate.top_k :], np.zeros_like(got[:, gate.top_k :]))
+    equal(f"{what}: after them", got[:, gate.top_k :], np.zeros_like(got[:, gate.top_k :]))
     tb.saw("tokens", tokens), tb.saw("experts", logits.shape[1]), tb.saw("top-k", gate.top_k)
-    (
-        tb.saw("shift", gate.shift),
-        tb.saw("score", expected[..., 1]),
-        tb.saw("ends", [logits.min(), logits.max()]),
-    )
+    tb.saw("shift", gate.shift), tb.saw("score", expected[..., 1])
+    tb.saw("ends", [logits.min(), logits.max()])
     tb.saw("equal logits", [len(set(row)) - len(row) for row in logits.tolist()])
     tb.saw("all equal", logits.min(axis=1) == logits.max(axis=1))
     return expected

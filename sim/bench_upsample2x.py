@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""upsample2x.sv against golden and the HLS kernel: maps of every shape, one behind another."""
+"""upsample2x.sv against golden and the HLS kernel: maps of every shape, one after the other."""
 
 import cocotb
 import numpy as np
@@ -67,10 +67,8 @@ class Enlarger:
         equal(f"map of {shape[0]} x {shape[1]}", got, upsample2x(x[None], *shape)[0], hls)
         self.ends.append(self.tb.last_arrival)
         self.tb.seen["shape"].add(shape)
-        (
-            self.tb.saw("step", abs(np.diff(x.astype(int), axis=0))),
-            self.tb.saw("same everywhere", x.min() == x.max()),
-        )
+        self.tb.saw("step", abs(np.diff(x.astype(int), axis=0)))
+        self.tb.saw("same everywhere", x.min() == x.max())
 
     def random(self, shape):
         return self.tb.rng.integers(-128, 128, (shape[0] * shape[1], self.lanes)).astype(np.int8)
@@ -78,7 +76,7 @@ class Enlarger:
 
 @cocotb.test()
 async def shapes(dut):
-    """Every shape, one map behind the other, under every mix of idle and back-pressure."""
+    """Every shape, one map after the other, under every mix of idle and back-pressure."""
     up = Enlarger(dut)
     await up.reset()
     for turn, (idle, back) in enumerate(STALLS):

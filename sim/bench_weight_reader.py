@@ -34,14 +34,14 @@ PIPELINE = 12  # cycles of the reader, its FIFO and the memory's model
 
 
 class Memory(AxiSlaveRead):
-    """Answers bursts in order, each a number of cycles behind its request, though many may be under way."""
+    """Answers bursts in order, each a number of cycles after its request, though many may be under way."""
 
     def __init__(self, tb):
         self.tb = tb
-        self.contents = {}  # bytes of a beat by address; others have not been announced
-        self.asked = []  # (address, beats) of every burst
+        self.contents = {}  # bytes of a transfer by address; others have not been announced
+        self.asked = []  # (address, transfers) of every burst
         self.latency = lambda: 0
-        self.failing = {}  # number of a burst to its first beat that fails and the response
+        self.failing = {}  # number of a burst to its first transfer that fails and the response
         super().__init__(AxiReadBus.from_prefix(tb.dut, "m_axi"), tb.dut.clk, tb.dut.rst)
         self.log.setLevel(logging.WARNING)
         self.waiting = deque()
@@ -58,28 +58,30 @@ class Memory(AxiSlaveRead):
             if not self.waiting or self.waiting[0][0] > self.tb.cycle:
                 await RisingEdge(self.clock)
                 continue
-            _, number, address, beats = self.waiting.popleft()
-            fails = self.failing.get(number, (beats, AxiResp.OKAY))
-            for beat in range(beats):
+            _, number, address, transfers = self.waiting.popleft()
+            fails = self.failing.get(number, (transfers, AxiResp.OKAY))
+            for transfer in range(transfers):
                 r = self.r_channel._transaction_obj()
-                r.rid, r.rlast = 0, beat == beats - 1
-                r.rresp = AxiResp.OKAY if beat < fails[0] else fails[1]
-                at = address + beat * self.byte_lanes
-                assert at in self.contents, f"the beat at {at:#x} is not due"
+                r.rid, r.rlast = 0, transfer == transfers - 1
+                r.rresp = AxiResp.OKAY if transfer < fails[0] else fails[1]
+                at = address + transfer * self.byte_lanes
+                assert at in self.contents, f"the transfer at {at:#x} is not due"
                 r.rdata = int.from_bytes(self.contents[at], "little")
                 await self.r_channel.send(r)
 
     async def _accept(self):
         while True:
             ar = await self.ar_channel.recv()
-            address, beats = int(ar.araddr), int(ar.arlen) + 1
+            address, transfers = int(ar.araddr), int(ar.arlen) + 1
             assert (int(ar.arburst), 1 << int(ar.arsize)) == (1, self.byte_lanes)
             assert address % self.byte_lanes == 0
-            assert address // PAGE == (address + beats * self.byte_lanes - 1) // PAGE, "a burst crosses 4 KiB"
+            assert address // PAGE == (address + transfers * self.byte_lanes - 1) // PAGE, (
+                "a burst crosses 4 KiB"
+            )
             latency = self.latency()
             self.tb.saw("latency", latency)
-            self.waiting.append((self.tb.cycle + latency, len(self.asked), address, beats))
-            self.asked.append((address, beats))
+            self.waiting.append((self.tb.cycle + latency, len(self.asked), address, transfers))
+            self.asked.append((address, transfers))
 
     async def _watch(self):
         """A request stays as it is until it is taken; data are taken at once."""
@@ -111,28 +113,28 @@ class Reader:
     async def reset(self):
         await self.tb.reset(clear_i=0)
 
-    async def block(self, address, beats):
+    async def block(self, address, transfers):
         """Announce a block and fill the memory there."""
-        data = self.tb.rng.integers(0, 256, (beats, self.bytes), dtype=np.uint8)
+        data = self.tb.rng.integers(0, 256, (transfers, self.bytes), dtype=np.uint8)
         for i, row in enumerate(data):
             self.memory.contents[address + i * self.bytes] = row.tobytes()
-        head = np.frombuffer(address.to_bytes(8, "little") + beats.to_bytes(4, "little"), np.uint8)
+        head = np.frombuffer(address.to_bytes(8, "little") + transfers.to_bytes(4, "little"), np.uint8)
         await self.tb.send("block", head)
-        self.tb.saw("beats", beats), self.tb.saw("address bits", address.bit_length())
-        self.tb.saw("pages", (address + max(beats, 1) * self.bytes - 1) // PAGE - address // PAGE + 1)
-        if beats:
+        self.tb.saw("transfers", transfers), self.tb.saw("address bits", address.bit_length())
+        self.tb.saw("pages", (address + max(transfers, 1) * self.bytes - 1) // PAGE - address // PAGE + 1)
+        if transfers:
             self.due.append((address, data))
 
     async def check(self):
-        """Every block's data, and that exactly its beats were asked for, in order, in legal bursts."""
+        """Every block's data, and that exactly its transfers were asked for, in order, in legal bursts."""
         addresses = []
         for address, data in self.due:
             equal(f"block at {address:#x}", await self.tb.receive("weights", "u1", data.shape), data)
             addresses.append(address + self.bytes * np.arange(len(data), dtype=np.uint64))
         await self.tb.silent("weights", 300)
         asked = self.memory.asked
-        assert all(beats <= self.burst for _, beats in asked)
-        read = [address + self.bytes * np.arange(beats, dtype=np.uint64) for address, beats in asked]
+        assert all(transfers <= self.burst for _, transfers in asked)
+        read = [address + self.bytes * np.arange(transfers, dtype=np.uint64) for address, transfers in asked]
         equal("addresses", np.concatenate(read), np.concatenate(addresses))
         self.due, self.memory.asked = [], []
         self.memory.contents.clear()
@@ -155,8 +157,9 @@ async def blocks(dut):
         reader.tb.stall(idle, back)
         reader.memory.stall(back, idle)
         reader.memory.latency = lambda: int(rng.integers(0, LATENCY + 1))
-        for beats in (1, reader.burst - 1, 0, reader.burst, reader.burst + 1, int(rng.integers(1, 40)), 0):
-            await reader.block(random_address(reader), beats)
+        near = (reader.burst - 1, 0, reader.burst, reader.burst + 1)
+        for transfers in (1, *near, int(rng.integers(1, 40)), 0):
+            await reader.block(random_address(reader), transfers)
         start = (random_address(reader) // PAGE + 1) * PAGE
         await reader.block(start - 3 * reader.bytes, min(page, reader.burst) + 5)  # over a boundary
         await reader.block(start + 2 * PAGE - reader.bytes, 2)
@@ -170,7 +173,7 @@ async def blocks(dut):
     cover("a block in one page and in more", seen["pages"] >= {1, 2})
     cover(
         "empty block, a burst and its neighbours",
-        seen["beats"] >= {0, *(reader.burst + i for i in (-1, 0, 1))},
+        seen["transfers"] >= {0, *(reader.burst + i for i in (-1, 0, 1))},
     )
     cover("address of 64 bits", 64 in seen["address bits"])
 
@@ -209,18 +212,18 @@ async def errors(dut):
 
 @cocotb.test()
 async def full(dut):
-    """Nobody takes a word: no more is asked for than the FIFO has room for; then all of it comes."""
+    """Nobody takes a transfer: no more is asked for than the FIFO has room for; then all of it comes."""
     reader = Reader(dut)
     if reader.depth > 4096:
         return  # bench_fifo fills such a FIFO
     await reader.reset()
     reader.tb.stall(0.0, 1.0)
     reader.memory.latency = lambda: 20
-    for beats in (reader.depth // 2, reader.depth // 2, 3 * reader.burst):
-        await reader.block(random_address(reader), beats)
+    for transfers in (reader.depth // 2, reader.depth // 2, 3 * reader.burst):
+        await reader.block(random_address(reader), transfers)
     await reader.tb.cycles(reader.depth + reader.depth // 2 + 1000)
-    asked = sum(beats for _, beats in reader.memory.asked)
-    assert reader.depth - reader.burst < asked <= reader.depth, f"{asked} beats, room for {reader.depth}"
+    asked = sum(transfers for _, transfers in reader.memory.asked)
+    assert reader.depth - reader.burst < asked <= reader.depth, f"{asked} transfers, room for {reader.depth}"
     assert not int(dut.m_axi_arvalid.value)
     reader.tb.stall(0.0, 0.0)
     await reader.check()
@@ -228,16 +231,16 @@ async def full(dut):
 
 @cocotb.test()
 async def throughput(dut):
-    """A beat per cycle from memory that takes LATENCY cycles to answer."""
+    """A transfer per cycle from memory that takes LATENCY cycles to answer."""
     reader = Reader(dut)
     await reader.reset()
     reader.memory.latency = lambda: LATENCY
-    beats = 8 * reader.burst
+    transfers = 8 * reader.burst
     if (reader.outstanding - 1) * reader.burst < LATENCY or reader.depth < reader.outstanding * reader.burst:
         return  # a variant that is not made for it
     for aligned in (True, False):
         address = PAGE * 77 + (0 if aligned else reader.bytes * (reader.burst - 1))
-        await reader.block(address, beats)
+        await reader.block(address, transfers)
         await reader.check()
         cycles = reader.tb.last_arrival - reader.tb.offered["block"]
-        measured(f"{beats} beats", cycles, LATENCY + beats, PIPELINE)
+        measured(f"{transfers} transfers", cycles, LATENCY + transfers, PIPELINE)

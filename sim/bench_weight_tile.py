@@ -6,7 +6,7 @@ import numpy as np
 from cocotb.triggers import RisingEdge
 
 from edge_moe.compiler.weights import to_planes
-from sim.bench_compute_unit import COLUMNS, PLANES, ROWS, load_tiles, tile_beats
+from sim.bench_compute_unit import COLUMNS, PLANES, ROWS, load_tiles, tile_elements
 from sim.declaration import Operator
 from sim.tb import STALLS, TB, cover, equal, measured
 
@@ -55,7 +55,7 @@ def random_tile(tb, bits):
 
 @cocotb.test()
 async def forms(dut):
-    """Tiles of every form one behind the other: nothing of the tile before is left."""
+    """Tiles of every form one after the other: nothing of the tile before is left."""
     tb = TB(dut)
     tb.source("w")
     await tb.reset(load_i=0, bits_i=8, tile_ready_i=0)
@@ -69,7 +69,7 @@ async def forms(dut):
             hls = None
             if load == PLANES and weight.shape == (32, 32):
                 planes = to_planes(weight.reshape(-1), bits)
-                assert np.array_equal(planes, tile_beats(weight, load, bits, tb.rng))
+                assert np.array_equal(planes, tile_elements(weight, load, bits, tb.rng))
                 hls = (await tb.kernel("weight_tile", planes[None]))[0]
             equal(f"form {load}, {bits} bits", got, weight, hls)
         await tb.bounded(loading)
@@ -80,13 +80,13 @@ async def forms(dut):
 
 @cocotb.test()
 async def one_tile_waits(dut):
-    """A whole tile stays as it is, however long nobody takes it, and only one beat is taken besides."""
+    """A whole tile stays as it is, however long nobody takes it, and only one element is taken besides."""
     tb = TB(dut)
     await tb.reset(load_i=0, bits_i=8, tile_ready_i=0)
     first, second = random_tile(tb, 8), random_tile(tb, 8)
-    await tb.send("w", np.concatenate([tile_beats(tile, PLANES, 8, tb.rng) for tile in (first, second)]))
+    await tb.send("w", np.concatenate([tile_elements(tile, PLANES, 8, tb.rng) for tile in (first, second)]))
     await tb.cycles(100)
-    cover("a beat that waits", dut.s_axis_w_tvalid.value == 1)
+    cover("an element that waits", dut.s_axis_w_tvalid.value == 1)
     assert not dut.s_axis_w_tready.value
     equal("first", await take_tile(tb, 0), first)
     equal("second", await take_tile(tb, 30), second)
@@ -100,14 +100,14 @@ async def throughput(dut):
     tb = TB(dut)
     await tb.reset(load_i=0, bits_i=8, tile_ready_i=1)
     out, fan_in = sizes(dut)
-    for load, bits, beats in ((PLANES, 8, 8), (PLANES, 3, 3), (ROWS, 8, out // 2), (COLUMNS, 8, fan_in // 2)):
+    for load, bits, count in ((PLANES, 8, 8), (PLANES, 3, 3), (ROWS, 8, out // 2), (COLUMNS, 8, fan_in // 2)):
         dut.load_i.value, dut.bits_i.value = load, bits
-        frames = [tile_beats(random_tile(tb, bits), load, bits, tb.rng) for _ in range(10)]
+        frames = [tile_elements(random_tile(tb, bits), load, bits, tb.rng) for _ in range(10)]
         await tb.send("w", np.concatenate(frames))
         valid = []
-        for _ in range(10 * beats + 20):
+        for _ in range(10 * count + 20):
             await RisingEdge(dut.clk)
             if dut.tile_valid_o.value:
                 valid.append(tb.cycle)
         assert len(valid) == 10
-        measured(f"10 tiles, form {load}, {bits} bits", valid[-1] - valid[0] + beats, 10 * beats, 0)
+        measured(f"10 tiles, form {load}, {bits} bits", valid[-1] - valid[0] + count, 10 * count, 0)

@@ -25,5 +25,5 @@ def cycles(opcode: Opcode, **fields: int) -> int:
 
 def passes(in_tiles: int, out_tiles: int, bits: int, pairs: int) -> int:
     """Cycles of a linear's passes, one for each tile of weights, from the first one's first pair on."""
-    _, *behind = linear_passes(in_tiles, 0, out_tiles, bits, pairs, ZCU104)
-    return sum(loop.steps for loop in behind)
+    _, *later = linear_passes(in_tiles, 0, out_tiles, bits, pairs, ZCU104)
+    return sum(loop.steps for loop in later)

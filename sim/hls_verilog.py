@@ -2,10 +2,10 @@
 """The HLS kernels as Verilog that an HLS tool made of them, simulated beside the SystemVerilog module.
 
 A bench calls a kernel through ``TB.kernel``. By default g++ compiled it; with ``make DUT=hls RTL=FOLDER`` the
-same call runs the Verilog of FOLDER: its arrays are memories of one-cycle latency behind ports
+same call runs the Verilog of FOLDER: its arrays are memories of one-cycle latency at ports
 NAME_address0, NAME_ce0, NAME_q0, NAME_we0, NAME_d0 (and the same with 1), its scalars are inputs, ap_ctrl_hs
 starts and ends it. Names and widths are read from the Verilog with pyverilog, an element's place in a wide
-word from the width.
+entry from the width.
 """
 
 import os
@@ -141,7 +141,7 @@ class Kernel:
 
 
 class _Memory:
-    """An array behind up to two ports of a kernel."""
+    """An array at up to two ports of a kernel."""
 
     def __init__(self, kernel: Kernel, name: str, array: np.ndarray) -> None:
         self.kernel, self.name, self.array = kernel, name, array
@@ -151,7 +151,7 @@ class _Memory:
         self.bytes = data.bits // 8
         if data.bits % (8 * array.itemsize):
             raise AssertionError(
-                f"'{name}' of '{kernel.name}': words of {data.bits} bits hold no whole elements"
+                f"'{name}' of '{kernel.name}': entries of {data.bits} bits do not hold whole elements"
             )
         self.written = any(f"{name}_we{n}" in ports for n in self.ports)
         content = array.tobytes()
@@ -164,24 +164,24 @@ class _Memory:
                 continue
             at = self._value(f"address{n}") * self.bytes
             if at + self.bytes > len(self.content):
-                # a pipelined kernel may ask for a word behind the end that it does not use
-                assert not self._value(f"we{n}"), f"'{self.kernel.name}' writes '{self.name}' behind its end"
+                # a pipelined kernel may ask for an entry beyond the end that it does not use
+                assert not self._value(f"we{n}"), f"'{self.kernel.name}' writes '{self.name}' beyond its end"
                 continue
             if self._has(f"q{n}"):
-                word = int.from_bytes(self.content[at : at + self.bytes], "little")
-                self.kernel._signal(f"{self.name}_q{n}").value = word
+                entry = int.from_bytes(self.content[at : at + self.bytes], "little")
+                self.kernel._signal(f"{self.name}_q{n}").value = entry
             if self._value(f"we{n}"):
                 self._write(n, at)
 
     def _write(self, n: str, at: int) -> None:
-        """All bytes of a word, or those of the write enable's bits."""
+        """All bytes of an entry, or those of the write enable's bits."""
         enable = self._value(f"we{n}")
         lanes = self.kernel._module.ports[f"{self.name}_we{n}"].bits
         lane = self.bytes // lanes
-        word = self._value(f"d{n}").to_bytes(self.bytes, "little")
+        entry = self._value(f"d{n}").to_bytes(self.bytes, "little")
         for i in range(lanes):
             if enable >> i & 1:
-                self.content[at + lane * i : at + lane * (i + 1)] = word[lane * i : lane * (i + 1)]
+                self.content[at + lane * i : at + lane * (i + 1)] = entry[lane * i : lane * (i + 1)]
 
     def _has(self, signal: str) -> bool:
         return f"{self.name}_{signal}" in self.kernel._module.ports

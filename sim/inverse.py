@@ -14,8 +14,11 @@ Inverse = tuple[np.ndarray, np.ndarray]
 async def inverses(
     tb: TB, values: np.ndarray, golden: Callable[[np.ndarray], Inverse], dtype: str, hls_bits: int
 ) -> list[Inverse | None]:
-    """Three times (R, k) of the next frame, whose values are int64 [beats, lanes]; the last is None where the
-    kernel, named as golden's function, takes no argument as large: its ``dtype`` has ``hls_bits`` bits."""
+    """(R, k) of the next frame, from module, golden and the kernel that has the name of golden's function.
+
+    ``values``: int64 [elements, lanes]. The kernel's argument has ``hls_bits`` bits in its ``dtype``; its
+    result is None if a value has more.
+    """
     lanes = values.shape[1]
     got = await tb.receive("r", "u1", (len(values), 3 * lanes))
     rtl = np.ascontiguousarray(got[:, : 2 * lanes]).view("<i2"), got[:, 2 * lanes :]

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """What every bench shares: clock, reset, streams with idle and back-pressure, bounded waits, comparisons.
 
-A stream is AXI4-Stream; a *frame* is an array whose bytes are its beats one after the other, tlast on the
-last. What is compared or measured is recorded for the summary of ``sim.run``. A case that a test is there
-for must have occurred: ``cover`` is given a condition on what was driven or compared.
+A stream is AXI4-Stream; an *element* is what it carries in a cycle, and a *frame* an array whose bytes are
+its elements one after the other, tlast on the last. What is compared or measured is recorded for the summary
+of ``sim.run``. A case that a test is there for must have occurred: ``cover`` is given a condition on what was
+driven or compared.
 """
 
 import json
@@ -158,7 +159,7 @@ class TB:
         self.saw("saturation", (exact > high).astype(int) - (exact < low))
 
     async def send(self, name: str, frame: np.ndarray) -> None:
-        """Queue a frame; returns at once. Once it is taken, ``offered[name]`` is its first beat's cycle."""
+        """Queue a frame; returns at once. Then ``offered[name]`` is the cycle of its first element."""
 
         def taken(sent: AxiStreamFrame) -> None:
             self.offered[name] = round(sent.sim_time_start / (CLOCK_NS * 1000))

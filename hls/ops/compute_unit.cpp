@@ -63,9 +63,9 @@ extern "C" void compute_unit_native(const int8_t weight[LANES * LANES], const in
 extern "C" void dual_dot(const int8_t w[UNIT_SUMS * CASCADE], const int8_t x0[UNIT_SUMS * CASCADE],
                          const int8_t x1[UNIT_SUMS * CASCADE], int32_t low[UNIT_SUMS],
                          int32_t high[UNIT_SUMS], int count) {
-  HLS_RESHAPE(w, 8)
-  HLS_RESHAPE(x0, 8)
-  HLS_RESHAPE(x1, 8)
+  HLS_RESHAPE(w, edge_moe::CASCADE)
+  HLS_RESHAPE(x0, edge_moe::CASCADE)
+  HLS_RESHAPE(x1, edge_moe::CASCADE)
 CASCADES_LOOP:
   for (int i = 0; i < count; ++i) {
     HLS_PIPELINE

@@ -68,7 +68,7 @@ class AcceleratorConfig:
     def __post_init__(self) -> None:
         for spec in dataclasses.fields(self):
             value = getattr(self, spec.name)
-            _rule(1 <= value <= MAX_LIMIT, spec.name, value, f"it must lie in [1, {MAX_LIMIT}]")
+            _rule(1 <= value <= MAX_LIMIT, spec.name, value, f"it must be within [1, {MAX_LIMIT}]")
         for name, fixed, why in (
             ("tile_in", TILE, "the layout of weights and rows"),
             ("tile_out", TILE, "the layout of weights and rows"),

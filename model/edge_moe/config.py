@@ -88,7 +88,7 @@ class ModelConfig:
                 1 <= self.top_k <= self.num_experts,
                 "model.top_k",
                 self.top_k,
-                f"it must lie between 1 and num_experts {self.num_experts}",
+                f"it must be between 1 and num_experts {self.num_experts}",
             )
             _rule(self.expert_ratio >= 1, "model.expert_ratio", self.expert_ratio, "it must be at least 1")
             _rule(self.task_embed_dim >= 1, "model.task_embed_dim", self.task_embed_dim, "at least 1")
@@ -177,7 +177,7 @@ class TrainConfig:
                      "workers", "color_jitter"):  # fmt: skip
             _rule(getattr(self, name) >= 0, f"train.{name}", getattr(self, name), "it must not be negative")
         _rule(self.lr > 0, "train.lr", self.lr, "it must be positive")
-        _rule(0 <= self.ema_decay < 1, "train.ema_decay", self.ema_decay, "it must lie in [0, 1)")
+        _rule(0 <= self.ema_decay < 1, "train.ema_decay", self.ema_decay, "it must be within [0, 1)")
         _rule(
             bool(self.scales) and min(self.scales) > 0, "train.scales", self.scales, "positive zoom factors"
         )

@@ -58,7 +58,7 @@ def test_overrides_take_toml_values_and_bare_words():
         ("model.tasks.semseg=1", "at least 2 classes"),
         ("train.lr=0", "train.lr = 0.0 is not allowed"),
         ("train.lr=nan", "must be finite"),
-        ("train.ema_decay=1.0", "must lie in [0, 1)"),
+        ("train.ema_decay=1.0", "must be within [0, 1)"),
         ("train.loss_weights.colour=1", "'colour' is not allowed"),
         ("train.scale_range=[2.0, 1.0]", "0 < low <= high"),
         ("depth=1", "not of the form section.key=value"),

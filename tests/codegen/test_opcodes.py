@@ -12,6 +12,7 @@ from edge_moe.accelerator import load_accelerator
 from edge_moe.codegen import generate
 from edge_moe.codegen.opcodes_header import Bounds, check_bounds, cpp
 from edge_moe.testing.checkout import ROOT
+from edge_moe.testing.damage import raw_words
 from edge_moe_host.contract import expressions, isa, opcodes
 from edge_moe_host.contract.isa import Instruction, Opcode
 from edge_moe_host.contract.opcodes import OPCODES
@@ -221,20 +222,12 @@ def plausible(rng: np.random.Generator, opcode: Opcode) -> Instruction:
     return Instruction(**values)
 
 
-def words_of(instruction: Instruction) -> list[int]:
-    words = [0] * isa.WORDS
-    for field in isa.fields(Instruction):
-        value = int(getattr(instruction, field.name))
-        words[field.word] |= (value & ((1 << field.width) - 1)) << field.low
-    return words
-
-
 def test_cpp_has_the_same_rules(tmp_path: Path) -> None:
     """Instructions that nearly fit, in every opcode and epilogue; hostile values overflow nothing."""
     limits = dataclasses.asdict(load_accelerator("zcu104"))
     rng = np.random.default_rng(0)
     instructions = [plausible(rng, opcode) for opcode in Opcode for _ in range(300)]
-    data = "\n".join(" ".join(map(str, words_of(i))) for i in instructions)
+    data = "\n".join(" ".join(map(str, raw_words(i))) for i in instructions)
     rows = np.array(run_cpp(tmp_path, RULES, data)).reshape(len(instructions), -1)
     seen = {opcode: [0, 0, 0] for opcode in Opcode}
     for instruction, (ranges, shape, planes, *places) in zip(instructions, rows.tolist(), strict=True):

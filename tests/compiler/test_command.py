@@ -116,7 +116,7 @@ def test_run_draws_every_task(bundle: Path, network: IntegerNetwork, pictures: P
         list(run_bundle(bundle, [pictures / "none.png"], tmp_path))
 
 
-def test_run_keeps_the_pictures_size_and_can_lie_over_it(bundle: Path, tmp_path: Path) -> None:
+def test_run_keeps_the_pictures_size_and_can_be_drawn_over_it(bundle: Path, tmp_path: Path) -> None:
     for folder, shade in (("a", 0), ("b", 200)):
         (tmp_path / folder).mkdir()
         Image.fromarray(np.full((50, 30, 3), shade, np.uint8)).save(tmp_path / folder / "same.png")

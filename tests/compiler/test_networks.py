@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from edge_moe.compiler.bundle import compile_bundle
-from edge_moe.quant.network import Block, IntegerNetwork, run_network
+from edge_moe.quant.network import IntegerNetwork, run_network
 from edge_moe.testing.bundles import (
     assert_equals_golden,
     compile_network,
@@ -18,7 +18,7 @@ from edge_moe.testing.bundles import (
     values_of,
     write_paths,
 )
-from edge_moe.testing.networks import NetworkMaker, random_images, random_network
+from edge_moe.testing.networks import NetworkMaker, dropped_experts, random_images, random_network
 from edge_moe_host.contract.bundle import load_bundle, used_sections
 from edge_moe_host.contract.isa import Opcode
 from edge_moe_host.errors import EdgeMoEError
@@ -93,22 +93,6 @@ def test_mixed_widths(tmp_path: Path) -> None:
     assert assert_equals_golden(bundle, network) == values_of(network)
     bits = {i.weight_bits for i in bundle.task("depth").instructions if i.opcode == Opcode.LINEAR}
     assert len(bits) >= 5
-
-
-def dropped_experts(network: IntegerNetwork, kept: tuple[int, ...]) -> IntegerNetwork:
-    """The network with only the kept experts."""
-
-    def drop(block: Block) -> Block:
-        if not block.experts:
-            return block
-        gates = {
-            task: dataclasses.replace(gate, weight=gate.weight[list(kept)], bias=gate.bias[list(kept)])
-            for task, gate in block.gates.items()
-        }
-        experts = tuple(block.experts[index] for index in kept)
-        return dataclasses.replace(block, gates=gates, experts=experts, expert_ids=kept)
-
-    return dataclasses.replace(network, blocks=tuple(map(drop, network.blocks)))
 
 
 def test_dropped_experts(tmp_path: Path) -> None:
@@ -197,7 +181,7 @@ def test_tasks_share_all_but_gates_and_heads(tmp_path: Path) -> None:
         np.testing.assert_array_equal(run_program(bundle, task, images), run_program(both, task, images))
 
 
-def test_equal_experts_stand_once(tmp_path: Path) -> None:
+def test_equal_experts_are_stored_once(tmp_path: Path) -> None:
     network = random_network(small_config())
     block = network.blocks[1]
     twins = dataclasses.replace(block, experts=(*block.experts[:3], block.experts[0]))
@@ -221,7 +205,7 @@ def test_equal_weights_with_other_shifts(tmp_path: Path) -> None:
     assert [i.shift for i in pair] == [qkv.shift + 1, qkv.shift]
 
 
-def test_blocks_stand_in_the_order_of_their_use(tmp_path: Path) -> None:
+def test_blocks_are_stored_in_the_order_of_their_use(tmp_path: Path) -> None:
     bundle, _ = compile_network(random_network(small_config()), tmp_path, ["depth"])
     offsets = [i.weight_offset for i in bundle.task("depth").instructions if i.weight_beats]
     assert offsets == sorted(offsets)
@@ -290,7 +274,7 @@ def test_only_a_bundle_is_replaced(tmp_path: Path) -> None:
     for name in ("mine", "depth.onnx"):
         with pytest.raises(EdgeMoEError, match="exists and is not a bundle"):
             compile_bundle(paths, small_accelerator(), tmp_path / name)
-    with pytest.raises(EdgeMoEError, match="cannot write"):
+    with pytest.raises(EdgeMoEError, match=r"cannot write '.*depth\.onnx/bundle': "):
         compile_bundle(paths, small_accelerator(), tmp_path / "depth.onnx" / "bundle")
     assert (tmp_path / "mine" / "thesis.txt").read_text() == "words"
     compile_bundle(paths, small_accelerator(), tmp_path / "empty")

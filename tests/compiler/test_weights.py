@@ -43,23 +43,23 @@ def test_linears_survive_packing(shape: tuple[int, int], bits: int) -> None:
 
 @pytest.mark.parametrize("bits", [2, 5, 8])
 def test_the_stream_is_as_the_specification_says(bits: int) -> None:
-    """Read bit by bit and word by word, without the packer's own inverse."""
+    """Read bit by bit and plane by plane, without the packer's own inverse."""
     layer = random_linear((70, 40), bits, seed=bits)
-    words = np.frombuffer(weights.linear_block(layer.weight, layer.bias, layer.multiplier, bits), np.uint8)
-    words = words.reshape(-1, 128)
-    at, kept, checked = 0, words[0], 0
+    block = weights.linear_block(layer.weight, layer.bias, layer.multiplier, bits)
+    stream = np.frombuffer(block, np.uint8).reshape(-1, 128)
+    at, kept, checked = 0, stream[0], 0
     for tile in range(3):
-        bias = words[at].view("<i4")
+        bias = stream[at].view("<i4")
         at += 1
         if tile % 2 == 0:
-            kept, at = words[at], at + 1
+            kept, at = stream[at], at + 1
         multiplier = kept[:64] if tile % 2 == 0 else kept[64:]
         rows = range(32 * tile, min(32 * tile + 32, 70))
         for row in rows:
             assert bias[row % 32] == layer.bias[row]
             assert multiplier.view("<i2")[row % 32] == layer.multiplier[row]
         for fan_in in range(2):
-            planes, at = words[at : at + bits], at + bits
+            planes, at = stream[at : at + bits], at + bits
             for row in rows:
                 for column in range(32 * fan_in, min(32 * fan_in + 32, 40)):
                     bit = 32 * (row % 32) + column % 32
@@ -67,7 +67,7 @@ def test_the_stream_is_as_the_specification_says(bits: int) -> None:
                     value = sum(d << p for p, d in enumerate(digits)) - (digits[-1] << bits)
                     assert value == layer.weight[row, column]
                     checked += 1
-    assert at == len(words)
+    assert at == len(stream)
     assert checked == 70 * 40
 
 
@@ -136,7 +136,7 @@ def test_parameters_and_rows() -> None:
     np.testing.assert_array_equal(data.reshape(-1, 64)[:3, :40], rows)
 
 
-def test_equal_blocks_stand_once() -> None:
+def test_equal_blocks_are_stored_once() -> None:
     image = WeightImage()
     first = image.add("linear", "a", b"x" * 128)
     second = image.add("linear", "b", b"y" * 256)

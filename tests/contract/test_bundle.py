@@ -354,7 +354,7 @@ def test_the_host_package_needs_neither_torch_nor_edge_moe_nor_python_3_11() -> 
         ast.parse(path.read_text(), feature_version=(3, 10))
     code = (
         "import sys\n"
-        "import edge_moe_host.contract.bundle\n"
+        "import edge_moe_host, edge_moe_host.contract.bundle, edge_moe_host.golden.interpreter\n"
         "bad = {name.split('.')[0] for name in sys.modules} & {'torch', 'edge_moe', 'onnx', 'tomllib'}\n"
         "assert not bad, bad\n"
     )

@@ -3,10 +3,8 @@
 sanitizers, and as an HLS tool sees it: all give the same integers."""
 
 import ctypes
-import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +12,10 @@ import pytest
 
 from edge_moe.codegen import generate
 from edge_moe.testing.bundles import compile_network, small_config
-from edge_moe.testing.checkout import HLS, TESTS
+from edge_moe.testing.checkout import HLS
 from edge_moe.testing.csim import build, csim
-from edge_moe.testing.hls_build import make
+from edge_moe.testing.hls_build import make, passed_tests, sanitizers
+from edge_moe.testing.hls_source import ap_types
 from edge_moe.testing.networks import random_images, random_network
 from edge_moe_host.backends.csim_library import program_bytes
 from edge_moe_host.contract.bundle import Bundle
@@ -118,36 +117,14 @@ def test_builds_agree(bundle: Bundle, image: np.ndarray, variant: str) -> None:
 def test_address_and_undefined_behaviour_sanitizers() -> None:
     """Networks, instructions and damaged programs once more, in a process that starts with the run time."""
     build("sanitize")
-    runtime = subprocess.run(
-        ["g++", "-print-file-name=libasan.so"], capture_output=True, text=True, check=True
-    ).stdout.strip()
-    environment = os.environ | {
-        "LD_PRELOAD": runtime,
-        "ASAN_OPTIONS": "detect_leaks=0:abort_on_error=1",
-        "UBSAN_OPTIONS": "print_stacktrace=1",
-        "EDGE_MOE_CSIM": "sanitize",
-    }
-    run = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "not large",
-         *SANITIZED],
-        cwd=TESTS, env=environment, capture_output=True, text=True, timeout=500,
-    )  # fmt: skip
-    assert run.returncode == 0, (run.stdout + run.stderr)[-4000:]
-    passed = int(run.stdout.rsplit(" passed", 1)[0].rsplit(maxsplit=1)[-1])
-    assert passed >= 190
+    tests = ["-k", "not large", *SANITIZED]
+    assert passed_tests(*tests, EDGE_MOE_CSIM="sanitize", **sanitizers()) >= 190
 
 
 @pytest.mark.slow
 def test_every_instruction_with_simulated_widths() -> None:
     """The tests of single instructions once more, on the build whose intermediates wrap at their widths."""
-    environment = os.environ | {"EDGE_MOE_CSIM": "exact"}
-    run = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider",
-         "csim/test_instructions.py"],
-        cwd=TESTS, env=environment, capture_output=True, text=True, timeout=500,
-    )  # fmt: skip
-    assert run.returncode == 0, (run.stdout + run.stderr)[-4000:]
-    assert int(run.stdout.rsplit(" passed", 1)[0].rsplit(maxsplit=1)[-1]) >= 95
+    assert passed_tests("csim/test_instructions.py", EDGE_MOE_CSIM="exact") >= 95
 
 
 def compile_synthesis(folder: Path, *flags: str) -> subprocess.CompletedProcess[str]:
@@ -156,14 +133,9 @@ def compile_synthesis(folder: Path, *flags: str) -> subprocess.CompletedProcess[
     (folder / "hls_stream.h").write_text(HLS_STREAM)
     (folder / "hls_burst_maxi.h").write_text(HLS_BURST_MAXI)
     (folder / "synthesis.cpp").write_text(SYNTHESIS_RUN)
-    types = subprocess.run(
-        [sys.executable, "-c", "from importlib.util import find_spec as f;"
-         "print(f('hls4ml').submodule_search_locations[0] + '/templates/vivado/ap_types')"],
-        capture_output=True, text=True, check=True,
-    ).stdout.strip()  # fmt: skip
     warnings = ["-Wall", "-Wextra", "-Werror", "-Wno-unused-label", "-Wno-unknown-pragmas",
                 "-Wno-unused-parameter", "-Wno-uninitialized", "-Wno-maybe-uninitialized"]  # fmt: skip
-    includes = [f"-I{folder}", f"-I{HLS}", f"-I{HLS / 'include'}", "-isystem", types]
+    includes = [f"-I{folder}", f"-I{HLS}", f"-I{HLS / 'include'}", "-isystem", str(ap_types())]
     command = ["g++", "-std=c++14", *warnings, *includes, *flags, "synthesis.cpp"]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
 

@@ -11,7 +11,7 @@ from edge_moe.accelerator import load_accelerator
 from edge_moe.quant.network import IntegerNetwork, run_network
 from edge_moe.testing.bundles import compile_network, small_config, values_of
 from edge_moe.testing.csim import csim
-from edge_moe.testing.networks import random_images, random_network
+from edge_moe.testing.networks import dropped_experts, random_images, random_network
 from edge_moe_host.contract.bundle import Bundle
 from edge_moe_host.contract.isa import Opcode
 from edge_moe_host.golden.interpreter import task_output
@@ -96,19 +96,7 @@ def test_experts_of_different_widths(tmp_path: Path) -> None:
 
 
 def test_dropped_experts(tmp_path: Path) -> None:
-    network = random_network(small_config(num_experts=6))
-    kept = (0, 3, 5)
-    blocks = []
-    for block in network.blocks:
-        if block.experts:
-            gates = {
-                task: dataclasses.replace(gate, weight=gate.weight[list(kept)], bias=gate.bias[list(kept)])
-                for task, gate in block.gates.items()
-            }
-            experts = tuple(block.experts[index] for index in kept)
-            block = dataclasses.replace(block, gates=gates, experts=experts, expert_ids=kept)
-        blocks.append(block)
-    network = dataclasses.replace(network, blocks=tuple(blocks))
+    network = dropped_experts(random_network(small_config(num_experts=6)), (0, 3, 5))
     bundle, _ = compile_network(network, tmp_path)
     assert assert_equals_golden(bundle, network) == values_of(network, 1)
 

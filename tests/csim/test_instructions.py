@@ -127,15 +127,15 @@ def test_a_row_that_names_an_expert_twice():
         "routing": bench.place(routing_bytes(expert, score)),
         "hidden": bench.reserve(rows * 32),
     }
-    behind = int8(rng, 256, 32)
-    guard = bench.place_int8(behind)
+    after = int8(rng, 256, 32)
+    guard = bench.place_int8(after)
     table = bench.experts([ffn] * 4)
     bench.emit(Opcode.EXPERTS, rows=rows, in_channels=width, out_channels=width, hidden_channels=32,
                experts=4, top_k=4, **places, **table)  # fmt: skip
     bench.run()
     mixed = op.experts(x[None], expert[None, :, :1], score[None, :, :1], (ffn,))[0]
     assert equal(bench.int16(places["dst"], rows, width), residual + mixed) == rows * width
-    assert equal(bench.int8(guard, 256, 32), behind) == 8192
+    assert equal(bench.int8(guard, 256, 32), after) == 8192
 
 
 def test_an_expert_without_tokens_is_neither_computed_nor_read():

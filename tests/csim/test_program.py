@@ -11,6 +11,7 @@ import pytest
 
 from edge_moe.testing.bundles import compile_network, small_config
 from edge_moe.testing.csim import csim
+from edge_moe.testing.damage import raw_words
 from edge_moe.testing.networks import random_images, random_network
 from edge_moe_host.backends.csim_library import program_bytes
 from edge_moe_host.contract import encoding, isa, opcodes, program
@@ -78,16 +79,6 @@ def find(bundle: Bundle, opcode: Opcode, epilogue: int = 0) -> tuple[int, Instru
     return index, instructions[index]
 
 
-def words_of(instruction: Instruction) -> list[int]:
-    """Words of an instruction with any fields: no rule is applied, and the checksum is right."""
-    words = [0] * isa.WORDS
-    for field in isa.fields(Instruction):
-        value = int(getattr(instruction, field.name))
-        words[field.word] |= (value & ((1 << field.width) - 1)) << field.low
-    words[isa.CHECKSUM_WORD] = isa.checksum(words)
-    return words
-
-
 def with_words(data: bytes, index: int, words: list[int]) -> bytes:
     record = np.array(words, "<u4").tobytes()
     return data[: index * RECORD_BYTES] + record + data[(index + 1) * RECORD_BYTES :]
@@ -96,7 +87,7 @@ def with_words(data: bytes, index: int, words: list[int]) -> bytes:
 def changed(bundle: Bundle, opcode: Opcode, epilogue: int, fields: dict[str, int]) -> tuple[bytes, int]:
     """The program with fields of one instruction changed, and its place."""
     index, instruction = find(bundle, opcode, epilogue)
-    words = words_of(dataclasses.replace(instruction, **fields))
+    words = raw_words(dataclasses.replace(instruction, **fields))
     return with_words(original(bundle), index, words), index
 
 
@@ -215,11 +206,7 @@ def test_entries_that_do_not_hold(bundle: Bundle, image: np.ndarray, field: str,
     """The third of four entries: the entries before it have been announced, those after it are not read."""
     index, instruction = find(bundle, Opcode.EXPERTS)
     entry = bundle.expert_table(instruction)[2]
-    words = [0] * isa.WORDS
-    for spec in isa.fields(isa.ExpertEntry):
-        number = value if spec.name == field else int(getattr(entry, spec.name))
-        words[spec.word] |= (number & ((1 << spec.width) - 1)) << spec.low
-    words[isa.CHECKSUM_WORD] = isa.checksum(words)
+    words = raw_words(dataclasses.replace(entry, **{field: value}))
     start = 64 * (instruction.weight_offset + 2)
     for data in (np.array(words, "<u4").tobytes(), bytes(64)):
         weights = bundle.weights.copy()
@@ -233,7 +220,7 @@ def test_a_program_needs_its_end(bundle: Bundle, image: np.ndarray) -> None:
     count = len(data) // RECORD_BYTES
     assert_stopped(execute(bundle, image, data[:-RECORD_BYTES]), Error.UNFINISHED, count - 1)
     load = find(bundle, Opcode.LOAD)[1]
-    endless = with_words(data, 0, words_of(load))[:RECORD_BYTES] * 600
+    endless = with_words(data, 0, raw_words(load))[:RECORD_BYTES] * 600
     assert_stopped(execute(bundle, image, endless), Error.UNFINISHED, 512)
 
 
@@ -288,7 +275,7 @@ def random_change(rng: random.Random, instruction: Instruction) -> Instruction:
 def host_accepts(bundle: Bundle, instruction: Instruction) -> bool:
     """The bundle reader's verdict on the instruction alone."""
     try:
-        encoding.decode(Instruction, np.array(words_of(instruction), "<u4").tobytes(), "it")
+        encoding.decode(Instruction, np.array(raw_words(instruction), "<u4").tobytes(), "it")
         program.check_instruction(instruction, bundle.manifest.accelerator.config, "it")
     except BundleError:
         return False
@@ -307,7 +294,7 @@ def test_random_fields_agree_with_the_bundle_reader(bundle: Bundle, image: np.nd
     for _ in range(700):
         index = rng.randrange(len(instructions) - 1)
         fresh = random_change(rng, instructions[index])
-        outcome = execute(bundle, image, with_words(data, index, words_of(fresh)))
+        outcome = execute(bundle, image, with_words(data, index, raw_words(fresh)))
         accepted = host_accepts(bundle, fresh)
         elsewhere = outcome.error in (Error.WEIGHTS, Error.ENTRY, Error.IMAGE, Error.OUTPUT, Error.ORDER)
         if outcome.status == Status.DONE:
@@ -326,5 +313,5 @@ def test_routing_rows_that_no_gate_wrote(bundle: Bundle, image: np.ndarray) -> N
     index, instruction = find(bundle, Opcode.EXPERTS)
     for offset in range(0, 4096, 64):
         fresh = dataclasses.replace(instruction, routing=offset)
-        outcome = execute(bundle, image, with_words(original(bundle), index, words_of(fresh)))
+        outcome = execute(bundle, image, with_words(original(bundle), index, raw_words(fresh)))
         assert outcome.error in (Error.NONE, Error.OVERLAP)

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The comparison's tables follow from its data, and this project's rows from its models."""
 
-import importlib.util
 import json
 import re
 import subprocess
@@ -14,7 +13,7 @@ from typing import Any
 import pytest
 
 from edge_moe.demo.published import PUBLISHED
-from edge_moe.testing.checkout import ROOT
+from edge_moe.testing.checkout import ROOT, load_script
 
 SCRIPT = ROOT / "docs" / "tools" / "comparison.py"
 DATA = tomllib.loads((ROOT / "docs" / "comparison.toml").read_text(encoding="utf-8"))
@@ -24,12 +23,7 @@ OURS = [row for row in SYSTEMS if row["name"] == "this project"]
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("comparison", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script(SCRIPT)
 
 
 def edge_moe(*words: str) -> str:

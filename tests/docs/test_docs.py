@@ -13,7 +13,7 @@ import pytest
 from edge_moe.cli import build_parser
 from edge_moe.testing.markdown_files import DOCUMENTS, ROOT, Document
 
-# A placeholder, which the reader replaces.
+# A part of a command that the reader replaces.
 PLACEHOLDER = re.compile(r"\.\.\.|…")
 
 

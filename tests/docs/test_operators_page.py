@@ -2,7 +2,6 @@
 """The page of operators is its script's output, and the guide to adding one names existing things."""
 
 import dataclasses
-import importlib.util
 import re
 import subprocess
 import sys
@@ -11,20 +10,15 @@ from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from edge_moe.testing.checkout import ROOT, load_script
+
 SCRIPT = ROOT / "docs" / "tools" / "operators.py"
 GUIDE = (ROOT / "docs" / "adding-an-operator.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture
 def script() -> Any:
-    spec = importlib.util.spec_from_file_location("operators_page", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
+    return load_script(SCRIPT)
 
 
 def change(script: Any, which: str, **changes: Any) -> None:

@@ -261,7 +261,7 @@ def test_fixed_fields_are_fixed() -> None:
     assert refused == [spec.name for spec in dataclasses.fields(AcceleratorConfig) if spec.name in fixed]
 
 
-def test_memories_stand_where_the_guide_says() -> None:
+def test_the_weight_fifo_is_in_the_memory_that_the_guide_says() -> None:
     for size, storage in ((512 * 1024 - 128, "bram"), (512 * 1024, "uram")):
         listed = inventory(dataclasses.replace(load_accelerator("zcu104"), fifo_bytes=size))
         assert next(item for item in listed.streams if item.name == "weights").storage.value == storage

@@ -87,7 +87,7 @@ def test_other_instructions_by_hand() -> None:
 
 def test_patches_by_hand() -> None:
     """Lines of a patch are 24 bytes. Four lines are 3 times 32 bytes, in 8 pieces of 16 or 8 bytes: 16 pieces
-    per patch, 512 cycles for 32 patches, while 385 beats of the next 8 lines come in."""
+    per patch, 512 cycles for 32 patches, while 385 transfers of the next 8 lines come in."""
     patches = Instruction(opcode=Opcode.PATCHES, height=128, width=256, patch=8)
     assert patch_moves(patches, ZCU104) == 16
     assert loops(patches) == 64 + 12 + 17 * (32 * 16 + 12) + 8
@@ -137,8 +137,8 @@ def test_experts_by_hand() -> None:
 # Waiting
 
 
-def test_a_loop_waits_for_words_that_have_not_come() -> None:
-    """One word in 4 cycles, the first after 150: then the loop can continue."""
+def test_a_loop_waits_for_planes_that_have_not_come() -> None:
+    """One plane in 4 cycles, the first after 150: then the loop can continue."""
     accelerator = small_accelerator(memory_bytes_per_cycle=32, memory_latency=150)
     pipeline = Timeline(accelerator)
     linear = Instruction(opcode=Opcode.LINEAR, weight_bits=8, rows=1, in_channels=64, out_channels=64,
@@ -167,7 +167,7 @@ def test_the_reader_runs_ahead_as_far_as_the_fifo_is_deep() -> None:
     assert (pipeline.now, pipeline.waited) == (1046 - 7 + 10, 7 + 1046 - 7 - 1027)
 
 
-def test_load_takes_a_word_every_other_cycle() -> None:
+def test_load_takes_a_plane_every_other_cycle() -> None:
     """As fast as they arrive: the loop waits only for the first one."""
     pipeline = Timeline(small_accelerator(memory_bytes_per_cycle=64, memory_latency=100))
     load = Instruction(opcode=Opcode.LOAD, rows=100, out_channels=64, weight_beats=200)

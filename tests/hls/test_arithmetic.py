@@ -106,7 +106,7 @@ def test_layernorm_of_every_shift_and_spread(ops, width, shift):
         assert shift > 17 or {result.min(), result.max()} == {-128, 127}
 
 
-def test_layernorm_ignores_what_stands_beyond_its_channels(ops):
+def test_layernorm_ignores_what_is_beyond_its_channels(ops):
     """The padding of a row is not zero: hls_ops.PADDING."""
     rng = np.random.default_rng(3)
     norm = random_norm(rng, 40, epsilon=1)

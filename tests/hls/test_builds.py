@@ -1,16 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The operator library under sanitizers, the bounded stream, and hls/Makefile's messages for bad input."""
 
-import os
 import re
 import subprocess
-import sys
 
 import pytest
 
 from edge_moe.codegen import generate
-from edge_moe.testing.checkout import HLS, TESTS
-from edge_moe.testing.hls_build import make
+from edge_moe.testing.checkout import HLS
+from edge_moe.testing.hls_build import make, passed_tests, sanitizers
 from edge_moe.testing.hls_ops import build
 
 OPERATOR_TESTS = [f"hls/test_{name}.py" for name in ("arithmetic", "linear", "attention", "experts", "maps")]
@@ -19,22 +17,7 @@ OPERATOR_TESTS = [f"hls/test_{name}.py" for name in ("arithmetic", "linear", "at
 def test_operators_under_address_and_undefined_behaviour_sanitizers():
     """The tests of every operator once more, in a process that starts with the sanitizer's run time."""
     build("sanitize")
-    runtime = subprocess.run(
-        ["g++", "-print-file-name=libasan.so"], capture_output=True, text=True, check=True
-    ).stdout.strip()
-    environment = os.environ | {
-        "LD_PRELOAD": runtime,
-        "ASAN_OPTIONS": "detect_leaks=0:abort_on_error=1",
-        "UBSAN_OPTIONS": "print_stacktrace=1",
-        "EDGE_MOE_OPS": "sanitize",
-    }
-    run = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *OPERATOR_TESTS],
-        cwd=TESTS, env=environment, capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
-    assert run.returncode == 0, (run.stdout + run.stderr)[-4000:]
-    passed = int(run.stdout.rsplit(" passed", 1)[0].rsplit(maxsplit=1)[-1])
-    assert passed >= 130
+    assert passed_tests(*OPERATOR_TESTS, timeout=300, EDGE_MOE_OPS="sanitize", **sanitizers()) >= 130
 
 
 STREAM_PROGRAM = """
@@ -109,11 +92,12 @@ def test_makefile_says_what_is_wrong(arguments, sentence):
     assert "Traceback" not in run.stderr
 
 
-@pytest.mark.parametrize("name", ["config", "isa", "tables"])
+@pytest.mark.parametrize("name", ["config", "design", "isa", "opcodes", "tables"])
 def test_headers_that_are_missing_come_back(name, tmp_path):
     """As after an interruption between two of them."""
     assert make("headers", f"BUILD={tmp_path}").returncode == 0
     missing = tmp_path / "generated" / f"edge_moe_{name}.hpp"
+    assert len(list(missing.parent.glob("*.hpp"))) == 5
     text = missing.read_text()
     missing.unlink()
     assert make("headers", f"BUILD={tmp_path}").returncode == 0

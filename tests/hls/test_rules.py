@@ -11,6 +11,7 @@ from edge_moe.accelerator import load_accelerator
 from edge_moe.codegen import generate
 from edge_moe.testing.bundles import compile_network, small_config
 from edge_moe.testing.checkout import ROOT
+from edge_moe.testing.damage import raw_words
 from edge_moe.testing.networks import random_network
 from edge_moe_host.contract import isa, opcodes, program
 from edge_moe_host.contract.isa import ExpertEntry, Instruction, Opcode
@@ -55,7 +56,7 @@ def check(tmp_path_factory):
     subprocess.run(command, cwd=folder, check=True, timeout=120)
 
     def errors(records):
-        lines = [f"{int(isinstance(r, ExpertEntry))} " + " ".join(map(str, words_of(r))) for r in records]
+        lines = [f"{int(isinstance(r, ExpertEntry))} " + " ".join(map(str, raw_words(r))) for r in records]
         run = subprocess.run([str(folder / "check")], input="\n".join(lines), capture_output=True, text=True,
                              check=True, timeout=60)  # fmt: skip
         return [Error(int(line)) for line in run.stdout.split()]
@@ -69,13 +70,6 @@ def instructions(tmp_path_factory):
     folder = tmp_path_factory.mktemp("rules_bundle")
     bundle, _ = compile_network(random_network(small_config()), folder, ["semseg"], CONFIG)
     return {(i.opcode, i.epilogue): i for i in bundle.task("semseg").instructions}.values()
-
-
-def words_of(record):
-    words = [0] * isa.WORDS
-    for field in isa.fields(type(record)):
-        words[field.word] |= (int(getattr(record, field.name)) & ((1 << field.width) - 1)) << field.low
-    return words
 
 
 def host_error(instruction):

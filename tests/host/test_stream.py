@@ -190,7 +190,7 @@ def test_an_error_of_the_device(acc: Scripted, where: str) -> None:
     assert [value(result) for result in acc.stream([picture(8), picture(9)])] == [8, 9]
 
 
-def test_frames_behind_a_failed_one_are_lost_with_it(acc: Scripted) -> None:
+def test_frames_after_a_failed_one_are_lost_with_it(acc: Scripted) -> None:
     acc.fail[0] = DeviceTimeoutError("too late.")
     launches = [acc.launch("", picture(n), picture(n), "depth") for n in range(acc.slots)]
     for launch in launches:

@@ -9,30 +9,18 @@ import torch
 
 from edge_moe import EdgeMoEError
 from edge_moe.checkpoint import load_checkpoint, slim
-from edge_moe.config import Preset, load_preset
+from edge_moe.config import Preset
 from edge_moe.quant.options import QuantOptions
 from edge_moe.quant.quantise import obtain_network, quantise_checkpoint
 from edge_moe.quant.storage import load_network
+from edge_moe.testing.training import tiny
 from edge_moe.train.engine import LAST, run_training
 
-PRESET = (
-    "model.image_size=[32,64]",
-    "model.embed_dim=16",
-    "model.depth=2",
-    "model.head_channels=8",
-    "model.num_experts=4",
-    "train.batch_size=4",
-    "train.train_images=12",
-    "train.val_images=2",
-    "train.warmup_steps=2",
-    "train.epochs=2",
-    "train.lr=1e-3",
-)
 STEPS = 6
 
 
 def preset(*overrides: str) -> Preset:
-    return load_preset("mini", [*PRESET, *overrides])
+    return tiny("train.epochs=2", "train.lr=1e-3", *overrides)
 
 
 @pytest.fixture(scope="module")

@@ -102,8 +102,8 @@ def test_gradient_matches_finite_differences(task: str) -> None:
     assert prediction.grad is not None
     with torch.no_grad():
         step = 1e-3 * direction
-        ahead, behind = (task_loss(task, prediction + s, label) for s in (step, -step))
-    slope = (ahead - behind).item() / 2e-3
+        above, below = (task_loss(task, prediction + s, label) for s in (step, -step))
+    slope = (above - below).item() / 2e-3
     assert (prediction.grad * direction).sum().item() == pytest.approx(slope, rel=1e-2, abs=1e-4)
 
 

@@ -23,27 +23,11 @@ from edge_moe.checkpoint import load_checkpoint, load_model
 from edge_moe.config import Preset, load_preset
 from edge_moe.data.loader import epoch_batches, epoch_order, steps_per_epoch
 from edge_moe.data.transforms import Augmentation
-from edge_moe.testing.training import SIZE, Toy, open_toy
+from edge_moe.testing.training import SIZE, TINY, Toy, open_toy, tiny
 from edge_moe.train import engine
 from edge_moe.train.engine import BEST, LAST, Trainer, TrainingInterrupted, improvement, run_training
 
-TINY = (
-    "model.image_size=[32,64]",
-    "model.embed_dim=16",
-    "model.depth=2",
-    "model.head_channels=8",
-    "model.num_experts=4",
-    "train.batch_size=4",
-    "train.train_images=12",
-    "train.val_images=2",
-    "train.warmup_steps=2",
-    "train.epochs=3",
-)
 STEPS = 9
-
-
-def tiny(*overrides: str) -> Preset:
-    return load_preset("mini", [*TINY, *overrides])
 
 
 @pytest.fixture(autouse=True)

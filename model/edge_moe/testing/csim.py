@@ -40,7 +40,7 @@ def pad_channels(x):
     return np.pad(x, ((0, 0), (0, -x.shape[1] % TILE)), constant_values=77)
 
 
-def int8_words(x):
+def int8_bytes(x):
     """Bytes of int8 rows stored by pairs; the partner of an odd last row may hold any value."""
     x = pad_channels(x)
     x = np.pad(x, ((0, len(x) % 2), (0, 0)), constant_values=-5)
@@ -88,7 +88,7 @@ class Bench:
         return address
 
     def place_int8(self, x):
-        return self.place(int8_words(x))
+        return self.place(int8_bytes(x))
 
     def place_int16(self, x):
         return self.place(pad_channels(x).astype("<i2").tobytes())

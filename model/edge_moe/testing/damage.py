@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Damage to bundles: changed values in manifests and programs, with correct checksums."""
+"""Damage to bundles: changed values in manifests, programs and records, with correct checksums."""
 
 import dataclasses
 import json
@@ -12,7 +12,7 @@ import numpy as np
 
 from edge_moe_host.contract import isa, manifest
 from edge_moe_host.contract.bundle import load_bundle
-from edge_moe_host.contract.isa import Instruction, Opcode
+from edge_moe_host.contract.isa import ExpertEntry, Instruction, Opcode
 from edge_moe_host.contract.opcodes import operands
 from edge_moe_host.errors import BundleError
 
@@ -82,6 +82,16 @@ def leaves(data: Any, place: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     """Places of all values in nested dictionaries and lists, containers included."""
     items = data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ()
     return [place] + [leaf for key, value in items for leaf in leaves(value, (*place, key))]
+
+
+def raw_words(record: Instruction | ExpertEntry) -> list[int]:
+    """Words of a record with any values in its fields: each is cut to its bits, and the checksum is right."""
+    words = [0] * isa.WORDS
+    for field in isa.fields(type(record)):
+        value = int(getattr(record, field.name))
+        words[field.word] |= (value & ((1 << field.width) - 1)) << field.low
+    words[isa.CHECKSUM_WORD] = isa.checksum(words)
+    return words
 
 
 def random_instruction(rng: np.random.Generator, instruction: Instruction) -> Instruction:

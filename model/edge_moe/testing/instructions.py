@@ -177,7 +177,7 @@ def run_upsample2x(height, width, channels):
 
 
 def run_patches(height, width, patch):
-    """Lines and patches of any number of bytes, so that words of image, row and scratch can be anywhere."""
+    """Lines and patches of any number of bytes, so that transfers and slices begin anywhere in a row."""
     image = np.random.default_rng(patch).integers(0, 256, (height, width, 3)).astype(np.uint8)
     bench = Bench(image, patch)
     bench.place_int8(np.zeros((2, 32), np.int8))

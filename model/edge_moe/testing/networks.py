@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Integer networks with random constants whose activations neither vanish nor saturate throughout."""
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -116,6 +117,22 @@ class NetworkMaker:
 def random_network(config: ModelConfig, seed: int = 0, expert_bits: int = 8) -> IntegerNetwork:
     """An integer network of this shape; the same seed gives the same one."""
     return NetworkMaker(config, seed).network(expert_bits)
+
+
+def dropped_experts(network: IntegerNetwork, kept: tuple[int, ...]) -> IntegerNetwork:
+    """The network with only the kept experts."""
+
+    def drop(block: Block) -> Block:
+        if not block.experts:
+            return block
+        gates = {
+            task: dataclasses.replace(gate, weight=gate.weight[list(kept)], bias=gate.bias[list(kept)])
+            for task, gate in block.gates.items()
+        }
+        experts = tuple(block.experts[index] for index in kept)
+        return dataclasses.replace(block, gates=gates, experts=experts, expert_ids=kept)
+
+    return dataclasses.replace(network, blocks=tuple(map(drop, network.blocks)))
 
 
 def random_images(config: ModelConfig, count: int, seed: int = 0) -> np.ndarray:

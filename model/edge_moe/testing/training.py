@@ -1,14 +1,32 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A data set that is learned in seconds."""
+"""A small model, and a data set that it learns in seconds."""
 
 from collections.abc import Mapping
 
 import numpy as np
 
+from edge_moe.config import Preset, load_preset
 from edge_moe.data.base import TaskDataset
 from edge_moe.data.sample import Sample
 
 SIZE = (32, 64)
+TINY = (
+    "model.image_size=[32,64]",
+    "model.embed_dim=16",
+    "model.depth=2",
+    "model.head_channels=8",
+    "model.num_experts=4",
+    "train.batch_size=4",
+    "train.train_images=12",
+    "train.val_images=2",
+    "train.warmup_steps=2",
+    "train.epochs=3",
+)
+
+
+def tiny(*overrides: str) -> Preset:
+    """A model of 9 tokens; an epoch has 3 steps."""
+    return load_preset("mini", [*TINY, *overrides])
 
 
 class Toy(TaskDataset):

@@ -11,10 +11,10 @@ import shutil
 import stat
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 from edge_moe.testing.checkout import ROOT, TESTS
+from edge_moe.testing.hls_source import ap_types
 from edge_moe.vendor import tcl as vendor
 from edge_moe.vendor.interface import TOP, Interface, top_ports
 from edge_moe_host.contract.registers import Register
@@ -332,11 +332,7 @@ def one_sentence(run: subprocess.CompletedProcess[str]) -> str:
 
 def stub_headers() -> list[str]:
     """Flags for stand-ins of the tool's headers, and the open arbitrary-precision types that they use."""
-    spec = find_spec("hls4ml")
-    assert spec is not None
-    assert spec.submodule_search_locations is not None
-    types = Path(spec.submodule_search_locations[0]) / "templates" / "vivado" / "ap_types"
-    return ["-isystem", str(STUBS / "include"), "-isystem", str(types)]
+    return ["-isystem", str(STUBS / "include"), "-isystem", str(ap_types())]
 
 
 def synthesis_command(source: Path, headers: Path, *mode: str, accelerator: str = "zcu104") -> list[str]:

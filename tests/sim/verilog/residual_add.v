@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // A stand-in for the Verilog that an HLS tool makes of hls/ops/residual_add.cpp: the same ports and handshakes,
-// written by hand. Words of 32 lanes, one every cycle, two cycles behind their addresses.
+// written by hand. Words of 32 lanes, one every cycle, two cycles after their addresses.
 `timescale 1 ns / 1 ps
 
 module residual_add (

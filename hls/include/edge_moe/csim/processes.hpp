@@ -41,7 +41,8 @@ class Processes {
     processes_.emplace_back(new Process(name, std::move(body)));
   }
 
-  // Throws a process's exception, or StreamError when all remaining processes wait for each other.
+  // Throws std::runtime_error with a process's name and the text of its exception, or with what each process
+  // waits for if none can go on.
   void run() {
     running() = this;
     std::string failure;

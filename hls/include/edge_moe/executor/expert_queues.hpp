@@ -52,6 +52,33 @@ ROUTES_BEFORE:
   return fresh;
 }
 
+// A token's route in one place of its routing row.
+struct QueuedRoute {
+  bool taken;  // the row has this token, and the route is one to queue
+  uint16_t expert;
+  int16_t score;
+};
+
+inline QueuedRoute queued_route(const Half& half, int slot, int experts, bool present) {
+  HLS_INLINE
+  const RoutingRow row = routing_row(half);
+  const QueuedRoute route = {present && routes_to(row, slot, experts), row.expert[slot], row.score[slot]};
+  return route;
+}
+
+// The routing rows in order: a place of a pair of tokens per step.
+struct RouteCursor {
+  int pair;
+  int slot;
+};
+
+inline void next_route(RouteCursor& at, int top_k) {
+  HLS_INLINE
+  const bool done = at.slot == top_k - 1;
+  at.slot = done ? 0 : at.slot + 1;
+  at.pair += done ? 1 : 0;
+}
+
 inline int queue_steps(const isa::Instruction& i) {
   HLS_INLINE
   return pairs(i.rows) * i.top_k;
@@ -63,24 +90,21 @@ inline void count_routes(const isa::Instruction& i, const ScratchHalf even, cons
   HLS_NO_INLINE
   const int steps = queue_steps(i);
   const int from = beat_of(i.routing);
-  int pair = 0;
-  int slot = 0;
+  RouteCursor at = {0, 0};
 COUNT_ROUTES:
   for (int step = 0; step < steps; ++step) {
     // carried: counters in registers
     HLS_PIPELINE
     HLS_TRIPS(1, edge_moe::QUEUE_ENTRIES)
-    const RoutingRow first = routing_row(even[from + pair]);
-    const RoutingRow second = routing_row(odd[from + pair]);
-    if (routes_to(first, slot, i.experts)) {
-      ++evens.count[first.expert[slot]];
+    const QueuedRoute first = queued_route(even[from + at.pair], at.slot, i.experts, true);
+    const QueuedRoute second = queued_route(odd[from + at.pair], at.slot, i.experts, 2 * at.pair + 1 < i.rows);
+    if (first.taken) {
+      ++evens.count[first.expert];
     }
-    if (2 * pair + 1 < i.rows && routes_to(second, slot, i.experts)) {
-      ++odds.count[second.expert[slot]];
+    if (second.taken) {
+      ++odds.count[second.expert];
     }
-    const bool done = slot == i.top_k - 1;
-    slot = done ? 0 : slot + 1;
-    pair += done ? 1 : 0;
+    next_route(at, i.top_k);
   }
 }
 
@@ -99,46 +123,42 @@ OPEN_QUEUES:
   }
 }
 
+// Put a token at the end of its expert's queue.
+inline void put_route(const QueuedRoute& route, int token, QueueCounters& counters, QueueTokens tokens,
+                      QueueScores scores) {
+  HLS_INLINE
+  if (route.taken) {
+    const int place = counters.start[route.expert] + counters.filled[route.expert];
+    tokens[place] = static_cast<uint16_t>(token);
+    scores[place] = route.score;
+    ++counters.filled[route.expert];
+  }
+}
+
 inline void put_routes(const isa::Instruction& i, const ScratchHalf even, const ScratchHalf odd,
                        QueueCounters& evens, QueueCounters& odds, QueueTokens even_tokens,
-                       QueueTokens odd_tokens, QueueScores even_scores,
-                       QueueScores odd_scores) {
+                       QueueTokens odd_tokens, QueueScores even_scores, QueueScores odd_scores) {
   HLS_NO_INLINE
   const int steps = queue_steps(i);
   const int from = beat_of(i.routing);
-  int pair = 0;
-  int slot = 0;
+  RouteCursor at = {0, 0};
 PUT_ROUTES:
   for (int step = 0; step < steps; ++step) {
     // carried: counters in registers
     HLS_PIPELINE
     HLS_TRIPS(1, edge_moe::QUEUE_ENTRIES)
-    const RoutingRow first = routing_row(even[from + pair]);
-    const RoutingRow second = routing_row(odd[from + pair]);
-    if (routes_to(first, slot, i.experts)) {
-      const int e = first.expert[slot];
-      const int place = evens.start[e] + evens.filled[e];
-      even_tokens[place] = static_cast<uint16_t>(2 * pair);
-      even_scores[place] = first.score[slot];
-      ++evens.filled[e];
-    }
-    if (2 * pair + 1 < i.rows && routes_to(second, slot, i.experts)) {
-      const int e = second.expert[slot];
-      const int place = odds.start[e] + odds.filled[e];
-      odd_tokens[place] = static_cast<uint16_t>(2 * pair + 1);
-      odd_scores[place] = second.score[slot];
-      ++odds.filled[e];
-    }
-    const bool done = slot == i.top_k - 1;
-    slot = done ? 0 : slot + 1;
-    pair += done ? 1 : 0;
+    const QueuedRoute first = queued_route(even[from + at.pair], at.slot, i.experts, true);
+    const QueuedRoute second = queued_route(odd[from + at.pair], at.slot, i.experts, 2 * at.pair + 1 < i.rows);
+    put_route(first, 2 * at.pair, evens, even_tokens, even_scores);
+    put_route(second, 2 * at.pair + 1, odds, odd_tokens, odd_scores);
+    next_route(at, i.top_k);
   }
 }
 
 inline void fill_queues(const isa::Instruction& i, const ScratchHalf even, const ScratchHalf odd,
                         QueueCounters& evens, QueueCounters& odds, QueueTokens even_tokens,
-                        QueueTokens odd_tokens, QueueScores even_scores,
-                        QueueScores odd_scores, uint8_t seen[config::max_tokens]) {
+                        QueueTokens odd_tokens, QueueScores even_scores, QueueScores odd_scores,
+                        uint8_t seen[config::max_tokens]) {
   HLS_NO_INLINE
 CLEAR_QUEUES:
   for (int e = 0; e < config::max_experts; ++e) {

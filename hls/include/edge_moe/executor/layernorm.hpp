@@ -18,9 +18,10 @@ static_assert(NORM_LAG + 2 < NORM_ROWS, "a row has at least one beat");
 
 inline uint64_t pack(const RowNorm& norm) {
   HLS_INLINE
-  return static_cast<uint32_t>(norm.total) |
-                               static_cast<uint64_t>(static_cast<uint16_t>(norm.inverse.value)) << 32 |
-         static_cast<uint64_t>(static_cast<uint8_t>(norm.inverse.exponent)) << 48;
+  const uint64_t total = static_cast<uint32_t>(norm.total);
+  const uint64_t value = static_cast<uint16_t>(norm.inverse.value);
+  const uint64_t exponent = static_cast<uint8_t>(norm.inverse.exponent);
+  return total | value << 32 | exponent << 48;
 }
 
 inline RowNorm unpack_norm(uint64_t bits, int width) {

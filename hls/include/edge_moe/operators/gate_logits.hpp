@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// Logits of a gate from int16 weights, each stored as two int8 halves: 128 high + low. SPEC.md, section 4.
+// Logits of a gate from int16 weights, each stored as two int8 halves: 2^gate_low_bits high + low. A tile has
+// gate_experts rows of high halves, then as many of low ones. SPEC.md, section 4.
 #ifndef EDGE_MOE_OPERATORS_GATE_LOGITS_HPP
 #define EDGE_MOE_OPERATORS_GATE_LOGITS_HPP
 
 #include "edge_moe/arithmetic.hpp"
 
 namespace edge_moe {
-
-// A weight is 2^gate_low_bits high + low. A tile has gate_experts rows of high halves, then of low ones.
 
 // High half of a weight in [-16319, 16319]; low in [-64, 63].
 inline int8_t gate_high(int16_t weight) {

@@ -7,7 +7,6 @@
 
 namespace edge_moe {
 
-
 // a of W bits, m in [0, 32767], n in [1, 47], z int8. W = 32: the product has 47 bits.
 template <int W>
 inline int32_t requantise(Int<W> a, int16_t m, int n, int32_t low, int32_t high, int32_t z) {
