@@ -31,9 +31,8 @@ def estimate_bundle(
     texts, drawn = [], []
     for name in [task] if task else list(opened.tasks):
         if images:
-            estimates = estimate_images(
-                opened, name, read_pictures(images, opened.task(name).entry.image[:2])
-            )
+            height, width, _ = opened.task(name).entry.image
+            estimates = estimate_images(opened, name, read_pictures(images, (height, width)))
             shown = sorted(estimates, key=lambda estimate: estimate.cycles)[len(estimates) // 2]
             texts.append(estimate_table(shown) + "\n" + _spread(estimates))
         else:
