@@ -102,15 +102,10 @@ def compile_verified(
     return "\n".join([_summary(report), *(counts or ["not verified"])])
 
 
-def _size(bundle: Bundle) -> tuple[int, int]:
-    """Height and width of the pictures that the bundle's first task takes."""
-    height, width, _ = next(iter(bundle.tasks.values())).entry.image
-    return height, width
-
-
 def _pictures(bundle: Bundle, images: Sequence[Path], data: str | None, count: int) -> np.ndarray | None:
     if images:
-        return read_pictures(images, _size(bundle))
+        height, width, _ = next(iter(bundle.tasks.values())).entry.image
+        return read_pictures(images, (height, width))
     if data is None:
         return None
     from edge_moe.export.source import validation_images
