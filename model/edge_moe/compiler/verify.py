@@ -104,8 +104,7 @@ def compile_verified(
 
 def _pictures(bundle: Bundle, images: Sequence[Path], data: str | None, count: int) -> np.ndarray | None:
     if images:
-        height, width, _ = next(iter(bundle.tasks.values())).entry.image
-        return read_pictures(images, (height, width))
+        return read_pictures(images, next(iter(bundle.tasks.values())).entry.image[:2])
     if data is None:
         return None
     from edge_moe.export.source import validation_images
