@@ -136,10 +136,8 @@ class Csim:
         raised: list[Exception] = []
 
         def seen(_: int, index: int, cycles: int, scratch: Any, size: int, sums: Any, rows: int) -> None:
-            memory, accumulators = (
-                np.ctypeslib.as_array(place, shape)
-                for place, shape in ((scratch, (size,)), (sums, (rows, TILE)))
-            )
+            memory = np.ctypeslib.as_array(scratch, (size,))
+            accumulators = np.ctypeslib.as_array(sums, (rows, TILE))
             try:
                 watch(index, cycles, memory, accumulators)  # type: ignore[misc]
             except Exception as error:  # it cannot pass through C
