@@ -184,8 +184,7 @@ class Csim:
         registers = self.execute(
             program_bytes(program), bundle.weights, image, buffer, watch=tracer if trace else None
         )
-        title = f"task '{task}' of '{bundle.path}'"
-        require_done(title, registers.status, registers.error, registers.position)
+        require_done(task, bundle.path, registers.status, registers.error, registers.position)
         raw = buffer.view("<i2")[:, : out.channels].astype(np.int16)
         return CsimRun(raw, registers.cycles, tuple(tracer.cycles), tracer.tensors)
 

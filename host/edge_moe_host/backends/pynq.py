@@ -248,7 +248,7 @@ class PynqAccelerator(Accelerator):
         with self._noting_hangs():
             driver.wait(self._timeout)
         *state, cycles = driver.outcome()
-        require_done(f"task '{frame.task}' of '{self.bundle.path}'", *state)
+        require_done(frame.task, self.bundle.path, *state)
         self._line.popleft()
         self._running = False
         if self._line:
