@@ -66,9 +66,10 @@ def describe(error: int, position: int) -> str:
 def require_done(task: str, bundle: object, status: int, error: int, position: int) -> None:
     """DeviceStoppedError unless these registers say that the run of a bundle's task ended regularly."""
     if status != Status.DONE or error != Error.NONE:
-        reason = describe(error, position)
-        text = f"task '{task}' of '{bundle}' {reason} (status {status}, error {error})."
-        raise DeviceStoppedError(text, status, error, position)
+        raise DeviceStoppedError(
+            f"task '{task}' of '{bundle}' {describe(error, position)} (status {status}, error {error}).",
+            *(status, error, position),
+        )
 
 
 @dataclass(frozen=True)
