@@ -25,7 +25,7 @@ class BackendError(EdgeMoEError):
     """A backend that is unknown, lacks what it needs here, or was given options that it does not take."""
 
 
-class TaskError(EdgeMoEError, ValueError):
+class TaskError(BundleError):
     """A task that the bundle does not have."""
 
 

@@ -136,10 +136,8 @@ class Csim:
         raised: list[Exception] = []
 
         def seen(_: int, index: int, cycles: int, scratch: Any, size: int, sums: Any, rows: int) -> None:
-            memory, accumulators = (
-                np.ctypeslib.as_array(place, shape)
-                for place, shape in ((scratch, (size,)), (sums, (rows, TILE)))
-            )
+            memory = np.ctypeslib.as_array(scratch, (size,))
+            accumulators = np.ctypeslib.as_array(sums, (rows, TILE))
             try:
                 watch(index, cycles, memory, accumulators)  # type: ignore[misc]
             except Exception as error:  # it cannot pass through C
@@ -186,8 +184,7 @@ class Csim:
         registers = self.execute(
             program_bytes(program), bundle.weights, image, buffer, watch=tracer if trace else None
         )
-        title = f"task '{task}' of '{bundle.path}'"
-        require_done(title, registers.status, registers.error, registers.position)
+        require_done(task, bundle.path, registers.status, registers.error, registers.position)
         raw = buffer.view("<i2")[:, : out.channels].astype(np.int16)
         return CsimRun(raw, registers.cycles, tuple(tracer.cycles), tracer.tensors)
 

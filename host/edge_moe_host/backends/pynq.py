@@ -247,9 +247,8 @@ class PynqAccelerator(Accelerator):
         out = self.bundle.tasks[frame.task].entry.output
         with self._noting_hangs():
             driver.wait(self._timeout)
-        outcome = driver.outcome()
-        title = f"task '{frame.task}' of '{self.bundle.path}'"
-        require_done(title, outcome.status, outcome.error, outcome.position)
+        *state, cycles = driver.outcome()
+        require_done(frame.task, self.bundle.path, *state)
         self._line.popleft()
         self._running = False
         if self._line:
@@ -260,7 +259,7 @@ class PynqAccelerator(Accelerator):
         values = rows.view("<i2")[:, : out.channels].astype(np.int16)
         self._free.append(frame.slot)
         clock = 1e6 * self.bundle.manifest.accelerator.config["clock_mhz"]
-        return Raw(values, outcome.cycles, outcome.cycles / clock)
+        return Raw(values, cycles, cycles / clock)
 
     # Recovery
 

@@ -18,7 +18,7 @@ from edge_moe_host.contract.encoding import decode
 from edge_moe_host.contract.isa import RECORD_BYTES, ExpertEntry, Instruction, Opcode
 from edge_moe_host.contract.manifest import Manifest, Section, TaskEntry, Tensor
 from edge_moe_host.contract.opcodes import LIMITS, SECTION_KINDS, section_of
-from edge_moe_host.errors import BundleError
+from edge_moe_host.errors import BundleError, TaskError
 from edge_moe_host.files import read_bytes
 
 MANIFEST_FILE = "manifest.json"
@@ -54,9 +54,9 @@ class Bundle:
     tasks: Mapping[str, TaskProgram]
 
     def task(self, name: str) -> TaskProgram:
-        """A task's program. BundleError for a task that the bundle does not have."""
+        """A task's program. TaskError for a task that the bundle does not have."""
         if name not in self.tasks:
-            raise BundleError(f"task '{name}' is not in '{self.path}': it has {', '.join(self.tasks)}.")
+            raise TaskError(f"task '{name}' is not in '{self.path}': it has {', '.join(self.tasks)}.")
         return self.tasks[name]
 
     def beats(self, offset: int, count: int) -> np.ndarray:

@@ -121,8 +121,7 @@ class Manifest:
 
 def config_hash(config: Mapping[str, Any]) -> str:
     """First 16 hexadecimal digits of the SHA-256 of the canonical JSON form."""
-    text = json.dumps(config, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return file_hash(json.dumps(config, sort_keys=True, separators=(",", ":")).encode())
 
 
 def file_hash(content: bytes) -> str:

@@ -63,11 +63,13 @@ def describe(error: int, position: int) -> str:
     return f"stopped at instruction {position}: {reason}"
 
 
-def require_done(title: str, status: int, error: int, position: int) -> None:
-    """DeviceStoppedError, about ``title``, unless these registers say that the run ended regularly."""
+def require_done(task: str, bundle: object, status: int, error: int, position: int) -> None:
+    """DeviceStoppedError unless these registers say that the run of a bundle's task ended regularly."""
     if status != Status.DONE or error != Error.NONE:
-        text = f"{title} {describe(error, position)} (status {status}, error {error})."
-        raise DeviceStoppedError(text, status, error, position)
+        raise DeviceStoppedError(
+            f"task '{task}' of '{bundle}' {describe(error, position)} (status {status}, error {error}).",
+            *(status, error, position),
+        )
 
 
 @dataclass(frozen=True)

@@ -25,36 +25,21 @@ def _rounded(values: np.ndarray) -> np.ndarray:
     return np.floor(values + 0.5).astype(np.int64)
 
 
-def exp2_table() -> np.ndarray:
-    """int64 [256]: 2**(-i/256) in Q15, from 32768 down to 16428."""
-    steps = np.arange(1 << EXP2_BITS) / (1 << EXP2_BITS)
-    return _rounded(np.exp2(EXP2_ONE - steps))
-
-
-def reciprocal_table() -> np.ndarray:
-    """int64 [1024]: 1/x in Q15 at the middle of each of 1024 bins of x in [1, 2)."""
-    mantissa = np.arange(1 << MANTISSA_BITS, 2 << MANTISSA_BITS) + 0.5
-    return _rounded(2.0 ** (MANTISSA_BITS + 15) / mantissa)
-
-
-def rsqrt_table() -> np.ndarray:
-    """int64 [1536]: 1/sqrt(x) in Q15 at the middle of each of 1536 bins of x in [1, 4)."""
-    mantissa = np.arange(1 << (MANTISSA_BITS - 1), 2 << MANTISSA_BITS) + 0.5
-    return _rounded(2.0**15 / np.sqrt(mantissa / (1 << (MANTISSA_BITS - 1))))
-
-
-def gelu_table() -> np.ndarray:
-    """int64 [1024]: delta(a) = a (1 - Phi(a)) in Q10 at the middle of 1024 bins of a in [0, 4)."""
+def _gelu_table() -> np.ndarray:
     count = GELU_LIMIT << (GELU_FRACTION - GELU_STEP_BITS)
     a = (np.arange(count) + 0.5) / (1 << (GELU_FRACTION - GELU_STEP_BITS))
     delta = np.array([value * 0.5 * math.erfc(value / math.sqrt(2)) for value in a])
     return _rounded(delta * (1 << GELU_FRACTION))
 
 
-EXP2 = exp2_table()
-RECIPROCAL = reciprocal_table()
-RSQRT = rsqrt_table()
-GELU = gelu_table()
+# int64 [256]: 2**(-i/256) in Q15, from 32768 down to 16428
+EXP2 = _rounded(np.exp2(EXP2_ONE - np.arange(1 << EXP2_BITS) / (1 << EXP2_BITS)))
+# 1/x in Q15 at the middle of each of 1024 bins of x in [1, 2), and 1/sqrt(x) of 1536 bins of x in [1, 4)
+_BINS, _ROOT_BINS = 1 << MANTISSA_BITS, 1 << (MANTISSA_BITS - 1)
+RECIPROCAL = _rounded(2.0 ** (MANTISSA_BITS + 15) / (np.arange(_BINS, 2 * _BINS) + 0.5))
+RSQRT = _rounded(2.0**15 / np.sqrt((np.arange(_ROOT_BINS, 4 * _ROOT_BINS) + 0.5) / _ROOT_BINS))
+# int64 [1024]: delta(a) = a (1 - Phi(a)) in Q10 at the middle of 1024 bins of a in [0, 4)
+GELU = _gelu_table()
 
 
 def saturate(values: np.ndarray, low: int, high: int) -> np.ndarray:

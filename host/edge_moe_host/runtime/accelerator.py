@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from edge_moe_host.contract.bundle import Bundle, TaskProgram, load_bundle
+from edge_moe_host.contract.bundle import Bundle, load_bundle
 from edge_moe_host.errors import BackendError, BundleError, ClosedError, DeviceError, TaskError
 from edge_moe_host.runtime.images import as_image, resize_image
 from edge_moe_host.runtime.result import Raw, Result, make_result
@@ -138,7 +138,7 @@ class Accelerator(ABC):
 
     def switch(self, task: str) -> None:
         """Make ``task`` the current one. TaskError for a task that the bundle does not have."""
-        self._current = self._program(task).name
+        self._current = self.bundle.task(task).name
 
     def run(self, image: np.ndarray | str | Path, task: str | None = None) -> Result:
         """Run one task on a picture, a file or uint8 RGB [h, w, 3] of any size; the result has its size.
@@ -150,7 +150,7 @@ class Accelerator(ABC):
 
     def image_size(self, task: str) -> tuple[int, int]:
         """(height, width) to which pictures are resized for a task. TaskError for an unknown task."""
-        height, width, _ = self._program(task).entry.image
+        height, width, _ = self.bundle.task(task).entry.image
         return height, width
 
     def run_tasks(
@@ -158,7 +158,7 @@ class Accelerator(ABC):
     ) -> dict[str, Result]:
         """Task -> result of :meth:`run` on the same picture, by default for all tasks of the bundle."""
         picture = as_image(image)
-        names = [self._program(task).name for task in (self.tasks if tasks is None else tasks)]
+        names = [self.bundle.task(task).name for task in (self.tasks if tasks is None else tasks)]
         return {task: self.run(picture, task) for task in names}
 
     def stream(
@@ -179,7 +179,7 @@ class Accelerator(ABC):
         """
         names = [task or self._current] if task is None or isinstance(task, str) else list(task)
         for name in names:
-            self._program(name)
+            self.bundle.task(name)
         if not names:
             raise TaskError("a stream needs at least one task.")
         self._check_open()
@@ -217,7 +217,7 @@ class Accelerator(ABC):
         if launch.error is not None:
             raise launch.error
         assert launch.raw is not None
-        return make_result(self._program(launch.task), launch.raw, launch.picture, launch.name)
+        return make_result(self.bundle.task(launch.task), launch.raw, launch.picture, launch.name)
 
     def _land_oldest(self) -> None:
         flight = self._flights[0]
@@ -254,11 +254,6 @@ class Accelerator(ABC):
         counters.milliseconds += 1e3 * raw.seconds
         counters.image_bytes += height * width * channels
         counters.output_bytes += raw.values.nbytes
-
-    def _program(self, task: str) -> TaskProgram:
-        if task not in self.bundle.tasks:
-            raise TaskError(f"task '{task}' is not in '{self.bundle.path}': it has {', '.join(self.tasks)}.")
-        return self.bundle.tasks[task]
 
     # Hooks of a backend, called under the lock, never after _close
 

@@ -329,12 +329,13 @@ def linear_taps(count: int, size: int, dtype: type = np.int64) -> Taps:
     return taps
 
 
-def read_pictures(paths: Sequence[Path], size: tuple[int, int]) -> np.ndarray:
-    """uint8 [n, H, W, 3] of ``size`` (height, width): pictures, folders of them, or frames of videos.
+def read_pictures(paths: Sequence[Path], size: Sequence[int]) -> np.ndarray:
+    """uint8 [n, H, W, 3] of ``size``, height and width: pictures, folders of them, or frames of videos.
 
     ImageError when there is none, or one cannot be read.
     """
-    pictures = [resize_image(frame.image, size) for path in paths for frame in frames(path)]
+    height, width = size
+    pictures = [resize_image(frame.image, (height, width)) for path in paths for frame in frames(path)]
     if not pictures:
         raise ImageError("there are no pictures: give at least one.")
     return np.stack(pictures)

@@ -102,15 +102,9 @@ def compile_verified(
     return "\n".join([_summary(report), *(counts or ["not verified"])])
 
 
-def _size(bundle: Bundle) -> tuple[int, int]:
-    """Height and width of the pictures that the bundle's first task takes."""
-    height, width, _ = next(iter(bundle.tasks.values())).entry.image
-    return height, width
-
-
 def _pictures(bundle: Bundle, images: Sequence[Path], data: str | None, count: int) -> np.ndarray | None:
     if images:
-        return read_pictures(images, _size(bundle))
+        return read_pictures(images, next(iter(bundle.tasks.values())).entry.image[:2])
     if data is None:
         return None
     from edge_moe.export.source import validation_images

@@ -55,12 +55,8 @@ def instruction_loops(i: Instruction, a: AcceleratorConfig) -> Iterator[Loop]:
     if i.opcode == Opcode.END:
         return
     if i.opcode == Opcode.LOAD:
-        yield Loop(
-            i.rows * tiles(i.out_channels),
-            Design.move_depth,
-            weight_beats(i) // layout.BEATS_PER_PLANE,
-            2,
-        )
+        planes = weight_beats(i) // layout.BEATS_PER_PLANE
+        yield Loop(i.rows * tiles(i.out_channels), Design.move_depth, planes, 2)
     elif i.opcode == Opcode.PATCHES:
         yield from _patches(i, a)
     elif i.opcode == Opcode.LINEAR:

@@ -19,7 +19,7 @@ def plot_estimates(estimates: Sequence[Estimate], path: Path) -> None:
 
     path = Path(path)
     if path.suffix not in SUFFIXES:
-        raise EdgeMoEError(f"'{path}' cannot be drawn: its name must end in {_or(SUFFIXES)}.")
+        raise EdgeMoEError(f"'{path}' cannot be drawn: its name must end in .svg, .png or .pdf.")
     figure = Figure(figsize=(12, 4.5 * len(estimates)), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(len(estimates), 2, squeeze=False, width_ratios=(2, 1))
@@ -28,10 +28,6 @@ def plot_estimates(estimates: Sequence[Estimate], path: Path) -> None:
         _roofline(roofline, estimate)
     with replacing(path) as temporary:
         figure.savefig(temporary, format=path.suffix[1:])
-
-
-def _or(names: Sequence[str]) -> str:
-    return ", ".join(names[:-1]) + " or " + names[-1]
 
 
 def _kinds(estimate: Estimate) -> list[str]:

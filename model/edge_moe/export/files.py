@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """``edge-moe export``: each task's ``path.onnx`` and ``path.qdq.onnx``, verified before they are written."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,6 @@ from edge_moe.export.path import build_path_model
 from edge_moe.export.qdq import build_qdq_model
 from edge_moe.export.verify import PathCounts, QdqAgreement, verify_path, verify_qdq
 from edge_moe.quant.network import IntegerNetwork
-from edge_moe_host.errors import EdgeMoEError
 from edge_moe_host.files import replacing
 
 PATH_FILE = "path.onnx"
@@ -19,50 +18,42 @@ QDQ_FILE = "path.qdq.onnx"
 
 def export_path(
     network: IntegerNetwork,
-    tasks: Sequence[str],
+    task: str,
     out: Path,
     images: np.ndarray,
     *,
-    classes: Mapping[str, Sequence[tuple[str, Sequence[int]]]] | None = None,
+    classes: Sequence[tuple[str, Sequence[int]]] = (),
     trace_images: int = 3,
     progress: bool = True,
 ) -> str:
-    """Write OUT/TASK/path.onnx and OUT/TASK/path.qdq.onnx of each task; returns a summary of the checks.
+    """Write OUT/TASK/path.onnx and OUT/TASK/path.qdq.onnx; returns a summary of the checks.
 
     ``images`` uint8 [n, H, W, 3] are held-out pictures on which the models are compared with the golden
     model, every intermediate tensor on the first ``trace_images`` of them. ``classes``: name and colour
-    of each class of a task, which are copied to path.onnx. A task's files are written
-    after both its models passed. Raises EdgeMoEError for an unknown task, images of another shape, a
-    model that disagrees, or a folder that cannot be written.
+    of each class, which are copied to path.onnx. The files are written after both models passed.
+    Raises EdgeMoEError for an unknown task, images of another shape, a model that disagrees, or a folder that
+    cannot be written.
     """
-    if not tasks:
-        raise EdgeMoEError(f"no task to export: this network has {', '.join(network.tasks)}.")
-    for task in tasks:
-        network.path(task)
-    lines = []
-    for task in dict.fromkeys(tasks):
-        path_model = build_path_model(network, task, (classes or {}).get(task, ()))
-        qdq_model = build_qdq_model(network, task)
-        counts = verify_path(path_model, network, task, images, trace_images, progress=progress)
-        agreement = verify_qdq(qdq_model, network, task, images, progress=progress)
-        folder = Path(out) / task
-        for name, model in ((PATH_FILE, path_model), (QDQ_FILE, qdq_model)):
-            with replacing(folder / name) as temporary:
-                temporary.write_bytes(model.SerializeToString(deterministic=True))
-        lines += _summary(folder, counts, agreement)
-    return "\n".join(lines)
+    models = {PATH_FILE: build_path_model(network, task, classes), QDQ_FILE: build_qdq_model(network, task)}
+    counts = verify_path(models[PATH_FILE], network, task, images, trace_images, progress=progress)
+    agreement = verify_qdq(models[QDQ_FILE], network, task, images, progress=progress)
+    folder = Path(out) / task
+    for name, model in models.items():
+        with replacing(folder / name) as temporary:
+            temporary.write_bytes(model.SerializeToString(deterministic=True))
+    return _summary(folder, counts, agreement)
 
 
-def _summary(folder: Path, counts: PathCounts, agreement: QdqAgreement) -> list[str]:
+def _summary(folder: Path, counts: PathCounts, agreement: QdqAgreement) -> str:
     def size(name: str) -> str:
         return f"{folder / name} ({(folder / name).stat().st_size / 1e6:.1f} MB)"
 
     pixels = f", {100 * agreement.agreement:.2f} % of the pixels" if agreement.agreement is not None else ""
-    return [
+    return (
         f"{size(PATH_FILE)}: {counts.values:,} values equal the golden model's: all {counts.tensors} tensors "
-        f"of {_images(counts.traced_images)}, the results of {_images(counts.images)}",
-        f"{size(QDQ_FILE)}: {agreement.snr:.1f} dB against the golden model{pixels}",
-    ]
+        f"of {_images(counts.traced_images)}, the results of {_images(counts.images)}\n"
+        f"{size(QDQ_FILE)}: {agreement.snr:.1f} dB against the golden model{pixels}"
+    )
 
 
 def _images(count: int) -> str:

@@ -6,7 +6,7 @@ functions of its nodes (:mod:`edge_moe.export.functions`) make it run in stock o
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import onnx
@@ -25,12 +25,58 @@ ONNX_OPSET = 21
 IR_VERSION = 10
 
 
-class GraphBuilder:
-    """Collects nodes and initialisers."""
+class Builder:
+    """Collects the nodes and initialisers of a model."""
 
     def __init__(self) -> None:
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[onnx.TensorProto] = []
+
+    def add(
+        self,
+        op: str,
+        inputs: Sequence[str],
+        outputs: Sequence[str],
+        attributes: Mapping[str, object],
+        domain: str | None = None,
+    ) -> None:
+        """Add a node, which has the name of its first output."""
+        node = helper.make_node(op, inputs, outputs, name=outputs[0], domain=domain)
+        node.attribute.extend(helper.make_attribute(key, value) for key, value in attributes.items())
+        self.nodes.append(node)
+
+    def model(
+        self, network: IntegerNetwork, task: str, name: str, raw: int, values: int, *domains: str
+    ) -> onnx.ModelProto:
+        """The model of one task: uint8 ``image`` [batch, H, W, 3] in, ``output`` and ``head.out`` out.
+
+        ``output`` is the class map uint8 [batch, H, W], or of the type ``values`` [batch, H, W, C];
+        ``head.out`` of the type ``raw`` [batch, h*w, C]. ``domains``: of functions that nodes call.
+        """
+        cfg, head = network.config, network.heads[task]
+        full: list[str | int] = ["batch", *cfg.image_size]
+        height, width, _ = head_grid(cfg, len(head.convs))
+        channels, info = len(head.out.weight), helper.make_tensor_value_info
+        classes = TASKS[task].kind == "classes"
+        kind, shape = (TensorProto.UINT8, full) if classes else (values, [*full, channels])
+        versions = {"": ONNX_OPSET, **dict.fromkeys(domains, 1)}
+        graph = helper.make_graph(
+            self.nodes,
+            f"{name}_{task}",
+            [info("image", TensorProto.UINT8, [*full, 3])],
+            [info("output", kind, shape), info("head.out", raw, ["batch", height * width, channels])],
+            self.initializers,
+        )
+        return helper.make_model(
+            graph,
+            opset_imports=[helper.make_opsetid(*version) for version in versions.items()],
+            ir_version=IR_VERSION,
+            producer_name="edge-moe",
+        )
+
+
+class GraphBuilder(Builder):
+    """The same for calls of the functions of ``path.onnx``."""
 
     def constant(self, name: str, value: np.ndarray) -> str:
         """Add an initialiser; returns its name."""
@@ -53,9 +99,7 @@ class GraphBuilder:
 
     def node(self, op: str, inputs: Sequence[str], outputs: Sequence[str], **attributes: object) -> str:
         """Add one call of an edge_moe function; returns its first output."""
-        node = helper.make_node(op, list(inputs), list(outputs), name=outputs[0], domain=DOMAIN)
-        node.attribute.extend(helper.make_attribute(key, value) for key, value in attributes.items())
-        self.nodes.append(node)
+        self.add(op, inputs, outputs, attributes, DOMAIN)
         return outputs[0]
 
     def layernorm(self, x: str, norm: LayerNorm, name: str, skip: int = 0) -> str:
@@ -100,7 +144,6 @@ def path_graph(
     """
     network = network.path(task)
     cfg, g = network.config, GraphBuilder()
-    H, W = cfg.image_size
     x = g.node(
         "PatchEmbedding",
         ["image", *g.linear("patch_embedding", network.patch), g.constant("position", network.position)],
@@ -131,19 +174,7 @@ def path_graph(
             expert, score = g.gate(normed, block.gates[task], f"{name}.gate")
             x = g.experts(normed, expert, score, x, block.experts, f"{name}.experts", f"{name}.ffn")
     _head(g, x, network, task)
-    graph = helper.make_graph(
-        g.nodes,
-        f"edge_moe_{task}",
-        [helper.make_tensor_value_info("image", TensorProto.UINT8, ["batch", H, W, 3])],
-        _outputs(network, task),
-        g.initializers,
-    )
-    model = helper.make_model(
-        graph,
-        opset_imports=[helper.make_opsetid("", ONNX_OPSET), helper.make_opsetid(DOMAIN, 1)],
-        ir_version=IR_VERSION,
-        producer_name="edge-moe",
-    )
+    model = g.model(network, task, "edge_moe", TensorProto.INT16, TensorProto.INT32, DOMAIN)
     helper.set_model_props(
         model, {METADATA_KEY: json.dumps(_metadata(network, task, classes), sort_keys=True)}
     )
@@ -164,19 +195,6 @@ def _head(g: GraphBuilder, x: str, network: IntegerNetwork, task: str) -> None:
     factor = head_grid(cfg, len(head.convs))[2]
     op = "ClassMap" if TASKS[task].kind == "classes" else "PixelValues"
     g.node(op, [raw], ["output"], height=height, width=width, factor=factor)
-
-
-def _outputs(network: IntegerNetwork, task: str) -> list[onnx.ValueInfoProto]:
-    cfg, head = network.config, network.heads[task]
-    H, W = cfg.image_size
-    height, width, _ = head_grid(cfg, len(head.convs))
-    channels = len(head.out.weight)
-    if TASKS[task].kind == "classes":
-        output = helper.make_tensor_value_info("output", TensorProto.UINT8, ["batch", H, W])
-    else:
-        output = helper.make_tensor_value_info("output", TensorProto.INT32, ["batch", H, W, channels])
-    raw = helper.make_tensor_value_info("head.out", TensorProto.INT16, ["batch", height * width, channels])
-    return [output, raw]
 
 
 def _metadata(

@@ -12,9 +12,8 @@ import math
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper
+from onnx import TensorProto
 
-from edge_moe.export.graph import IR_VERSION, ONNX_OPSET
 from edge_moe.export.qdq_builder import QdqBuilder, Quantised
 from edge_moe.quant.network import Head, IntegerNetwork, head_grid
 from edge_moe.tasks import TASKS
@@ -25,11 +24,7 @@ LOGIT_UNIT = math.log(2) / (1 << EXP2_BITS)  # a unit of a base-2 logit in Q8, a
 
 
 def build_qdq_model(network: IntegerNetwork, task: str) -> onnx.ModelProto:
-    """The model of one task: uint8 ``image`` [batch, H, W, 3] in, ``output`` and ``head.out`` out.
-
-    ``output`` is the class map uint8 [batch, H, W] or float32 [batch, H, W, C]; ``head.out`` float32
-    [batch, h*w, C]. Raises EdgeMoEError for a task that the network lacks.
-    """
+    """The model of one task, with float32 results; EdgeMoEError for a task that the network lacks."""
     network = network.path(task)
     g, N = QdqBuilder(), network.config.num_tokens
     x = _patch_embedding(g, network)
@@ -42,16 +37,8 @@ def build_qdq_model(network: IntegerNetwork, task: str) -> onnx.ModelProto:
             x = g.op("Add", x, _ffn(g, normed, block.ffn, name), name=f"{name}.ffn")
         else:
             x = _experts(g, x, normed, block.gates[task], block.experts, name)
-    outputs = _head(g, x, network.heads[task], network, task)
-    H, W = network.config.image_size
-    image = helper.make_tensor_value_info("image", TensorProto.UINT8, ["batch", H, W, 3])
-    graph = helper.make_graph(g.nodes, f"edge_moe_qdq_{task}", [image], outputs, g.initializers)
-    model = helper.make_model(
-        graph,
-        opset_imports=[helper.make_opsetid("", ONNX_OPSET)],
-        ir_version=IR_VERSION,
-        producer_name="edge-moe",
-    )
+    _head(g, x, network.heads[task], network, task)
+    model = g.model(network, task, "edge_moe_qdq", TensorProto.FLOAT, TensorProto.FLOAT)
     onnx.checker.check_model(model, full_check=True)
     return model
 
@@ -118,8 +105,8 @@ def _experts(
     return g.op("ScatterND", x, target, weighted, reduction="add", name=f"{name}.ffn")
 
 
-def _head(g: QdqBuilder, x: str, head: Head, network: IntegerNetwork, task: str) -> list[onnx.ValueInfoProto]:
-    """Convolutions on [batch, C, h, w] and the task's result; returns the graph's outputs."""
+def _head(g: QdqBuilder, x: str, head: Head, network: IntegerNetwork, task: str) -> None:
+    """Convolutions on [batch, C, h, w] and the task's result."""
     cfg = network.config
     D, (rows, columns) = cfg.embed_dim, cfg.grid_size
     tokens = g.reshape(g.layernorm(x, head.norm, "head.norm").name, -1, cfg.num_tokens, D)
@@ -137,17 +124,13 @@ def _head(g: QdqBuilder, x: str, head: Head, network: IntegerNetwork, task: str)
     weight, bias = g.parameters(y, pixel, head.scale, "head.out")
     raw = g.op("Conv", g.dequantise(y), weight, bias, kernel_shape=[1, 1])
     height, width, factor = head_grid(cfg, len(head.convs))
-    channels = len(head.out.weight)
-    g.op("Transpose", g.reshape(raw, -1, channels, height * width), perm=[0, 2, 1], name="head.out")
-    full, (H, W) = _resize(g, raw, factor), cfg.image_size
-    raw_info = helper.make_tensor_value_info(
-        "head.out", TensorProto.FLOAT, ["batch", height * width, channels]
-    )
+    flat = g.reshape(raw, -1, len(head.out.weight), height * width)
+    g.op("Transpose", flat, perm=[0, 2, 1], name="head.out")
+    full = _resize(g, raw, factor)
     if TASKS[task].kind == "classes":
         g.op("Cast", g.op("ArgMax", full, axis=1, keepdims=0), to=TensorProto.UINT8, name="output")
-        return [helper.make_tensor_value_info("output", TensorProto.UINT8, ["batch", H, W]), raw_info]
-    g.op("Transpose", full, perm=[0, 2, 3, 1], name="output")
-    return [helper.make_tensor_value_info("output", TensorProto.FLOAT, ["batch", H, W, channels]), raw_info]
+    else:
+        g.op("Transpose", full, perm=[0, 2, 3, 1], name="output")
 
 
 def _resize(g: QdqBuilder, x: str, factor: int) -> str:

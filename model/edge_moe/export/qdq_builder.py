@@ -6,13 +6,13 @@ form is fast and exact in onnxruntime on every CPU; int8 weights would saturate 
 bits on a CPU without VNNI.
 """
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import onnx
-from onnx import helper, numpy_helper
+from onnx import numpy_helper
 
+from edge_moe.export.graph import Builder
 from edge_moe_host.golden.operators import LayerNorm, Linear
 
 Input = str | np.ndarray | np.generic  # a tensor's name, or a constant
@@ -29,31 +29,27 @@ class Quantised:
     zero_point: int = 0
 
 
-class QdqBuilder:
-    """Collects nodes and initialisers; arrays as inputs become initialisers, equal ones only once."""
+class QdqBuilder(Builder):
+    """Arrays as inputs become initialisers, equal ones only once."""
 
     def __init__(self) -> None:
-        self.nodes: list[onnx.NodeProto] = []
-        self.initializers: list[onnx.TensorProto] = []
+        super().__init__()
         self._constants: dict[tuple[str, tuple[int, ...], bytes], str] = {}
 
     def ops(self, kind: str, *inputs: Input, outputs: int, **attributes: object) -> list[str]:
         """Add a node with several outputs; returns their names."""
         names = [f"{kind.lower()}_{len(self.nodes)}_{index}" for index in range(outputs)]
-        return self._add(kind, inputs, names, attributes)
+        self.add(kind, self._names(inputs), names, attributes)
+        return names
 
     def op(self, kind: str, *inputs: Input, name: str = "", **attributes: object) -> str:
         """Add a node with one output; returns its name, which is generated unless given."""
-        return self._add(kind, inputs, [name or f"{kind.lower()}_{len(self.nodes)}"], attributes)[0]
+        name = name or f"{kind.lower()}_{len(self.nodes)}"
+        self.add(kind, self._names(inputs), [name], attributes)
+        return name
 
-    def _add(
-        self, kind: str, inputs: tuple[Input, ...], outputs: list[str], attributes: Mapping[str, object]
-    ) -> list[str]:
-        names = [value if isinstance(value, str) else self.constant(np.asarray(value)) for value in inputs]
-        node = helper.make_node(kind, names, outputs, name=outputs[0])
-        node.attribute.extend(helper.make_attribute(key, value) for key, value in attributes.items())
-        self.nodes.append(node)
-        return outputs
+    def _names(self, inputs: Sequence[Input]) -> list[str]:
+        return [value if isinstance(value, str) else self.constant(np.asarray(value)) for value in inputs]
 
     def constant(self, value: np.ndarray, name: str = "") -> str:
         """Name of an initialiser with this value; float64 becomes float32."""

@@ -34,10 +34,11 @@ def export_source(
     network, extra = obtain_network(source, data=data, options=options, progress=progress)
     chosen = list(network.tasks) if tasks is None else list(tasks)
     paths = {task: task_path(network, task, extra) for task in dict.fromkeys(chosen)}
+    if not paths:
+        raise EdgeMoEError(f"no task to export: this network has {', '.join(network.tasks)}.")
     dataset, images = validation_images(network.config, str(extra["data"]), verify_images)
-    classes = {task: class_styles(dataset, task) for task in paths}
     return "\n".join(
-        export_path(path, [task], out, images, classes=classes, progress=progress)
+        export_path(path, task, out, images, classes=class_styles(dataset, task), progress=progress)
         for task, path in paths.items()
     )
 

@@ -4,23 +4,11 @@
 Netron shows them, and onnxruntime plans its memory by them: without them it needs seconds to load a model.
 """
 
+import numpy as np
 import onnx
-from onnx import TensorProto, helper
+from onnx import helper
 
-ELEMENT_TYPES = {
-    "PatchEmbedding": TensorProto.INT16,
-    "LayerNorm": TensorProto.INT8,
-    "Linear": TensorProto.INT8,
-    "LinearInt16": TensorProto.INT16,
-    "LinearResidual": TensorProto.INT16,
-    "LinearGelu": TensorProto.INT8,
-    "Attention": TensorProto.INT8,
-    "GateLogits": TensorProto.INT32,
-    "Experts": TensorProto.INT16,
-    "Conv3x3": TensorProto.INT8,
-    "Upsample2x": TensorProto.INT8,
-}
-LINEARS = ("Linear", "LinearInt16", "LinearResidual", "LinearGelu", "GateLogits")
+from edge_moe.export.nodes import NODES
 
 
 def describe_tensors(model: onnx.ModelProto) -> None:
@@ -40,21 +28,22 @@ def _outputs(
 ) -> list[tuple[str, int, tuple[int, ...]]]:
     """(name, element type, [tokens, channels]) of a node's outputs; none for the map of all pixels."""
     attributes = {entry.name: helper.get_attribute_value(entry) for entry in node.attribute}
-    first = node.output[0]
+    spec = NODES[node.op_type]
     if node.op_type in ("ClassMap", "PixelValues"):
         return []
     if node.op_type == "PatchEmbedding":
-        return [(first, ELEMENT_TYPES[node.op_type], sizes[node.input[4]])]
-    tokens, channels = sizes[node.input[0]]
+        tokens, channels = sizes[node.input[4]]
+    else:
+        tokens, channels = sizes[node.input[0]]
     if node.op_type == "Route":
-        size = tokens, attributes["top_k"]
-        return [(first, TensorProto.INT32, size), (node.output[1], TensorProto.INT16, size)]
-    if node.op_type == "LayerNorm":
+        channels = attributes["top_k"]
+    elif node.op_type == "LayerNorm":
         tokens -= attributes["skip"]
-    elif node.op_type in (*LINEARS, "Conv3x3"):
-        channels = sizes[node.input[1]][0]
     elif node.op_type == "Attention":
         channels //= 3
     elif node.op_type == "Upsample2x":
         tokens = 4 * attributes["height"] * attributes["width"]
-    return [(first, ELEMENT_TYPES[node.op_type], (tokens, channels))]
+    elif spec.inputs[1].name == "weight":
+        channels = sizes[node.input[1]][0]
+    kinds = [helper.np_dtype_to_tensor_dtype(np.dtype(kind)) for kind in spec.outputs]
+    return [(name, kind, (tokens, channels)) for name, kind in zip(node.output, kinds, strict=True)]

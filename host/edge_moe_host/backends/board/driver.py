@@ -10,7 +10,6 @@ import os
 import select
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from edge_moe_host.contract.registers import AP_DONE, AP_IDLE, AP_START, CONTROL, REGISTERS, WORD_BYTES
@@ -38,16 +37,6 @@ LOOK_SECONDS = 20e-3  # between reads of the register while waiting for an inter
 _DONE_INTERRUPT = 1  # bit of ier and isr
 # Names that Vitis HLS gives the control registers
 _CONTROL_NAMES = {"ap_ctrl": "CTRL", "gie": "GIER", "ier": "IP_IER", "isr": "IP_ISR"}
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a run left in the registers."""
-
-    status: int
-    error: int
-    position: int
-    cycles: int
 
 
 class EdgeMoEDriver(pynq.DefaultIP):
@@ -121,9 +110,9 @@ class EdgeMoEDriver(pynq.DefaultIP):
             else:
                 self._uio.wait(min(LOOK_SECONDS, left))
 
-    def outcome(self) -> Outcome:
-        """The registers that the last run left."""
-        return Outcome(*(self.get(name) for name in ("status", "error", "position", "cycles")))
+    def outcome(self) -> tuple[int, int, int, int]:
+        """The registers ``status``, ``error``, ``position`` and ``cycles`` that the last run left."""
+        return self.get("status"), self.get("error"), self.get("position"), self.get("cycles")
 
     def identify(self, seconds: float) -> tuple[str, int]:
         """Hash of the accelerator's configuration, and version of its instruction set.
