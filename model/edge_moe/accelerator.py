@@ -115,13 +115,8 @@ class Board:
         rule(address % self.control_bytes == 0, "control_address", address, "a multiple of control_bytes")
 
 
-def accelerator_names() -> list[str]:
-    """Names that :func:`load_accelerator` knows."""
-    return packaged_names("accelerators")
-
-
 def _read(accelerator: str) -> dict[str, Any]:
-    return read_toml(accelerator, "accelerator", "accelerators", accelerator_names())
+    return read_toml(accelerator, "accelerator", "accelerators", packaged_names("accelerators"))
 
 
 def load_accelerator(name_or_path: str) -> AcceleratorConfig:

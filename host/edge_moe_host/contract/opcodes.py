@@ -346,9 +346,6 @@ ENTRY = Declaration(
 
 SECTION_KINDS = (*(d.weights.section for d in OPCODES.values() if d.weights), EXPERT_SECTION)
 _PLACE = ("weight_offset", "weight_beats")
-EPILOGUE_OPCODES = frozenset(
-    opcode for opcode, declared in OPCODES.items() if any(o.epilogue is not None for o in declared.operands)
-)
 
 
 class Scope(dict[str, Any]):
