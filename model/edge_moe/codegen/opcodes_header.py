@@ -27,7 +27,7 @@ _WORDS = {
     "//": "/",
     **{name: f"isa::{cpp}" for name, cpp in NAMES.items()},
     **{epilogue.name: f"static_cast<int>(Epilogue::{epilogue.name})" for epilogue in Epilogue},
-    **{limit: f"config::{limit}" for limit in LIMITS},
+    **{limit: f"uint64_t{{config::{limit}}}" for limit in LIMITS},
 }
 
 
