@@ -6,26 +6,20 @@ value and rule. Imports no torch: the board reads configurations too.
 """
 
 import dataclasses
-import hashlib
-import json
 import math
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, Self
 
+from edge_moe.settings import packaged_names, read_toml, require
 from edge_moe.tasks import TASKS
 from edge_moe_host.config import from_dict, to_dict
+from edge_moe_host.contract.manifest import config_hash
 from edge_moe_host.errors import EdgeMoEError
 
 DENSE_SUFFIX = "_dense"
-
-
-def _rule(condition: bool, where: str, value: object, rule: str) -> None:
-    if not condition:
-        raise EdgeMoEError(f"{where} = {value!r} is not allowed: {rule}.")
 
 
 @dataclass(frozen=True)
@@ -56,52 +50,37 @@ class ModelConfig:
     pixel_std: tuple[float, float, float] = (0.229, 0.224, 0.225)
 
     def __post_init__(self) -> None:
+        def rule(condition: bool, name: str, text: str) -> None:
+            require(condition, f"model.{name}", getattr(self, name), text)
+
         for name in ("embed_dim", "num_heads", "depth", "patch_size", "mlp_ratio", "head_channels"):
-            _rule(getattr(self, name) >= 1, f"model.{name}", getattr(self, name), "it must be at least 1")
-        _rule(len(self.image_size) == 2, "model.image_size", self.image_size, "it is [height, width]")
-        for side in self.image_size:
-            _rule(
-                side > 0 and side % self.patch_size == 0,
-                "model.image_size",
-                list(self.image_size),
-                f"both sides must be positive multiples of patch_size {self.patch_size}",
-            )
-        _rule(
-            self.embed_dim % self.num_heads == 0,
-            "model.embed_dim",
-            self.embed_dim,
-            f"it must be a multiple of num_heads {self.num_heads}",
-        )
-        _rule(len(self.tasks) > 0, "model.tasks", dict(self.tasks), "a model needs at least one task")
+            rule(getattr(self, name) >= 1, name, "it must be at least 1")
+        rule(len(self.image_size) == 2, "image_size", "it is [height, width]")
+        whole = all(side > 0 and side % self.patch_size == 0 for side in self.image_size)
+        sides = f"both sides must be positive multiples of patch_size {self.patch_size}"
+        require(whole, "model.image_size", list(self.image_size), sides)
+        heads = self.num_heads
+        rule(self.embed_dim % heads == 0, "embed_dim", f"it must be a multiple of num_heads {heads}")
+        rule(len(self.tasks) > 0, "tasks", "a model needs at least one task")
         for task, channels in self.tasks.items():
-            _rule(task in TASKS, "model.tasks", task, f"the known tasks are {', '.join(TASKS)}")
+            require(task in TASKS, "model.tasks", task, f"the known tasks are {', '.join(TASKS)}")
             fixed = TASKS[task].channels
-            _rule(
+            require(
                 channels == fixed if fixed else channels >= 2,
                 f"model.tasks.{task}",
                 channels,
                 f"{task} has {fixed} channel(s)" if fixed else "it needs at least 2 classes",
             )
         if self.routing != "dense":
-            _rule(self.num_experts >= 1, "model.num_experts", self.num_experts, "it must be at least 1")
-            _rule(
-                1 <= self.top_k <= self.num_experts,
-                "model.top_k",
-                self.top_k,
-                f"it must be between 1 and num_experts {self.num_experts}",
-            )
-            _rule(self.expert_ratio >= 1, "model.expert_ratio", self.expert_ratio, "it must be at least 1")
-            _rule(self.task_embed_dim >= 1, "model.task_embed_dim", self.task_embed_dim, "at least 1")
-        _rule(self.depth_scale > 0, "model.depth_scale", self.depth_scale, "it must be positive")
-        _rule(self.gate_noise >= 0, "model.gate_noise", self.gate_noise, "it must not be negative")
+            for name in ("num_experts", "expert_ratio", "task_embed_dim"):
+                rule(getattr(self, name) >= 1, name, "it must be at least 1")
+            most = self.num_experts
+            rule(1 <= self.top_k <= most, "top_k", f"it must be between 1 and num_experts {most}")
+        rule(self.depth_scale > 0, "depth_scale", "it must be positive")
+        rule(self.gate_noise >= 0, "gate_noise", "it must not be negative")
         for name in ("pixel_mean", "pixel_std"):
-            _rule(
-                len(getattr(self, name)) == 3,
-                f"model.{name}",
-                getattr(self, name),
-                "it needs one value per RGB channel",
-            )
-        _rule(min(self.pixel_std) > 0, "model.pixel_std", self.pixel_std, "values must be positive")
+            rule(len(getattr(self, name)) == 3, name, "it needs one value per RGB channel")
+        rule(min(self.pixel_std) > 0, "pixel_std", "values must be positive")
 
     @property
     def grid_size(self) -> tuple[int, int]:
@@ -126,7 +105,7 @@ class ModelConfig:
     def dense_twin(self) -> Self:
         """The same model with dense FFNs of the same cost: top_k * expert_ratio wide."""
         width = self.mlp_ratio if self.routing == "dense" else self.top_k * self.expert_ratio
-        _rule(
+        require(
             width == self.mlp_ratio,
             "model.mlp_ratio",
             self.mlp_ratio,
@@ -136,8 +115,7 @@ class ModelConfig:
 
     def hash(self) -> str:
         """First 16 hexadecimal digits of the SHA-256 of the canonical JSON form."""
-        text = json.dumps(to_dict(self), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return config_hash(to_dict(self))
 
 
 @dataclass(frozen=True)
@@ -171,21 +149,22 @@ class TrainConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        def rule(condition: bool, name: str, text: str) -> None:
+            require(condition, f"train.{name}", getattr(self, name), text)
+
         for name in ("epochs", "batch_size", "train_images", "val_images"):
-            _rule(getattr(self, name) >= 1, f"train.{name}", getattr(self, name), "it must be at least 1")
+            rule(getattr(self, name) >= 1, name, "it must be at least 1")
         for name in ("momentum", "weight_decay", "warmup_steps", "grad_clip", "balance_weight", "rotate",
                      "workers", "color_jitter"):  # fmt: skip
-            _rule(getattr(self, name) >= 0, f"train.{name}", getattr(self, name), "it must not be negative")
-        _rule(self.lr > 0, "train.lr", self.lr, "it must be positive")
-        _rule(0 <= self.ema_decay < 1, "train.ema_decay", self.ema_decay, "it must be within [0, 1)")
-        _rule(
-            bool(self.scales) and min(self.scales) > 0, "train.scales", self.scales, "positive zoom factors"
-        )
+            rule(getattr(self, name) >= 0, name, "it must not be negative")
+        rule(self.lr > 0, "lr", "it must be positive")
+        rule(0 <= self.ema_decay < 1, "ema_decay", "it must be within [0, 1)")
+        rule(bool(self.scales) and min(self.scales) > 0, "scales", "positive zoom factors")
         low, high = self.scale_range
-        _rule(0 < low <= high, "train.scale_range", self.scale_range, "0 < low <= high")
+        rule(0 < low <= high, "scale_range", "0 < low <= high")
         for task, weight in self.loss_weights.items():
-            _rule(task in TASKS, "train.loss_weights", task, f"the known tasks are {', '.join(TASKS)}")
-            _rule(weight > 0, f"train.loss_weights.{task}", weight, "it must be positive")
+            require(task in TASKS, "train.loss_weights", task, f"the known tasks are {', '.join(TASKS)}")
+            require(weight > 0, f"train.loss_weights.{task}", weight, "it must be positive")
 
     def loss_weight(self, task: str) -> float:
         """Fixed weight of the task's loss."""
@@ -203,11 +182,7 @@ class Preset:
 
 def preset_names() -> list[str]:
     """Names that :func:`load_preset` accepts, dense twins included."""
-    folder = resources.files("edge_moe") / "presets"
-    names = sorted(
-        path.name.removesuffix(".toml") for path in folder.iterdir() if path.name.endswith(".toml")
-    )
-    return [name for base in names for name in (base, base + DENSE_SUFFIX)]
+    return [name for base in packaged_names("presets") for name in (base, base + DENSE_SUFFIX)]
 
 
 def load_preset(name_or_path: str, overrides: Sequence[str] = ()) -> Preset:
@@ -216,26 +191,13 @@ def load_preset(name_or_path: str, overrides: Sequence[str] = ()) -> Preset:
     ``overrides`` are ``section.key=value`` strings with TOML values, such as ``train.lr=1e-3``
     or ``model.routing="single_gate"`` (quotes may be left out).
     """
-    if name_or_path.endswith(".toml"):
-        path = Path(name_or_path)
-        if not path.is_file():
-            raise EdgeMoEError(f"preset file '{path}' does not exist.")
-        name, text, dense = path.stem, path.read_text(encoding="utf-8"), False
-    else:
-        if name_or_path not in preset_names():
-            raise EdgeMoEError(
-                f"unknown preset '{name_or_path}': known are {', '.join(preset_names())}, "
-                "or the path of a .toml file."
-            )
-        name, dense = name_or_path.removesuffix(DENSE_SUFFIX), name_or_path.endswith(DENSE_SUFFIX)
-        text = (resources.files("edge_moe") / "presets" / f"{name}.toml").read_text(encoding="utf-8")
-    try:
-        data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise EdgeMoEError(f"preset '{name_or_path}' is not valid TOML: {error}.") from None
+    known = preset_names()
+    dense = name_or_path in known and name_or_path.endswith(DENSE_SUFFIX)
+    base = name_or_path.removesuffix(DENSE_SUFFIX) if dense else name_or_path
+    data = read_toml(base, "preset", "presets", known)
     for override in overrides:
         _apply_override(data, override)
-    data["name"] = name_or_path if not name_or_path.endswith(".toml") else name
+    data["name"] = Path(name_or_path).stem if name_or_path.endswith(".toml") else name_or_path
     preset = from_dict(Preset, data)
     return dataclasses.replace(preset, model=preset.model.dense_twin()) if dense else preset
 

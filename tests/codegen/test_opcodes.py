@@ -320,7 +320,5 @@ def test_every_rule_is_broken_by_one_of_them() -> None:
     for opcode, fields, _ in BROKEN:
         instruction = Instruction(opcode=opcode, **{**RIGHT[opcode], **fields})
         scope = opcodes.Scope({**limits, **vars(instruction)})
-        broken |= {
-            (opcode, rule) for rule in OPCODES[opcode].rules if not expressions.value(rule.condition, scope)
-        }
+        broken |= {(opcode, rule) for rule in OPCODES[opcode].rules if not expressions.value(rule, scope)}
     assert broken == {(opcode, rule) for opcode in Opcode for rule in OPCODES[opcode].rules}

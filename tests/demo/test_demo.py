@@ -304,7 +304,7 @@ def test_steps_run_again_for_other_inputs_lost_files_and_damaged_markers(tmp_pat
 
     def go(inputs: str = "a") -> list[str]:
         ran.clear()
-        steps = Steps(tmp_path / "steps", 3)
+        steps = Steps(tmp_path / "steps", 3, tmp_path / "report.html")
 
         def work(name: str) -> dict:
             ran.append(name)
@@ -332,9 +332,9 @@ def test_failed_step_leaves_no_marker(tmp_path):
     def work() -> dict:
         raise EdgeMoEError("no.")
 
-    Steps(tmp_path, 1).run("step", "step", dict)
+    Steps(tmp_path, 1, tmp_path / "report.html").run("step", "step", dict)
     with pytest.raises(EdgeMoEError):
-        Steps(tmp_path, 1).run("step", "step", work, inputs="other")
+        Steps(tmp_path, 1, tmp_path / "report.html").run("step", "step", work, inputs="other")
     assert list(tmp_path.iterdir()) == []
 
 

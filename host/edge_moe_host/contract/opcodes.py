@@ -9,7 +9,7 @@ begins at 1 is never 0.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
@@ -82,14 +82,6 @@ class Operand:
 
 
 @dataclass(frozen=True)
-class Rule:
-    """A relation between fields, and the message when it does not hold."""
-
-    condition: str
-    message: str
-
-
-@dataclass(frozen=True)
 class Rows:
     """Rows in the scratch memory, at the address field ``field``; a workspace is neither read nor written."""
 
@@ -115,14 +107,9 @@ class Declaration:
     """All rules of one opcode. It also reads the addresses of its rows and of its weights."""
 
     operands: tuple[Operand, ...] = ()
-    rules: tuple[Rule, ...] = ()
+    rules: Mapping[str, str] = field(default_factory=dict)  # relation -> message when it does not hold
     rows: tuple[Rows, ...] = ()
     weights: Weights | None = None
-
-    @property
-    def conditions(self) -> list[str]:
-        """Expressions of the rules."""
-        return [rule.condition for rule in self.rules]
 
     @property
     def sizes(self) -> list[str]:
@@ -133,7 +120,7 @@ class Declaration:
 
 _SHIFT = Operand("shift", 1, SHIFT_LIMIT)
 _PLANES = Operand("weight_bits", 2, 8)
-_TOP_K = Rule("top_k <= experts", "top_k = {top_k} exceeds experts = {experts}")
+_TOP_K = {"top_k <= experts": "top_k = {top_k} exceeds experts = {experts}"}
 
 OPCODES: dict[Opcode, Declaration] = {
     Opcode.END: Declaration(),
@@ -150,21 +137,18 @@ OPCODES: dict[Opcode, Declaration] = {
             Operand("height", 1, "max_image_height"),
             Operand("width", 1, "max_image_width"),
         ),
-        rules=(
-            Rule(
-                "height % patch == 0 and width % patch == 0",
-                "an image of {height}x{width} has no whole patches of {patch}x{patch}",
+        rules={
+            "height % patch == 0 and width % patch == 0": (
+                "an image of {height}x{width} has no whole patches of {patch}x{patch}"
             ),
-            Rule(
-                "rows * patch * patch == pixels",
+            "rows * patch * patch == pixels": (
                 "rows = {rows}, but an image of {height}x{width} has {pixels // (patch * patch)} patches of "
-                "{patch}x{patch}",
+                "{patch}x{patch}"
             ),
-            Rule(
-                "out_channels == 3 * patch * patch",
-                "out_channels = {out_channels}, but a patch of {patch}x{patch} has {3 * patch * patch} bytes",
+            "out_channels == 3 * patch * patch": (
+                "out_channels = {out_channels}, but a patch of {patch}x{patch} has {3 * patch * patch} bytes"
             ),
-        ),
+        },
         rows=(Rows("dst", "int8", "rows", "out_channels", writes=True),),
     ),
     Opcode.LINEAR: Declaration(
@@ -215,30 +199,25 @@ OPCODES: dict[Opcode, Declaration] = {
             _SHIFT,
             Operand("shift2", 1, SHIFT_LIMIT),
         ),
-        rules=(
-            Rule(
-                "head * heads == out_channels and head > 0 and head % TILE == 0",
-                "out_channels = {out_channels} is not a multiple of {TILE} for each of heads = {heads}",
+        rules={
+            "head * heads == out_channels and head > 0 and head % TILE == 0": (
+                "out_channels = {out_channels} is not a multiple of {TILE} for each of heads = {heads}"
             ),
-            Rule(
-                "head <= max_head_dim",
-                "a head has {head} channels, but the accelerator's max_head_dim = {max_head_dim}",
+            "head <= max_head_dim": (
+                "a head has {head} channels, but the accelerator's max_head_dim = {max_head_dim}"
             ),
-            Rule(
-                "in_channels == 3 * out_channels",
+            "in_channels == 3 * out_channels": (
                 "in_channels = {in_channels}, but q, k and v of out_channels = {out_channels} have "
-                "{3 * out_channels}",
+                "{3 * out_channels}"
             ),
-            Rule(
-                "row_start + rows <= keys",
-                "row_start = {row_start} and rows = {rows} reach beyond keys = {keys}",
+            "row_start + rows <= keys": (
+                "row_start = {row_start} and rows = {rows} reach beyond keys = {keys}"
             ),
-            Rule(
-                "rows * tiles(head) <= accumulator_rows",
+            "rows * tiles(head) <= accumulator_rows": (
                 "rows = {rows} of {head} channels a head need {rows * tiles(head)} accumulator rows, but "
-                "the accelerator's accumulator_rows = {accumulator_rows}",
+                "the accelerator's accumulator_rows = {accumulator_rows}"
             ),
-        ),
+        },
         rows=(
             Rows("src", "int8", "keys", "in_channels", reads=True),
             Rows("dst", "int8", "rows", "out_channels", writes=True),
@@ -254,14 +233,13 @@ OPCODES: dict[Opcode, Declaration] = {
             Operand("multiplier", 0, MULTIPLIER_LIMIT),
             _SHIFT,
         ),
-        rules=(
-            _TOP_K,
-            Rule(
-                "pairs(rows) * gate_tiles(experts) <= accumulator_rows // PAIR",
+        rules={
+            **_TOP_K,
+            "pairs(rows) * gate_tiles(experts) <= accumulator_rows // PAIR": (
                 "rows = {rows} and experts = {experts} need {pairs(rows) * gate_tiles(experts)} pairs of "
-                "accumulator rows, but the accelerator's accumulator_rows = {accumulator_rows}",
+                "accumulator rows, but the accelerator's accumulator_rows = {accumulator_rows}"
             ),
-        ),
+        },
         rows=(
             Rows("src", "int8", "rows", "in_channels", reads=True),
             Rows("dst", "routing", "rows", "ROUTE_BYTES", writes=True),
@@ -277,13 +255,12 @@ OPCODES: dict[Opcode, Declaration] = {
             Operand("experts", 1, "max_experts"),
             Operand("top_k", 1, "max_top_k"),
         ),
-        rules=(
-            _TOP_K,
-            Rule(
-                "in_channels == out_channels",
-                "in_channels = {in_channels} and out_channels = {out_channels} must be equal",
+        rules={
+            **_TOP_K,
+            "in_channels == out_channels": (
+                "in_channels = {in_channels} and out_channels = {out_channels} must be equal"
             ),
-        ),
+        },
         rows=(
             Rows("src", "int8", "rows", "in_channels", reads=True),
             Rows("routing", "routing", "rows", "ROUTE_BYTES", reads=True),
@@ -304,22 +281,19 @@ OPCODES: dict[Opcode, Declaration] = {
             _SHIFT,
             Operand("pad"),
         ),
-        rules=(
-            Rule(
-                "pixels <= max_map_rows",
+        rules={
+            "pixels <= max_map_rows": (
                 "a map of {height}x{width} has {pixels} pixels, but the accelerator's max_map_rows = "
-                "{max_map_rows}",
+                "{max_map_rows}"
             ),
-            Rule(
-                "row_start + rows <= pixels",
+            "row_start + rows <= pixels": (
                 "row_start = {row_start} and rows = {rows} reach beyond the {pixels} pixels of a map of "
-                "{height}x{width}",
+                "{height}x{width}"
             ),
-            Rule(
-                "row_start % width == 0 and rows % width == 0",
-                "row_start = {row_start} and rows = {rows} are not whole lines of a map {width} wide",
+            "row_start % width == 0 and rows % width == 0": (
+                "row_start = {row_start} and rows = {rows} are not whole lines of a map {width} wide"
             ),
-        ),
+        },
         rows=(
             Rows("src", "int8", "pixels", "in_channels", reads=True),
             Rows("dst", "int8", "rows", "out_channels", writes=True),
@@ -335,12 +309,11 @@ OPCODES: dict[Opcode, Declaration] = {
             Operand("height", 1, "max_map_rows"),
             Operand("width", 1, "max_map_rows"),
         ),
-        rules=(
-            Rule(
-                "rows == 4 * pixels",
-                "rows = {rows}, but twice the size of a map of {height}x{width} has {4 * pixels} pixels",
+        rules={
+            "rows == 4 * pixels": (
+                "rows = {rows}, but twice the size of a map of {height}x{width} has {4 * pixels} pixels"
             ),
-        ),
+        },
         rows=(
             Rows("src", "int8", "pixels", "in_channels", reads=True),
             Rows("dst", "int8", "rows", "in_channels", writes=True),
@@ -373,9 +346,6 @@ ENTRY = Declaration(
 
 SECTION_KINDS = (*(d.weights.section for d in OPCODES.values() if d.weights), EXPERT_SECTION)
 _PLACE = ("weight_offset", "weight_beats")
-EPILOGUE_OPCODES = frozenset(
-    opcode for opcode, declared in OPCODES.items() if any(o.epilogue is not None for o in declared.operands)
-)
 
 
 class Scope(dict[str, Any]):
@@ -458,9 +428,9 @@ def regions(instruction: Instruction) -> list[Region]:
 def broken_rules(instruction: Instruction, limits: Mapping[str, int]) -> Iterator[str]:
     """The message of each rule that does not hold; the fields must be in their ranges."""
     scope = Scope({**limits, **vars(instruction)})
-    for rule in OPCODES[Opcode(instruction.opcode)].rules:
-        if not expressions.value(rule.condition, scope):
-            yield expressions.message(rule.message, scope)
+    for condition, message in OPCODES[Opcode(instruction.opcode)].rules.items():
+        if not expressions.value(condition, scope):
+            yield expressions.message(message, scope)
 
 
 def section_of(opcode: int) -> str | None:

@@ -27,7 +27,7 @@ _WORDS = {
     "//": "/",
     **{name: f"isa::{cpp}" for name, cpp in NAMES.items()},
     **{epilogue.name: f"static_cast<int>(Epilogue::{epilogue.name})" for epilogue in Epilogue},
-    **{limit: f"config::{limit}" for limit in LIMITS},
+    **{limit: f"uint64_t{{config::{limit}}}" for limit in LIMITS},
 }
 
 
@@ -143,7 +143,7 @@ def opcodes_header() -> str:
     """Text of edge_moe_opcodes.hpp; ValueError if C++ could not hold a part of an expression."""
     for declared in (*OPCODES.values(), ENTRY):
         bounds = _bounds(declared)
-        for text in declared.conditions + declared.sizes:
+        for text in (*declared.rules, *declared.sizes):
             check_bounds(text, bounds)
         if declared.weights:
             check_bounds(declared.weights.planes, bounds, 2**32)

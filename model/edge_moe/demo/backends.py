@@ -61,7 +61,7 @@ def run_board(folder: Folder, python: Path) -> Values:
     arguments = [BOARD, *map(str, (folder.bundle, folder.images, out))]
     command = [str(python), "-m", recording.__name__, *arguments]
     environment = os.environ | {"EDGE_MOE_DEVICE": str(SIMULATED_BOARD)}
-    total = sum(map(len, _frames(folder)))
+    total = sum(map(len, load_record(folder.record(REFERENCE)).raw.values()))
     try:
         with (
             tempfile.TemporaryFile("w+") as errors,
@@ -82,10 +82,6 @@ def run_board(folder: Folder, python: Path) -> Values:
         reason = complaint[-1].rstrip(".") if complaint else f"status {process.returncode}"
         raise EdgeMoEError(f"the simulated board failed: {reason}.")
     return device_times(load_record(out))
-
-
-def _frames(folder: Folder) -> list[np.ndarray]:
-    return list(load_record(folder.record(REFERENCE)).raw.values())
 
 
 def device_times(done: Record) -> Values:

@@ -1,40 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """The places of the demo's files."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 
-@dataclass(frozen=True)
 class Folder:
     """The demo's folder."""
 
-    path: Path
-
-    @property
-    def run(self) -> Path:
-        """Checkpoints and logs of training."""
-        return self.path / "run"
-
-    @property
-    def network(self) -> Path:
-        """The integer network."""
-        return self.path / "model.int.npz"
-
-    @property
-    def graphs(self) -> Path:
-        """TASK/path.onnx."""
-        return self.path / "export"
-
-    @property
-    def bundle(self) -> Path:
-        """The result of ``edge-moe compile``."""
-        return self.path / "bundle"
-
-    @property
-    def images(self) -> Path:
-        """Pictures that every backend runs, uint8 [n, H, W, 3]."""
-        return self.path / "results" / "images.npz"
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.run = path / "run"  # checkpoints and logs of training
+        self.network = path / "model.int.npz"
+        self.graphs = path / "export"  # TASK/path.onnx
+        self.bundle = path / "bundle"  # the result of ``edge-moe compile``
+        self.images = path / "results" / "images.npz"  # that every backend runs, uint8 [n, H, W, 3]
 
     def record(self, backend: str) -> Path:
         """Raw results of a backend."""

@@ -54,7 +54,10 @@ def draw_results(folder: Folder, trained: Trained, shown: Values, backend: str) 
         agreement.append(row)
     return {
         "forms": agreement,
-        "legend": {task: _legend(program) for task, program in bundle.tasks.items()},
+        "legend": {
+            task: [{"name": style.name, "colour": style.colour} for style in program.entry.classes]
+            for task, program in bundle.tasks.items()
+        },
         "kinds": {task: program.entry.output.kind for task, program in bundle.tasks.items()},
         "routing": draw_routing(folder, bundle, images[0], shown["names"][0]),
     }
@@ -69,10 +72,6 @@ def _agreement(kind: str, floats: np.ndarray, integers: np.ndarray) -> Values:
     if kind == "classes":
         return {"same": float(np.mean(floats == integers))}
     return {"difference": float(np.mean(np.abs(floats - integers)))}
-
-
-def _legend(program: TaskProgram) -> list[Values]:
-    return [{"name": style.name, "colour": style.colour} for style in program.entry.classes]
 
 
 def draw_routing(folder: Folder, bundle: Bundle, image: np.ndarray, name: str) -> Values:

@@ -35,40 +35,6 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Run:
-    """A task on a backend. ``compared``: values that equal golden's; None for golden itself."""
-
-    backend: str
-    task: str
-    kind: str  # measured or simulated
-    compared: int | None
-    milliseconds: float
-    cycles: int | None
-
-
-@dataclass(frozen=True)
-class Metric:
-    """A metric of a task, in float and integer form; ``change`` in %, None if the float form has 0."""
-
-    task: str
-    name: str
-    is_headline: bool
-    floats: str
-    integers: str
-    change: float | None
-
-
-@dataclass(frozen=True)
-class Legend:
-    """Classes of a task; for distances the picture's limits (nearest, farthest) and their unit."""
-
-    task: str
-    classes: list[Values]
-    limits: tuple[float, float] | None
-    unit: str
-
-
-@dataclass(frozen=True)
 class Kind:
     """All instructions of one kind: their sums, and their share of the frame's cycles."""
 
@@ -100,6 +66,7 @@ def write_report(path: Path, folder: Folder, results: Values) -> None:
         lstrip_blocks=True,
     )
     environment.filters["form"] = _form
+    environment.globals["format_value"] = format_value
     write_text(path, environment.get_template(TEMPLATE).render(page_data(folder, results)))
 
 
@@ -115,10 +82,10 @@ def page_data(folder: Folder, results: Values) -> Values:
         "compared_backends": [NAMES[name] for name in results["compared"]],
         "compared_values": sum(sum(by_task.values()) for by_task in results["compared"].values()),
         "titles": {NAMES[name]: TITLES[name] for name in results["backends"]},
-        "runs": _runs(results),
-        "legends": [_legend(task, results) for task in tasks],
+        "names": NAMES,
+        "board": BOARD,
+        "headlines": {task: TASKS[task].headline for task in tasks},
         "forms": _forms(folder, results),
-        "metrics": _metrics(results),
         "usage": [
             _picture(folder.usage(task), f"{task}: share of the tokens that each expert gets")
             for task in usage
@@ -143,30 +110,6 @@ def _form(value: float | None, spec: str) -> str:
 def _picture(path: Path, caption: str) -> Picture:
     data = base64.b64encode(path.read_bytes()).decode()
     return Picture(f"data:{_TYPES[path.suffix]};base64,{data}", caption)
-
-
-def _runs(results: Values) -> list[Run]:
-    return [
-        Run(
-            NAMES[name],
-            task,
-            "simulated" if name == BOARD else "measured",
-            results["compared"].get(name, {}).get(task),
-            by_task[task]["milliseconds"],
-            by_task[task]["cycles"],
-        )
-        for name, by_task in results["backends"].items()
-        for task in results["model"]["tasks"]
-    ]
-
-
-def _legend(task: str, results: Values) -> Legend:
-    drawn = results["drawn"]
-    if drawn["kinds"][task] != "scalar":
-        return Legend(task, drawn["legend"][task], None, "")
-    forms = [by_task[task] for by_task in drawn["forms"]]
-    limits = [form["limit"] for form in forms]
-    return Legend(task, [], (min(limits), max(limits)), forms[0]["unit"])
 
 
 def _forms(folder: Folder, results: Values) -> list[tuple[Picture, list[Picture]]]:
@@ -194,22 +137,6 @@ def _beside_float(agreement: Values) -> str:
     if "same" in agreement:
         return f"; {100 * agreement['same']:.2f} % of pixels as float"
     return f"; mean difference to float {agreement['difference']:.3g} {agreement['unit']}".rstrip()
-
-
-def _metrics(results: Values) -> list[Metric]:
-    integers = results["metrics"]["integer"]["metrics"]
-    return [
-        Metric(
-            task,
-            name,
-            name == TASKS[task].headline,
-            format_value(task, name, value),
-            format_value(task, name, integers[task][name]),
-            100 * (integers[task][name] / value - 1) if value else None,
-        )
-        for task, metrics in results["metrics"]["float"]["metrics"].items()
-        for name, value in metrics.items()
-    ]
 
 
 def _frame(folder: Folder, task: str, estimate: Values) -> Frame:

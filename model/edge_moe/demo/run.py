@@ -71,16 +71,7 @@ class _Demo:
         self.report = out / REPORT
         self.has_board = demo_backends.has_pynq(options.board_python)
         training, board = options.checkpoint is None, self.has_board
-        self.steps = Steps(out / "steps", _STEPS - (not training) - (not board))
-
-    def _step(
-        self, name: str, title: str, work: Callable[[], Values], inputs: str = "", made: tuple[Path, ...] = ()
-    ) -> Values:
-        """The first step that runs again removes the report of earlier results."""
-        forget = self.report.unlink
-        return self.steps.run(
-            name, title, work, inputs=inputs, made=made, before=lambda: forget(missing_ok=True)
-        )
+        self.steps = Steps(out / "steps", _STEPS - (not training) - (not board), self.report)
 
     def run(self) -> Path:
         # first, as it needs a compiler: a missing one must not show only after minutes of training
@@ -107,7 +98,7 @@ class _Demo:
             return self.options.checkpoint
         best = self.folder.run / BEST
         preset = json.dumps(to_dict(load_preset(PRESET)), sort_keys=True)
-        self._step(
+        self.steps.run(
             "train",
             f"train {PRESET} on {demo_flow.DATA}",
             lambda: demo_flow.train(self.folder),
@@ -122,33 +113,33 @@ class _Demo:
         inputs = f"{weights} {demo_flow.source_hash()} {load_accelerator(ACCELERATOR).hash()}"
         metrics = tuple(folder.path / f"metrics.{form}.json" for form in ("float", "integer"))
         return {
-            "quantise": self._step(
+            "quantise": self.steps.run(
                 "quantise",
                 "quantise to 8-bit integers",
                 lambda: demo_flow.quantise(folder, trained),
                 inputs,
                 (folder.network,),
             ),
-            "metrics": self._step(
+            "metrics": self.steps.run(
                 "measure",
                 "measure float and integer form",
                 lambda: demo_flow.measure(folder, trained),
                 made=metrics,
             ),
-            "export": self._step(
+            "export": self.steps.run(
                 "export",
                 "export path.onnx of each task, compared with golden",
                 lambda: demo_flow.export(folder, trained, count),
                 f"{count}",
                 (folder.graphs,),
             ),
-            "compile": self._step(
+            "compile": self.steps.run(
                 "compile",
                 "compile one bundle, compared with onnxruntime",
                 lambda: demo_flow.compile_tasks(folder, trained, count),
                 made=(folder.bundle,),
             ),
-            "pictures": self._step(
+            "pictures": self.steps.run(
                 "images",
                 f"choose {count} validation pictures",
                 lambda: demo_flow.choose_images(folder, trained, count),
@@ -181,7 +172,7 @@ class _Demo:
 
     def _backend_step(self, name: str, work: Callable[[], Values], library: str) -> Values:
         title = f"run {demo_backends.NAMES[name]}: {demo_backends.TITLES[name]}"
-        return self._step(f"run-{name}", title, work, library, (self.folder.record(name),))
+        return self.steps.run(f"run-{name}", title, work, library, (self.folder.record(name),))
 
     def _figures(self, trained: Trained, results: Values) -> Values:
         folder, options = self.folder, self.options
@@ -196,20 +187,20 @@ class _Demo:
         ]
         rooflines = tuple(map(folder.roofline, trained.tasks))
         return {
-            "drawn": self._step(
+            "drawn": self.steps.run(
                 "draw",
                 "draw the results",
                 lambda: draw_results(folder, trained, shown, accelerator),
                 accelerator,
                 tuple(drawings),
             ),
-            "estimate": self._step(
+            "estimate": self.steps.run(
                 "estimate",
                 "cycles and memory traffic of every instruction",
                 lambda: estimate_tasks(folder),
                 made=rooflines,
             ),
-            "published": self._step(
+            "published": self.steps.run(
                 "published",
                 "cycles of the packaged model",
                 lambda: compare_published(options.pictures, options.compared),

@@ -21,11 +21,12 @@ class Steps:
     """Runs steps in order. FOLDER/NAME.json has a step's values; it is written when the step has ended.
 
     A step is kept if that file exists, the inputs of this and all earlier steps are the same, and the files
-    that it made exist. Once a step has run, every later one runs too.
+    that it made exist. Once a step has run, every later one runs too. The first that runs removes ``report``,
+    the report of earlier results.
     """
 
-    def __init__(self, folder: Path, total: int) -> None:
-        self.folder, self.total = folder, total
+    def __init__(self, folder: Path, total: int, report: Path) -> None:
+        self.folder, self.total, self.report = folder, total, report
         self.titles: dict[str, str] = {}
         self.seconds: dict[str, float] = {}
         self._key = ""
@@ -36,12 +37,10 @@ class Steps:
         name: str,
         title: str,
         work: Callable[[], Values],
-        *,
         inputs: str = "",
         made: Sequence[Path] = (),
-        before: Callable[[], None] = lambda: None,
     ) -> Values:
-        """The values that ``work`` returns, or returned when it last ran; ``before`` is called before it."""
+        """The values that ``work`` returns, or returned when it last ran."""
         self._key = hashlib.sha256(f"{self._key}/{name}/{inputs}".encode()).hexdigest()
         self.titles[name] = title
         head = f"[{len(self.titles)}/{self.total}] {title}"
@@ -58,7 +57,7 @@ class Steps:
             marker.unlink(missing_ok=True)
         except OSError as error:
             raise EdgeMoEError(f"cannot write '{marker}': {error.strerror or error}.") from None
-        before()
+        self.report.unlink(missing_ok=True)
         start = time.monotonic()
         values = work()
         self.seconds[name] = round(time.monotonic() - start, 1)

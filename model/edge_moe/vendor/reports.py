@@ -177,20 +177,18 @@ def summary(
     implementation: Implementation | None = None,
 ) -> dict[str, Any]:
     """All figures, by source."""
-    resources = {}
-    for name, available in board.resources.items():
-        figures: dict[str, float | None] = {
+    resources = {
+        name: {
             "available": available,
             "estimated": estimate.get(name),
             "synthesised": csynth.resources[name],
             "implemented": implementation.resources[name] if implementation else None,
         }
-        resources[name] = figures
-    data: dict[str, Any] = {"synthesis": asdict(csynth), "resources": resources}
-    data["slow_loops"] = [asdict(loop) for loop in csynth.loops if loop.ii > 1]
-    if implementation:
-        data["implementation"] = asdict(implementation)
-    return data
+        for name, available in board.resources.items()
+    }
+    slow = [asdict(loop) for loop in csynth.loops if loop.ii > 1]
+    last = {"implementation": asdict(implementation)} if implementation else {}
+    return {"synthesis": asdict(csynth), "resources": resources, "slow_loops": slow, **last}
 
 
 def table(data: Mapping[str, Any]) -> str:
@@ -246,16 +244,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"'{args.csynth}' is for a clock of {csynth.target_ns} ns, accelerator '{args.accelerator}' "
             f"has {top.clock_ns}: synthesise again."
         )
+    estimate: Mapping[str, float] = {}  # an operator by itself has none
     if args.estimate:
-        estimate: Mapping[str, float] = read_estimate(args.estimate)
-    else:  # an operator by itself has none
-        estimate = inventory(config).totals() if csynth.top == top.top else {}
-    data = summary(
-        csynth,
-        estimate,
-        board,
-        read_implementation(args.implementation) if args.implementation else None,
-    )
+        estimate = read_estimate(args.estimate)
+    elif csynth.top == top.top:
+        estimate = inventory(config).totals()
+    implementation = read_implementation(args.implementation) if args.implementation else None
+    data = summary(csynth, estimate, board, implementation)
     write_text(args.out / "report.json", json.dumps(data, indent=1) + "\n")
     write_text(args.out / "report.md", table(data))
     print(table(data), end="")
