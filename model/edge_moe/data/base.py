@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The interface of every data set: indexed samples, task channels, class names and colours."""
 
+import tomllib
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from importlib import resources
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from torch.utils.data import Dataset
@@ -161,6 +163,19 @@ def _ranges(values: Sequence[int]) -> str:
         else:
             runs.append([value, value])
     return ", ".join(str(low) if low == high else f"{low} to {high}" for low, high in runs)
+
+
+def class_tables(dataset: str) -> dict[str, Any]:
+    """The classes of a data set as ``classes.toml`` states them."""
+    text = (resources.files("edge_moe.data") / "classes.toml").read_text(encoding="utf-8")
+    tables: dict[str, Any] = tomllib.loads(text)[dataset]
+    return tables
+
+
+def clean_depth(stored: np.ndarray) -> np.ndarray:
+    """float32 H x W; values that are not positive numbers become 0 (no measurement)."""
+    depth = stored.astype(np.float32)
+    return np.where(np.isfinite(depth) & (depth > 0), depth, np.float32(0))
 
 
 def read_split(path: Path) -> list[str]:
