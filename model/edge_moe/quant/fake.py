@@ -83,12 +83,7 @@ def load_grids(path: Path, config: ModelConfig) -> FakeQuantiser:
     network, extra = load_network(path)
     if network.config != config:
         raise EdgeMoEError(f"'{path}' was quantised from another model than the one to be trained.")
-    bits = {
-        index: tuple(ffn.fc1.bits for ffn in block.experts)
-        for index, block in enumerate(network.blocks)
-        if block.experts
-    }
-    return FakeQuantiser(extra["scales"], bits)
+    return FakeQuantiser(extra["scales"], network.expert_bits)
 
 
 class _Installed:

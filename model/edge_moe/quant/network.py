@@ -43,6 +43,11 @@ class Block:
     experts: tuple[FFN, ...] = ()
     expert_ids: tuple[int, ...] = ()
 
+    @property
+    def ffns(self) -> tuple[FFN, ...]:
+        """The dense FFN alone, or all experts."""
+        return self.experts if self.ffn is None else (self.ffn,)
+
 
 @dataclass(frozen=True)
 class Head:
@@ -73,6 +78,12 @@ class IntegerNetwork:
     def tasks(self) -> tuple[str, ...]:
         """Tasks that this network computes."""
         return tuple(self.heads)
+
+    @property
+    def expert_bits(self) -> dict[int, tuple[int, ...]]:
+        """MoE block -> bits of the weights of each of its experts."""
+        blocks = enumerate(self.blocks)
+        return {index: tuple(e.fc1.bits for e in block.experts) for index, block in blocks if block.experts}
 
     def path(self, task: str) -> "IntegerNetwork":
         """The part that ``task`` needs: shared blocks, its gates, its head. EdgeMoEError for another task."""
@@ -188,7 +199,7 @@ def check_network(network: IntegerNetwork) -> None:
         for part, norm in (("norm1", block.norm1), ("norm2", block.norm2)):
             _check_norm(f"{name}.{part}", norm)
         _check_attention(name, block.attention)
-        for place, ffn in enumerate((block.ffn,) if block.ffn is not None else block.experts):
+        for place, ffn in enumerate(block.ffns):
             _check_ffn(name if block.ffn is not None else f"{name}.expert{place}", ffn)
         for task, gate in block.gates.items():
             _check_gate(f"{name}.gate.{task}", gate)
