@@ -191,11 +191,8 @@ def slim(path: Path, out: Path, half: bool = True) -> None:
     """
     checkpoint = load_checkpoint(path)
     weights = {name: _halved(name, tensor) if half else tensor for name, tensor in checkpoint.weights.items()}
-    content = {
-        key: getattr(checkpoint, key)
-        for key in ("preset", "data", "step", "epoch", "validated", "metrics", "quantisation")
-    }
-    save_checkpoint(out, {**content, "model": weights})
+    kept = ("preset", "data", "step", "epoch", "validated", "metrics", "quantisation")
+    save_checkpoint(out, {**{key: getattr(checkpoint, key) for key in kept}, "model": weights})
 
 
 def _halved(name: str, tensor: Tensor) -> Tensor:

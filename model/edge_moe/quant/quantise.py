@@ -12,8 +12,7 @@ from tqdm import tqdm
 from edge_moe.checkpoint import load_model
 from edge_moe.config import Preset
 from edge_moe.data import TaskDataset, open_dataset
-from edge_moe.data.sample import IMAGE
-from edge_moe.data.transforms import evaluation_resize
+from edge_moe.data.sample import IMAGE, resize_image
 from edge_moe.eval import evaluate as evaluation
 from edge_moe.eval.report import format_value
 from edge_moe.eval.run import open_validation
@@ -147,7 +146,7 @@ def calibration_images(
     """uint8 [H, W, 3] of the model's size: pictures spread evenly over the split."""
     chosen = np.linspace(0, len(dataset) - 1, min(count, len(dataset))).round().astype(int)
     for index in tqdm(chosen, desc="calibrate", unit="img", disable=not progress):
-        yield evaluation_resize({IMAGE: dataset[int(index)][IMAGE]}, preset.model.image_size)[IMAGE]
+        yield resize_image(dataset[int(index)][IMAGE], preset.model.image_size)
 
 
 def accuracy_table(
