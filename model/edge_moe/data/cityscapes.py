@@ -94,8 +94,12 @@ def label_table(channels: int) -> dict[int, int]:
 class _Cityscapes(FileDataset):
     """The common part of the two layouts."""
 
-    def __init__(self, root: Path, split: Split, tasks: Mapping[str, int], ids: list[str]) -> None:
-        self.root = root
+    def __init__(
+        self, root: Path, split: Split, tasks: Mapping[str, int], ids: list[str], pattern: str
+    ) -> None:
+        if not ids:
+            raise EdgeMoEError(f"the {split} split of Cityscapes has no files '{pattern}'.")
+        self.root, self.split = root, split
         super().__init__("cityscapes", split, tasks, ids)
         if "semseg" in tasks:
             self.class_names = {"semseg": class_names(tasks["semseg"])}
@@ -109,11 +113,8 @@ class CityscapesDataset(_Cityscapes):
         folder = root / "leftImg8bit" / split
         suffix = "_leftImg8bit.png"
         ids = sorted(f"{p.parent.name}/{p.name.removesuffix(suffix)}" for p in folder.glob(f"*/*{suffix}"))
-        if not ids:
-            raise EdgeMoEError(f"the {split} split of Cityscapes has no files '{folder}/CITY/*{suffix}'.")
-        self.split = split
         self.index_map = IndexMap(label_table(tasks["semseg"])) if "semseg" in tasks else None
-        super().__init__(root, split, tasks, ids)
+        super().__init__(root, split, tasks, ids, f"{folder}/CITY/*{suffix}")
 
     def image_id(self, index: int) -> str:
         return self.ids[index].partition("/")[2]
@@ -169,13 +170,10 @@ class CityscapesArrays(_Cityscapes):
     def __init__(self, root: Path, split: Split, tasks: Mapping[str, int]) -> None:
         folder = root / split / "image"
         numbers = sorted(int(p.stem) for p in folder.glob("*.npy") if p.stem.isdecimal())
-        if not numbers:
-            raise EdgeMoEError(f"the {split} split of Cityscapes has no files '{folder}/N.npy'.")
         channels = tasks.get("semseg", 0)
         table = {-1: IGNORE_LABEL, IGNORE_LABEL: IGNORE_LABEL} | {index: index for index in range(channels)}
-        self.split = split
         self.index_map = IndexMap(table)
-        super().__init__(root, split, tasks, [str(number) for number in numbers])
+        super().__init__(root, split, tasks, [str(number) for number in numbers], f"{folder}/N.npy")
 
     def image_path(self, identifier: str) -> Path:
         return self.root / self.split / "image" / f"{identifier}.npy"

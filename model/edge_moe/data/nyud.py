@@ -25,11 +25,11 @@ from edge_moe.data.base import (
     FileDataset,
     IndexMap,
     Split,
+    archive_folder,
     check_tasks,
     class_tables,
     clean_depth,
     first_existing,
-    folder_content,
     read_split,
 )
 from edge_moe.data.images import read_array, read_label, read_map, read_mat_array
@@ -52,8 +52,6 @@ SOURCES: dict[str, tuple[str, tuple[str, ...]]] = {
     "normals": ("normals", (".npy", ".png", ".jpg")),
     "edge": ("edge", (".npy", ".png")),
 }
-ARCHIVE = "NYUD_MT"
-
 # Shorter 8-bit normals are the grey (0, 0, 0) of a pixel without a normal, changed slightly by JPEG.
 SHORTEST_NORMAL = 0.5
 
@@ -63,12 +61,8 @@ class NyudDataset(FileDataset):
 
     def __init__(self, root: Path, split: Split, tasks: Mapping[str, int]) -> None:
         checked = check_tasks("nyud", tasks, KNOWN_TASKS)
-        self.root = root / ARCHIVE if (root / ARCHIVE).is_dir() else root
-        if not (self.root / "gt_sets").is_dir() or not (self.root / "images").is_dir():
-            raise EdgeMoEError(
-                f"'{self.root}' holds NYUD-v2 in no known layout: known is the {ARCHIVE} archive (gt_sets/, "
-                f"images/, segmentation/, depth/, normals/, edge/); found {folder_content(self.root)}."
-            )
+        content = "gt_sets/, images/, segmentation/, depth/, normals/, edge/"
+        self.root = archive_folder(root, "NYUD_MT", "NYUD-v2", ("gt_sets", "images"), content)
         channels = checked.get("semseg", len(CLASS_NAMES))
         self.index_map = IndexMap(label_table(channels))
         super().__init__("nyud", split, checked, read_split(self.root / "gt_sets" / f"{split}.txt"))

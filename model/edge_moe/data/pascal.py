@@ -28,9 +28,9 @@ from edge_moe.data.base import (
     FileDataset,
     IndexMap,
     Split,
+    archive_folder,
     check_tasks,
     class_tables,
-    folder_content,
     read_split,
 )
 from edge_moe.data.images import read_label, read_mat, read_mat_array
@@ -52,7 +52,6 @@ KNOWN_TASKS = {
     "normals": (3,),
     "edge": (1,),
 }
-ARCHIVE = "PASCAL_MT"
 
 
 class PascalDataset(FileDataset):
@@ -60,18 +59,14 @@ class PascalDataset(FileDataset):
 
     def __init__(self, root: Path, split: Split, tasks: Mapping[str, int]) -> None:
         checked = check_tasks("pascal", tasks, KNOWN_TASKS)
-        self.root = root / ARCHIVE if (root / ARCHIVE).is_dir() else root
-        splits = self.root / "ImageSets" / "Context"
-        if not splits.is_dir() or not (self.root / "JPEGImages").is_dir():
-            raise EdgeMoEError(
-                f"'{self.root}' holds PASCAL-Context in no known layout: known is the {ARCHIVE} archive "
-                "(ImageSets/Context/, JPEGImages/, semseg/, human_parts/, sal_distill/, normals_distill/, "
-                f"pascal-context/trainval/); found {folder_content(self.root)}."
-            )
+        splits, images = "ImageSets/Context", "JPEGImages"
+        content = f"{splits}/, {images}/, semseg/, human_parts/, sal_distill/, normals_distill/, "
+        content += "pascal-context/trainval/"
+        self.root = archive_folder(root, "PASCAL_MT", "PASCAL-Context", (splits, images), content)
         self.index_map = IndexMap(
             {index: index for index in range(len(CLASS_NAMES))} | {IGNORE_LABEL: IGNORE_LABEL}
         )
-        super().__init__("pascal", split, checked, read_split(splits / f"{split}.txt"))
+        super().__init__("pascal", split, checked, read_split(self.root / splits / f"{split}.txt"))
         for task, names in (("semseg", CLASS_NAMES), ("human_parts", PART_NAMES)):
             if task in checked:
                 self.class_names[task] = names
