@@ -26,6 +26,7 @@ from edge_moe.quant.correct import InputSource, LayerInputs
 from edge_moe.quant.network import (
     ACCUMULATOR_LIMIT,
     GATE_WEIGHT_LIMIT,
+    NORM_SHIFT_LIMIT,
     Block,
     Head,
     IntegerNetwork,
@@ -48,7 +49,6 @@ from edge_moe_host.golden.operators import (
 )
 
 LOG2_E = math.log2(math.e)
-NORM_SHIFT_MAX = 31
 EPSILON_MAX = 2**50  # plus the largest variance of 1024 channels, it is below 2**52
 CONV_ZERO = -128  # integer of 0 after a head's ReLU
 
@@ -181,7 +181,7 @@ class _Builder:
         gamma, beta = array(norm.weight) / scale / 2**XHAT_FRACTION, (array(norm.bias) - offset) / scale
         # |gamma| * 2**15 + |beta| in 32 bits, gamma in 16
         largest = max(np.abs(gamma).max(), (np.abs(gamma) * 2**15 + np.abs(beta)).max() / 2**16, 2.0**-32)
-        _, shift = fixed_point(np.array(largest), name, NORM_SHIFT_MAX)
+        _, shift = fixed_point(np.array(largest), name, NORM_SHIFT_LIMIT)
         epsilon = round(LAYERNORM_EPS * (self.cfg.embed_dim / self.residual) ** 2)
         return LayerNorm(
             np.floor(gamma * 2.0**shift + 0.5).astype(np.int16),

@@ -198,7 +198,11 @@ def check_network(network: IntegerNetwork) -> None:
         name = f"block{index}"
         for part, norm in (("norm1", block.norm1), ("norm2", block.norm2)):
             _check_norm(f"{name}.{part}", norm)
-        _check_attention(name, block.attention)
+        attention = block.attention
+        _check_linear(f"{name}.qkv", attention.qkv)
+        _check_requantise(f"{name}.attention", attention.logit_multiplier, attention.logit_shift)
+        _check_requantise(f"{name}.attention", attention.out_multiplier, attention.out_shift)
+        _check_linear(f"{name}.proj", attention.proj)
         for place, ffn in enumerate(block.ffns):
             _check_ffn(name if block.ffn is not None else f"{name}.expert{place}", ffn)
         for task, gate in block.gates.items():
@@ -238,13 +242,6 @@ def _check_requantise(where: str, multiplier: np.ndarray | int, shift: int) -> N
     _check(values.min(initial=0) >= 0, where, f"a multiplier is negative: {values.min(initial=0)}")
     _check(values.max(initial=0) <= MULTIPLIER_LIMIT, where, f"a multiplier exceeds {MULTIPLIER_LIMIT}")
     _check(1 <= shift <= 47, where, f"shift {shift} is not in [1, 47]")
-
-
-def _check_attention(name: str, attn: Attention) -> None:
-    _check_linear(f"{name}.qkv", attn.qkv)
-    _check_requantise(f"{name}.attention", attn.logit_multiplier, attn.logit_shift)
-    _check_requantise(f"{name}.attention", attn.out_multiplier, attn.out_shift)
-    _check_linear(f"{name}.proj", attn.proj)
 
 
 def _check_ffn(where: str, ffn: FFN) -> None:
