@@ -9,18 +9,19 @@ dict or None), ``optimizer`` (state dict or None), ``step`` and ``epoch`` (both 
 training is a function of seed, step and rank.
 """
 
+import io
 import pickle
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from edge_moe.config import Preset
-from edge_moe.nn import M3ViT, build_model, load_dense_weights
+from edge_moe.nn import M3ViT, build_model, check_weights, load_dense_weights
 from edge_moe_host.config import from_dict, to_dict
 from edge_moe_host.errors import EdgeMoEError
 from edge_moe_host.files import replacing
@@ -61,36 +62,16 @@ class Checkpoint:
         return self.model if self.ema is None else self.ema
 
 
-class _Stream:
-    """Keeps the first error and lets torch go on writing: torch's writer must not unwind."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self.file = file
-        self.error: OSError | None = None
-
-    def write(self, data: Any) -> int:
-        if self.error is None:
-            try:
-                self.file.write(data)
-            except OSError as error:
-                self.error = error
-        return memoryview(data).nbytes
-
-    def flush(self) -> None:
-        """Do nothing: the file is flushed once, at the end."""
-
-
 def save_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
     """Write ``content`` (see the module's docstring) atomically.
 
     Raises EdgeMoEError when it cannot be written; an older file at ``path`` is then untouched and
     no other file remains.
     """
+    archive = io.BytesIO()  # in memory first: torch's writer must not meet an error of the disk
+    torch.save({"format": FORMAT, "version": VERSION, **content}, archive)
     with replacing(path) as temporary, open(temporary, "wb") as file:
-        stream = _Stream(file)
-        torch.save({"format": FORMAT, "version": VERSION, **content}, stream)  # type: ignore[arg-type]
-        if stream.error is not None:
-            raise stream.error
+        file.write(archive.getbuffer())
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -134,18 +115,7 @@ def load_model(path: Path) -> tuple[M3ViT, Preset, dict[str, Any]]:
 
 def load_weights(model: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:
     """Copy a whole state dict into ``model``; EdgeMoEError names the first entry that does not fit."""
-    own = model.state_dict()
-    for name, tensor in own.items():
-        if name not in weights:
-            raise EdgeMoEError(f"checkpoint '{path}' is of another model: it lacks '{name}'.")
-        if weights[name].shape != tensor.shape:
-            raise EdgeMoEError(
-                f"checkpoint '{path}' is of another model: '{name}' has shape "
-                f"{list(weights[name].shape)}, this model needs {list(tensor.shape)}."
-            )
-    for name in weights:
-        if name not in own:
-            raise EdgeMoEError(f"checkpoint '{path}' is of another model: '{name}' is unknown to this model.")
+    check_weights(weights, model.state_dict(), f"checkpoint '{path}'")
     model.load_state_dict(dict(weights))
 
 
@@ -221,11 +191,8 @@ def slim(path: Path, out: Path, half: bool = True) -> None:
     """
     checkpoint = load_checkpoint(path)
     weights = {name: _halved(name, tensor) if half else tensor for name, tensor in checkpoint.weights.items()}
-    content = {
-        key: getattr(checkpoint, key)
-        for key in ("preset", "data", "step", "epoch", "validated", "metrics", "quantisation")
-    }
-    save_checkpoint(out, {**content, "model": weights})
+    kept = ("preset", "data", "step", "epoch", "validated", "metrics", "quantisation")
+    save_checkpoint(out, {**{key: getattr(checkpoint, key) for key in kept}, "model": weights})
 
 
 def _halved(name: str, tensor: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ import torch
 
 from edge_moe.config import TrainConfig
 from edge_moe.data.base import DepthKind
-from edge_moe.data.sample import Sample, collate, resize, resize_image, to_tensors
+from edge_moe.data.sample import Sample, collate, resize_image, to_tensors
 from edge_moe.data.transforms import (
     IMAGE_FILL,
     Augmentation,
@@ -182,7 +182,6 @@ def test_zoom_scales_depth_but_never_ignored_values(kind: DepthKind, expected: f
 def test_depth_is_not_scaled_by_a_mere_change_of_resolution() -> None:
     sample: Sample = {"image": np.zeros((2, 2, 3), np.uint8), "depth": np.full((2, 2), 7, dtype=np.float32)}
     np.testing.assert_array_equal(apply_view(sample, View(), (8, 8))["depth"], np.full((8, 8), 7))
-    np.testing.assert_array_equal(resize(sample, (8, 8))["depth"], np.full((8, 8), 7))
 
 
 def test_shrinking_keeps_thin_edges_connected_and_ignored_pixels() -> None:
@@ -318,16 +317,16 @@ def test_evaluation_resize_touches_the_image_only() -> None:
         assert result[key] is sample[key]
 
 
-def test_resize_takes_labels_from_pixel_centres() -> None:
+def test_the_whole_picture_takes_labels_from_pixel_centres() -> None:
     sample = labels_of([[1, 2, 3, 4, 5, 6]])
-    np.testing.assert_array_equal(resize(sample, (1, 2))["semseg"], [[2, 5]])
+    np.testing.assert_array_equal(apply_view(sample, View(), (1, 2))["semseg"], [[2, 5]])
     np.testing.assert_array_equal(
-        resize(sample, (2, 12))["semseg"], np.repeat([[1, 2, 3, 4, 5, 6]] * 2, 2, axis=1)
+        apply_view(sample, View(), (2, 12))["semseg"], np.repeat([[1, 2, 3, 4, 5, 6]] * 2, 2, axis=1)
     )
     np.testing.assert_array_equal(
-        resize(sample, (1, 3))["image"][..., 0], [[2, 4, 6]]
+        apply_view(sample, View(), (1, 3))["image"][..., 0], [[2, 4, 6]]
     )  # 1.5, 3.5, 5.5 to even
-    same = resize(sample, (1, 6))
+    same = apply_view(sample, View(), (1, 6))
     assert_same(same, sample)
     assert not np.shares_memory(same["image"], sample["image"])
 

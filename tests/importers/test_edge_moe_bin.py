@@ -237,7 +237,7 @@ def test_values_must_be_finite(tmp_path, name, value):
     data = np.fromfile(file, "<f4")
     data[5] = value
     write(folder, name, data)
-    with pytest.raises(EdgeMoEError, match=re.escape(f"'{file}' holds NaN or infinite")):
+    with pytest.raises(EdgeMoEError, match=re.escape(f"'{name}' in '{folder}' holds NaN or infinite")):
         import_edge_moe_bin(folder, preset=SMALL)
 
 

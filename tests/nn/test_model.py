@@ -322,7 +322,7 @@ def test_dense_initialisation_refuses_another_model():
         load_dense_weights(model, build_model(cfg).state_dict())
     with pytest.raises(EdgeMoEError, match="has shape"):
         load_dense_weights(model, {**dense, "pos_embed": torch.zeros(1, 2, 16)})
-    with pytest.raises(EdgeMoEError, match="has 'extra', which this model lacks"):
+    with pytest.raises(EdgeMoEError, match="'extra' is unknown to this model"):
         load_dense_weights(model, {**dense, "extra": torch.zeros(1)})
 
 

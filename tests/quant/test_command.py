@@ -20,7 +20,6 @@ from edge_moe.quant.options import QuantOptions
 from edge_moe.quant.quantise import (
     accuracy_table,
     calibration_images,
-    load_or_quantise,
     obtain_network,
     open_calibration,
     quantise_checkpoint,
@@ -119,8 +118,8 @@ def test_a_network_is_loaded_and_a_checkpoint_is_quantised(tmp_path: Path) -> No
     source = checkpoint(tmp_path)
     first, extra = obtain_network(source, options=OPTIONS, progress=False)
     save_network(first, tmp_path / "m.int.npz", extra)
-    second = load_or_quantise(tmp_path / "m.int.npz")
-    third = load_or_quantise(source, options=OPTIONS, progress=False)
+    second, _ = obtain_network(tmp_path / "m.int.npz")
+    third, _ = obtain_network(source, options=OPTIONS, progress=False)
     images = np.random.default_rng(0).integers(0, 256, (1, 32, 64, 3)).astype(np.uint8)
     raw = [run_network(network, images, "depth").raw for network in (first, second, third)]
     assert np.array_equal(raw[0], raw[1])
@@ -172,15 +171,15 @@ def test_bad_input_is_named_before_a_file_is_written(tmp_path: Path) -> None:
     with pytest.raises(EdgeMoEError, match="does not exist"):
         quantise_checkpoint(tmp_path / "none.pt", out)
     with pytest.raises(EdgeMoEError, match="does not exist"):
-        load_or_quantise(tmp_path / "none.int.npz")
+        obtain_network(tmp_path / "none.int.npz")
     imported = write_checkpoint(tmp_path / "imported.pt", random_model(SCENES), data="")
     with pytest.raises(EdgeMoEError, match=r"does not say what it was trained on: give --data SPEC"):
-        load_or_quantise(imported)
+        obtain_network(imported)
     assert not out.exists()
-    assert load_or_quantise(imported, data="scenes", options=OPTIONS, progress=False).tasks
+    assert obtain_network(imported, data="scenes", options=OPTIONS, progress=False)[0].tasks
 
 
 def test_a_dropped_path_can_be_stored_too(tmp_path: Path) -> None:
     path = tmp_path / "path.int.npz"
     save_network(random_network(CONFIG).path("semseg"), path)
-    assert load_or_quantise(path).tasks == ("semseg",)
+    assert obtain_network(path)[0].tasks == ("semseg",)

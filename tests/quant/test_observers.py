@@ -13,7 +13,6 @@ from edge_moe.quant.calibrate import FEWEST_ROWS, Recorder, calibrate
 from edge_moe.quant.observers import Values, observe, observe_magnitude
 from edge_moe.quant.options import QuantOptions
 from edge_moe.quant.scales import (
-    MULTIPLIER_LIMIT,
     SHIFT_MAX,
     check_scales,
     fixed_point,
@@ -22,6 +21,7 @@ from edge_moe.quant.scales import (
 )
 from edge_moe.testing.networks import random_images
 from edge_moe.testing.quant_models import CONFIG, as_tensor, changed, pictures, random_model
+from edge_moe_host.contract.layout import MULTIPLIER_LIMIT
 
 
 def values(rows: np.ndarray) -> Values:

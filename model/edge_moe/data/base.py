@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The interface of every data set: indexed samples, task channels, class names and colours."""
 
+import itertools
+import tomllib
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from importlib import resources
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from torch.utils.data import Dataset
@@ -154,13 +157,22 @@ def _whole_numbers(labels: np.ndarray) -> np.ndarray:
 
 def _ranges(values: Sequence[int]) -> str:
     """Sorted integers as text, runs shortened: 0 to 33, 255."""
-    runs: list[list[int]] = []
-    for value in values:
-        if runs and value == runs[-1][1] + 1:
-            runs[-1][1] = value
-        else:
-            runs.append([value, value])
-    return ", ".join(str(low) if low == high else f"{low} to {high}" for low, high in runs)
+    groups = itertools.groupby(enumerate(values), lambda place: place[1] - place[0])
+    runs = [[value for _, value in group] for _, group in groups]
+    return ", ".join(f"{run[0]} to {run[-1]}" if run[1:] else str(run[0]) for run in runs)
+
+
+def class_tables(dataset: str) -> dict[str, Any]:
+    """The classes of a data set as ``classes.toml`` states them."""
+    text = (resources.files("edge_moe.data") / "classes.toml").read_text(encoding="utf-8")
+    tables: dict[str, Any] = tomllib.loads(text)[dataset]
+    return tables
+
+
+def clean_depth(stored: np.ndarray) -> np.ndarray:
+    """float32 H x W; values that are not positive numbers become 0 (no measurement)."""
+    depth = stored.astype(np.float32)
+    return np.where(np.isfinite(depth) & (depth > 0), depth, np.float32(0))
 
 
 def read_split(path: Path) -> list[str]:
@@ -180,6 +192,17 @@ def folder_content(folder: Path, limit: int = 8) -> str:
     if not names:
         return "nothing"
     return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
+
+
+def archive_folder(root: Path, name: str, dataset: str, folders: Sequence[str], content: str) -> Path:
+    """``root`` or its folder ``name``; an error for one without ``folders``. ``content``: all that it has."""
+    root = root / name if (root / name).is_dir() else root
+    if not all((root / folder).is_dir() for folder in folders):
+        raise EdgeMoEError(
+            f"'{root}' holds {dataset} in no known layout: known is the {name} archive ({content}); "
+            f"found {folder_content(root)}."
+        )
+    return root
 
 
 def first_existing(folder: Path, stem: str, suffixes: Sequence[str]) -> Path:

@@ -24,34 +24,23 @@ from pathlib import Path
 
 import numpy as np
 
-from edge_moe.data.base import FileDataset, IndexMap, Split, TaskDataset, check_tasks, folder_content
-from edge_moe.data.images import read_array, read_label
+from edge_moe.data.base import (
+    FileDataset,
+    IndexMap,
+    Split,
+    TaskDataset,
+    check_tasks,
+    class_tables,
+    clean_depth,
+    folder_content,
+)
+from edge_moe.data.images import read_array, read_label, read_map
 from edge_moe.tasks import IGNORE_LABEL
 from edge_moe_host.errors import EdgeMoEError
 
-# The evaluated classes in the order of their train ids: name, label id, group, colour.
-CLASSES: tuple[tuple[str, int, str, tuple[int, int, int]], ...] = (
-    ("road", 7, "flat", (128, 64, 128)),
-    ("sidewalk", 8, "flat", (244, 35, 232)),
-    ("building", 11, "construction", (70, 70, 70)),
-    ("wall", 12, "construction", (102, 102, 156)),
-    ("fence", 13, "construction", (190, 153, 153)),
-    ("pole", 17, "object", (153, 153, 153)),
-    ("traffic light", 19, "object", (250, 170, 30)),
-    ("traffic sign", 20, "object", (220, 220, 0)),
-    ("vegetation", 21, "nature", (107, 142, 35)),
-    ("terrain", 22, "nature", (152, 251, 152)),
-    ("sky", 23, "sky", (70, 130, 180)),
-    ("person", 24, "human", (220, 20, 60)),
-    ("rider", 25, "human", (255, 0, 0)),
-    ("car", 26, "vehicle", (0, 0, 142)),
-    ("truck", 27, "vehicle", (0, 0, 70)),
-    ("bus", 28, "vehicle", (0, 60, 100)),
-    ("train", 31, "vehicle", (0, 80, 100)),
-    ("motorcycle", 32, "vehicle", (0, 0, 230)),
-    ("bicycle", 33, "vehicle", (119, 11, 32)),
-)
-GROUPS = ("flat", "construction", "object", "nature", "sky", "human", "vehicle")
+_TABLES = class_tables("cityscapes")
+CLASSES: list[tuple[str, int, str, tuple[int, int, int]]] = _TABLES["classes"]
+GROUPS = tuple(_TABLES["groups"])
 LABEL_IDS = 34  # ids in gtFine images are 0 to 33
 
 # Of the recording car, for trees without camera files.
@@ -105,8 +94,12 @@ def label_table(channels: int) -> dict[int, int]:
 class _Cityscapes(FileDataset):
     """The common part of the two layouts."""
 
-    def __init__(self, root: Path, split: Split, tasks: Mapping[str, int], ids: list[str]) -> None:
-        self.root = root
+    def __init__(
+        self, root: Path, split: Split, tasks: Mapping[str, int], ids: list[str], pattern: str
+    ) -> None:
+        if not ids:
+            raise EdgeMoEError(f"the {split} split of Cityscapes has no files '{pattern}'.")
+        self.root, self.split = root, split
         super().__init__("cityscapes", split, tasks, ids)
         if "semseg" in tasks:
             self.class_names = {"semseg": class_names(tasks["semseg"])}
@@ -120,11 +113,8 @@ class CityscapesDataset(_Cityscapes):
         folder = root / "leftImg8bit" / split
         suffix = "_leftImg8bit.png"
         ids = sorted(f"{p.parent.name}/{p.name.removesuffix(suffix)}" for p in folder.glob(f"*/*{suffix}"))
-        if not ids:
-            raise EdgeMoEError(f"the {split} split of Cityscapes has no files '{folder}/CITY/*{suffix}'.")
-        self.split = split
         self.index_map = IndexMap(label_table(tasks["semseg"])) if "semseg" in tasks else None
-        super().__init__(root, split, tasks, ids)
+        super().__init__(root, split, tasks, ids, f"{folder}/CITY/*{suffix}")
 
     def image_id(self, index: int) -> str:
         return self.ids[index].partition("/")[2]
@@ -180,13 +170,10 @@ class CityscapesArrays(_Cityscapes):
     def __init__(self, root: Path, split: Split, tasks: Mapping[str, int]) -> None:
         folder = root / split / "image"
         numbers = sorted(int(p.stem) for p in folder.glob("*.npy") if p.stem.isdecimal())
-        if not numbers:
-            raise EdgeMoEError(f"the {split} split of Cityscapes has no files '{folder}/N.npy'.")
         channels = tasks.get("semseg", 0)
         table = {-1: IGNORE_LABEL, IGNORE_LABEL: IGNORE_LABEL} | {index: index for index in range(channels)}
-        self.split = split
         self.index_map = IndexMap(table)
-        super().__init__(root, split, tasks, [str(number) for number in numbers])
+        super().__init__(root, split, tasks, [str(number) for number in numbers], f"{folder}/N.npy")
 
     def image_path(self, identifier: str) -> Path:
         return self.root / self.split / "image" / f"{identifier}.npy"
@@ -207,9 +194,5 @@ class CityscapesArrays(_Cityscapes):
     def read_label_of(
         self, task: str, path: Path, identifier: str, image_size: tuple[int, int]
     ) -> np.ndarray:
-        values = read_array(path)
-        if values.ndim == 3 and values.shape[2] == 1:
-            values = values[..., 0]
-        if task == "semseg":
-            return self.index_map(path, values)
-        return np.where(np.isfinite(values) & (values > 0), values, 0).astype(np.float32)
+        values = read_map(path)
+        return self.index_map(path, values) if task == "semseg" else clean_depth(values)

@@ -45,6 +45,12 @@ def read_array(path: Path | str) -> np.ndarray:
     return values
 
 
+def read_map(path: Path | str) -> np.ndarray:
+    """Read a ``.npy`` array of one value per pixel, H x W or H x W x 1, as H x W."""
+    values = read_array(path)
+    return values[..., 0] if values.ndim == 3 and values.shape[2] == 1 else values
+
+
 def read_mat(path: Path | str, key: str) -> Any:
     """Read one variable of a MATLAB file (version 7 or older).
 

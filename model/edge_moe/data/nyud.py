@@ -25,26 +25,21 @@ from edge_moe.data.base import (
     FileDataset,
     IndexMap,
     Split,
+    archive_folder,
     check_tasks,
+    class_tables,
+    clean_depth,
     first_existing,
-    folder_content,
     read_split,
 )
-from edge_moe.data.images import read_array, read_label, read_mat_array
+from edge_moe.data.images import read_array, read_label, read_map, read_mat_array
 from edge_moe.data.sample import unit_normals
 from edge_moe.tasks import IGNORE_LABEL
 from edge_moe_host.errors import EdgeMoEError
 from edge_moe_host.runtime.drawing import distinct_palette
 from edge_moe_host.runtime.images import read_image
 
-CLASS_NAMES = (
-    "wall", "floor", "cabinet", "bed", "chair", "sofa", "table", "door", "window", "bookshelf",
-    "picture", "counter", "blinds", "desk", "shelves", "curtain", "dresser", "pillow", "mirror",
-    "floor mat", "clothes", "ceiling", "books", "refrigerator", "television", "paper", "towel",
-    "shower curtain", "box", "whiteboard", "person", "night stand", "toilet", "sink", "lamp",
-    "bathtub", "bag", "other structure", "other furniture", "other prop",
-)  # fmt: skip
-
+CLASS_NAMES = tuple(class_tables("nyud")["names"])
 KNOWN_TASKS = {
     "semseg": (len(CLASS_NAMES), len(CLASS_NAMES) + 1),
     "depth": (1,),
@@ -57,8 +52,6 @@ SOURCES: dict[str, tuple[str, tuple[str, ...]]] = {
     "normals": ("normals", (".npy", ".png", ".jpg")),
     "edge": ("edge", (".npy", ".png")),
 }
-ARCHIVE = "NYUD_MT"
-
 # Shorter 8-bit normals are the grey (0, 0, 0) of a pixel without a normal, changed slightly by JPEG.
 SHORTEST_NORMAL = 0.5
 
@@ -68,12 +61,8 @@ class NyudDataset(FileDataset):
 
     def __init__(self, root: Path, split: Split, tasks: Mapping[str, int]) -> None:
         checked = check_tasks("nyud", tasks, KNOWN_TASKS)
-        self.root = root / ARCHIVE if (root / ARCHIVE).is_dir() else root
-        if not (self.root / "gt_sets").is_dir() or not (self.root / "images").is_dir():
-            raise EdgeMoEError(
-                f"'{self.root}' holds NYUD-v2 in no known layout: known is the {ARCHIVE} archive (gt_sets/, "
-                f"images/, segmentation/, depth/, normals/, edge/); found {folder_content(self.root)}."
-            )
+        content = "gt_sets/, images/, segmentation/, depth/, normals/, edge/"
+        self.root = archive_folder(root, "NYUD_MT", "NYUD-v2", ("gt_sets", "images"), content)
         channels = checked.get("semseg", len(CLASS_NAMES))
         self.index_map = IndexMap(label_table(channels))
         super().__init__("nyud", split, checked, read_split(self.root / "gt_sets" / f"{split}.txt"))
@@ -98,9 +87,7 @@ class NyudDataset(FileDataset):
         if path.suffix == ".mat":
             stored = read_mat_array(path, SOURCES[task][0])
         else:
-            stored = read_array(path) if path.suffix == ".npy" else read_label(path)
-        if stored.ndim == 3 and stored.shape[2] == 1:
-            stored = stored[..., 0]
+            stored = read_map(path) if path.suffix == ".npy" else read_label(path)
         if task == "semseg":
             return self.index_map(path, stored)
         return clean_depth(stored) if task == "depth" else binary_map(path, stored)
@@ -111,12 +98,6 @@ def label_table(channels: int) -> dict[int, int]:
     offset = channels - len(CLASS_NAMES) - 1
     table = {stored: stored + offset for stored in range(1, len(CLASS_NAMES) + 1)}
     return {0: 0 if offset == 0 else IGNORE_LABEL, IGNORE_LABEL: IGNORE_LABEL, **table}
-
-
-def clean_depth(stored: np.ndarray) -> np.ndarray:
-    """float32 metres, H x W; values that are not positive numbers become 0 (no measurement)."""
-    depth = stored.astype(np.float32)
-    return np.where(np.isfinite(depth) & (depth > 0), depth, np.float32(0))
 
 
 def clean_normals(path: Path, stored: np.ndarray) -> np.ndarray:

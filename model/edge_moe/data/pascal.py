@@ -28,8 +28,9 @@ from edge_moe.data.base import (
     FileDataset,
     IndexMap,
     Split,
+    archive_folder,
     check_tasks,
-    folder_content,
+    class_tables,
     read_split,
 )
 from edge_moe.data.images import read_label, read_mat, read_mat_array
@@ -38,37 +39,11 @@ from edge_moe.tasks import IGNORE_LABEL
 from edge_moe_host.errors import EdgeMoEError
 from edge_moe_host.runtime.drawing import distinct_palette
 
-CLASS_NAMES = (
-    "background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair",
-    "cow", "dining table", "dog", "horse", "motorbike", "person", "potted plant", "sheep", "sofa",
-    "train", "tv monitor",
-)  # fmt: skip
-
-PART_NAMES = ("background", "head", "torso", "upper arm", "lower arm", "upper leg", "lower leg")
-# PASCAL-Part's names of the parts of a person, without the sides, merged into PART_NAMES.
-PART_GROUPS: dict[str, tuple[str, ...]] = {
-    "head": ("head", "hair", "mouth", "nose", "lear", "rear", "leye", "reye", "lebrow", "rebrow"),
-    "torso": ("torso", "neck"),
-    "upper arm": ("luarm", "ruarm"),
-    "lower arm": ("llarm", "rlarm", "lhand", "rhand"),
-    "upper leg": ("luleg", "ruleg"),
-    "lower leg": ("llleg", "rlleg", "lfoot", "rfoot"),
-}
-PART_INDEX = {part: PART_NAMES.index(group) for group, parts in PART_GROUPS.items() for part in parts}
+_TABLES = class_tables("pascal")
+CLASS_NAMES = tuple(_TABLES["names"])
+PART_NAMES = ("background", *_TABLES["parts"])
+PART_INDEX = {part: index for index, parts in enumerate(_TABLES["parts"].values(), 1) for part in parts}
 PERSON = 15  # class_ind of a person in PASCAL-Part
-
-# PASCAL-Context classes whose name is also the name of an object class of NYUD-v2, and "tvmonitor".
-NORMALS_CLASSES = (
-    3, 4, 6, 9, 10, 11, 13, 15, 17, 18, 22, 23, 29, 30, 33, 34, 36, 37, 38, 39, 41, 43, 46, 49, 50,
-    51, 53, 55, 56, 59, 61, 62, 65, 66, 68, 69, 72, 73, 78, 83, 84, 85, 87, 88, 95, 96, 101, 104,
-    105, 107, 111, 113, 115, 122, 124, 135, 141, 142, 143, 146, 150, 154, 157, 158, 159, 165, 172,
-    174, 181, 183, 184, 191, 193, 195, 197, 199, 202, 213, 215, 216, 219, 220, 223, 225, 228, 230,
-    232, 233, 238, 239, 242, 243, 246, 250, 251, 252, 255, 260, 261, 263, 269, 272, 273, 275, 281,
-    283, 284, 285, 286, 287, 288, 290, 291, 292, 293, 295, 304, 307, 309, 310, 314, 315, 319, 323,
-    329, 330, 331, 336, 342, 345, 349, 350, 351, 352, 355, 357, 368, 370, 371, 374, 379, 380, 383,
-    384, 397, 401, 403, 405, 407, 408, 411, 412, 413, 414, 417, 419, 421, 423, 427, 429, 430, 432,
-    440, 441, 442, 443, 444, 446, 454, 457,
-)  # fmt: skip
 
 KNOWN_TASKS = {
     "semseg": (len(CLASS_NAMES),),
@@ -77,7 +52,6 @@ KNOWN_TASKS = {
     "normals": (3,),
     "edge": (1,),
 }
-ARCHIVE = "PASCAL_MT"
 
 
 class PascalDataset(FileDataset):
@@ -85,18 +59,14 @@ class PascalDataset(FileDataset):
 
     def __init__(self, root: Path, split: Split, tasks: Mapping[str, int]) -> None:
         checked = check_tasks("pascal", tasks, KNOWN_TASKS)
-        self.root = root / ARCHIVE if (root / ARCHIVE).is_dir() else root
-        splits = self.root / "ImageSets" / "Context"
-        if not splits.is_dir() or not (self.root / "JPEGImages").is_dir():
-            raise EdgeMoEError(
-                f"'{self.root}' holds PASCAL-Context in no known layout: known is the {ARCHIVE} archive "
-                "(ImageSets/Context/, JPEGImages/, semseg/, human_parts/, sal_distill/, normals_distill/, "
-                f"pascal-context/trainval/); found {folder_content(self.root)}."
-            )
+        splits, images = "ImageSets/Context", "JPEGImages"
+        content = f"{splits}/, {images}/, semseg/, human_parts/, sal_distill/, normals_distill/, "
+        content += "pascal-context/trainval/"
+        self.root = archive_folder(root, "PASCAL_MT", "PASCAL-Context", (splits, images), content)
         self.index_map = IndexMap(
             {index: index for index in range(len(CLASS_NAMES))} | {IGNORE_LABEL: IGNORE_LABEL}
         )
-        super().__init__("pascal", split, checked, read_split(splits / f"{split}.txt"))
+        super().__init__("pascal", split, checked, read_split(self.root / splits / f"{split}.txt"))
         for task, names in (("semseg", CLASS_NAMES), ("human_parts", PART_NAMES)):
             if task in checked:
                 self.class_names[task] = names
@@ -134,18 +104,15 @@ class PascalDataset(FileDataset):
             return (read_label(path) > 127).astype(np.uint8)
         if task == "edge":
             return class_boundaries(read_mat_array(path, "LabelMap"))
-        return self._read_normals(path, self._context_path(identifier))
-
-    def _read_normals(self, path: Path, context_path: Path) -> np.ndarray:
-        """Distilled normals; zero on classes that the source network has never seen."""
-        normals = decode_normals(path)
+        normals, context_path = decode_normals(path), self._context_path(identifier)
         context = read_mat_array(context_path, "LabelMap")
         if context.shape != normals.shape[:2]:
             raise EdgeMoEError(
                 f"label map '{context_path}' has {context.shape} pixels, but the normals '{path}' have "
                 f"{normals.shape[:2]}."
             )
-        normals[~np.isin(context, NORMALS_CLASSES)] = 0
+        # zero on classes that the source network has never seen
+        normals[~np.isin(context, _TABLES["normals"])] = 0
         return normals
 
 
@@ -182,10 +149,8 @@ def merge_parts(path: Path, annotation: Any, image_size: tuple[int, int]) -> np.
 def class_boundaries(labels: np.ndarray) -> np.ndarray:
     """uint8 H x W, 1 on pixels with a 4-neighbour of another class, thinned to one pixel."""
     boundary = np.zeros(labels.shape, dtype=bool)
-    across = labels[:, 1:] != labels[:, :-1]
-    boundary[:, 1:] |= across
-    boundary[:, :-1] |= across
-    down = labels[1:] != labels[:-1]
-    boundary[1:] |= down
-    boundary[:-1] |= down
+    for turned, edges in ((labels, boundary), (labels.T, boundary.T)):
+        changes = turned[1:] != turned[:-1]
+        edges[1:] |= changes
+        edges[:-1] |= changes
     return thin(boundary).astype(np.uint8)

@@ -61,27 +61,6 @@ def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return np.ascontiguousarray(cv2.resize(image, (width, height), interpolation=interpolation))
 
 
-def resize_nearest(array: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Nearest neighbour with pixel centres at half integers: no value is blended or scaled."""
-    rows, columns = (
-        np.floor((np.arange(new) + 0.5) * (old / new)).astype(np.intp).clip(0, old - 1)
-        for new, old in zip(size, array.shape[:2], strict=True)
-    )
-    return np.ascontiguousarray(array[rows][:, columns])
-
-
-def resize(sample: Sample, size: tuple[int, int]) -> Sample:
-    """The whole sample at ``size`` = (height, width).
-
-    Another sampling of the same view: depths and normals keep their values. To move the camera,
-    use :class:`edge_moe.data.transforms.Augmentation`.
-    """
-    return {
-        key: resize_image(array, size) if key == IMAGE else resize_nearest(array, size)
-        for key, array in sample.items()
-    }
-
-
 def unit_normals(vectors: np.ndarray, shortest: float = 1e-6) -> np.ndarray:
     """Vectors ... x 3 scaled to unit length, float32; those shorter than ``shortest`` become zero."""
     length = np.linalg.norm(vectors, axis=-1, keepdims=True)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from edge_moe.config import ModelConfig, Preset, load_preset
-from edge_moe.importers.assembly import Assembly, Imported, listing, refuse_missing
+from edge_moe.importers.assembly import Imported, Porter, listing
 from edge_moe_host.errors import EdgeMoEError
 
 DEFAULT_PRESET = "m3vit_tiny_cityscapes"  # the model whose dimensions Edge-MoE compiles in
@@ -26,19 +26,15 @@ HEAD_DIM = 64  # of the attention scale 1/8
 _SUFFIX = ".float32.bin"
 
 
-class _Folder:
-    """The files, with a record of those that were read and those that were missing."""
+class _Folder(Porter):
+    """A tensor may also have another size where it is allowed to be missing."""
 
-    def __init__(self, path: Path, allow_missing: bool) -> None:
-        self.path = path
+    def __init__(self, path: Path, cfg: ModelConfig, allow_missing: bool) -> None:
+        super().__init__(path, cfg)
         self.allow_missing = allow_missing
         self.names = {file.name.removesuffix(_SUFFIX) for file in path.glob(f"*{_SUFFIX}")}
-        self.read: set[str] = set()
-        self.missing: list[str] = []
 
-    def take(self, name: str, shape: tuple[int, ...]) -> Tensor | None:
-        """The tensor. None if its file is absent or, where that is allowed, has another size."""
-        self.read.add(name)
+    def read(self, name: str, shape: tuple[int, ...]) -> Tensor | None:
         file = self.path / f"{name}{_SUFFIX}"
         if name not in self.names:
             self.missing.append(file.name)
@@ -52,10 +48,7 @@ class _Folder:
                 f"'{file}' has {found} bytes: float32 {list(shape)} needs {expected}; "
                 "--allow-missing initialises it instead."
             )
-        values = np.fromfile(file, dtype="<f4").astype(np.float32)
-        if not np.isfinite(values).all():
-            raise EdgeMoEError(f"'{file}' holds NaN or infinite values: it cannot be imported.")
-        return torch.from_numpy(values).reshape(shape)
+        return torch.from_numpy(np.fromfile(file, dtype="<f4").astype(np.float32)).reshape(shape)
 
 
 def import_edge_moe_bin(
@@ -78,27 +71,22 @@ def import_edge_moe_bin(
     path = Path(folder)
     if not path.is_dir():
         raise EdgeMoEError(f"folder '{path}' does not exist: give the folder with the {_SUFFIX} files.")
-    source = _Folder(path, allow_missing)
-    if not source.names:
-        raise EdgeMoEError(f"folder '{path}' holds no file NAME{_SUFFIX}: give Edge-MoE's folder 'weights'.")
     base = preset or load_preset(DEFAULT_PRESET)
     cfg = _configure(base, base.model.tasks if tasks is None else tasks)
+    source = _Folder(path, cfg, allow_missing)
+    if not source.names:
+        raise EdgeMoEError(f"folder '{path}' holds no file NAME{_SUFFIX}: give Edge-MoE's folder 'weights'.")
     _check_blocks(source, cfg)
-
-    assembly = Assembly(cfg)
-    _copy(source, assembly, cfg)
-    if source.missing and not allow_missing:
-        refuse_missing(f"'{path}'", source.missing)
-    image = None
-    if "image" in source.names:
-        image = source.take("image", (3, *cfg.image_size))
-    state, filled = assembly.finish()
+    _copy(source, cfg)
+    source.require(allow_missing)
+    image = source.take("image", (3, *cfg.image_size)) if "image" in source.names else None
+    state, filled = source.finish()
     notes = [
         f"the format has no task heads: those of {', '.join(cfg.tasks)} are initialised and need training."
     ]
     if source.missing:
         notes.append(f"missing and initialised: {', '.join(source.missing)}.")
-    unused = sorted(source.names - source.read)
+    unused = sorted(source.names - source.taken)
     if unused:
         notes.append(f"not used: {listing([name + _SUFFIX for name in unused])}.")
     return Imported(dataclasses.replace(base, model=cfg), state, filled, notes, image)
@@ -144,27 +132,19 @@ def _check_blocks(source: _Folder, cfg: ModelConfig) -> None:
             )
 
 
-def _copy(source: _Folder, assembly: Assembly, cfg: ModelConfig) -> None:
-    def copy(theirs: str, ours: str) -> None:
-        shape = tuple(assembly.shape(ours))
-        value = source.take(theirs, shape[1:] if ours == "pos_embed" else shape)
-        if value is not None:
-            assembly.put(ours, value.reshape(shape))
-
-    copy("patch_embed_weight", "patch_embed.weight")
-    copy("patch_embed_bias", "patch_embed.bias")
-    copy("pos_embed", "pos_embed")
-    assembly.put("cls_token", torch.zeros(1, 1, cfg.embed_dim))  # it is in row 0 of pos_embed
+def _copy(source: _Folder, cfg: ModelConfig) -> None:
+    source.copy_affine("patch_embed_", "patch_embed")
+    source.copy("pos_embed", "pos_embed")
+    source.put("cls_token", torch.zeros(1, 1, cfg.embed_dim))  # it is in row 0 of pos_embed
     linears = {"norm1": "norm1", "qkv": "attn.qkv", "attn_proj": "attn.proj", "norm2": "norm2"}
     for index in range(cfg.depth):
         moe = index in cfg.moe_blocks
         for theirs, ours in (linears if moe else linears | {"fc1": "ffn.fc1", "fc2": "ffn.fc2"}).items():
-            for kind in ("weight", "bias"):
-                copy(f"l{index}_{theirs}_{kind}", f"blocks.{index}.{ours}.{kind}")
+            source.copy_affine(f"l{index}_{theirs}_", f"blocks.{index}.{ours}")
         if not moe:
             continue
         for number, task in enumerate(cfg.tasks):
-            copy(f"l{index}_w_gate_T_task{number}", f"blocks.{index}.ffn.gates.{task}.weight")
+            source.copy(f"l{index}_w_gate_T_task{number}", f"blocks.{index}.ffn.gates.{task}.weight")
         for number, theirs in enumerate(("htoh4", "h4toh"), start=1):
             for kind in ("weight", "bias"):
-                copy(f"l{index}_{theirs}_{kind}", f"blocks.{index}.ffn.experts.{kind}{number}")
+                source.copy(f"l{index}_{theirs}_{kind}", f"blocks.{index}.ffn.experts.{kind}{number}")

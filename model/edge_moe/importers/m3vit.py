@@ -33,7 +33,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from edge_moe.config import ModelConfig, Preset
-from edge_moe.importers.assembly import Assembly, Imported, listing, refuse_missing
+from edge_moe.importers.assembly import Imported, Porter, listing
 from edge_moe.importers.m3vit_structure import (
     HEAD_CONVS,
     M3VIT_TASKS,
@@ -50,21 +50,14 @@ from edge_moe.nn.moe import SHARED_GATE
 from edge_moe_host.errors import EdgeMoEError
 
 
-class _Porter:
-    """Copies parameters from a checkpoint into a state dict and notes the missing ones."""
+class _Porter(Porter):
+    """A checkpoint of M3ViT; ``owner``: whose shapes are expected, in words."""
 
-    def __init__(self, path: Path, tensors: Mapping[str, Tensor], owner: str, cfg: ModelConfig) -> None:
-        self.path = path
-        self.tensors = tensors
-        self.owner = owner  # whose shapes are expected, in words
-        self.cfg = cfg
-        self.assembly = Assembly(cfg)
-        self.taken: set[str] = set()
-        self.missing: list[str] = []
+    def __init__(self, path: Path, cfg: ModelConfig, tensors: Mapping[str, Tensor], owner: str) -> None:
+        super().__init__(path, cfg)
+        self.tensors, self.owner = tensors, owner
 
-    def take(self, name: str, shape: tuple[int, ...]) -> Tensor | None:
-        """The source parameter in float32, or None (noted as missing)."""
-        self.taken.add(name)
+    def read(self, name: str, shape: tuple[int, ...]) -> Tensor | None:
         if name not in self.tensors:
             self.missing.append(name)
             return None
@@ -73,24 +66,7 @@ class _Porter:
             raise EdgeMoEError(
                 f"'{name}' in '{self.path}' has shape {list(value.shape)}, {self.owner} needs {list(shape)}."
             )
-        value = value.float()
-        if not value.isfinite().all():
-            raise EdgeMoEError(
-                f"'{name}' in '{self.path}' holds NaN or infinite values: it cannot be imported."
-            )
         return value
-
-    def copy(self, theirs: str, ours: str, *, transpose: bool = False) -> None:
-        """Copy one parameter, or a transposed matrix."""
-        shape = tuple(self.assembly.shape(ours))
-        value = self.take(theirs, shape[::-1] if transpose else shape)
-        if value is not None:
-            self.assembly.put(ours, value.T if transpose else value)
-
-    def copy_affine(self, theirs: str, ours: str) -> None:
-        """Weight and bias."""
-        for kind in ("weight", "bias"):
-            self.copy(f"{theirs}.{kind}", f"{ours}.{kind}")
 
 
 def import_m3vit(
@@ -137,23 +113,22 @@ def import_m3vit(
     )
     gates = check_structure(path, tensors, cfg, order)
 
-    porter = _Porter(path, tensors, owner, cfg)
+    porter = _Porter(path, cfg, tensors, owner)
     notes += _port_embedding(porter, source_grid)
     notes += _port_blocks(porter, gates, list(order))
     if cfg.routing == "task_conditioned":
         notes += _port_task_embedding(porter, list(order))
     _port_heads(porter)
-    if porter.missing and not allow_missing:
-        refuse_missing(f"'{path}'", porter.missing)
+    porter.require(allow_missing)
     notes += _leftover(porter, set(order) - set(cfg.tasks))
-    state, filled = porter.assembly.finish()
+    state, filled = porter.finish()
     result = dataclasses.replace(preset, model=cfg) if preset else Preset("m3vit_import", cfg)
     return Imported(result, state, filled, notes)
 
 
 def _port_embedding(porter: _Porter, source_grid: tuple[int, int] | None) -> list[str]:
     cfg = porter.cfg
-    porter.copy_affine("patch_embed.proj", "patch_embed")
+    porter.copy_affine("patch_embed.proj.", "patch_embed")
     if cfg.cls_token:
         porter.copy("cls_token", "cls_token")
     given = porter.tensors.get("pos_embed")
@@ -168,7 +143,7 @@ def _port_embedding(porter: _Porter, source_grid: tuple[int, int] | None) -> lis
         raise EdgeMoEError(
             f"'pos_embed' in '{porter.path}' is of {patches} patches: give the source grid (rows, columns)."
         )
-    porter.assembly.put("pos_embed", interpolate_positions(positions, grid, cfg.grid_size))
+    porter.put("pos_embed", interpolate_positions(positions, grid, cfg.grid_size))
     if grid == cfg.grid_size:
         return []
     old, new = (" x ".join(map(str, size)) for size in (grid, cfg.grid_size))
@@ -181,15 +156,15 @@ def _port_blocks(porter: _Porter, gates: Gates, order: list[str]) -> list[str]:
     for index in range(cfg.depth):
         block, ffn = f"blocks.{index}", f"blocks.{index}.ffn"
         for name in ("norm1", "attn.proj", "norm2"):
-            porter.copy_affine(f"{block}.{name}", f"{block}.{name}")
+            porter.copy_affine(f"{block}.{name}.", f"{block}.{name}")
         porter.copy(f"{block}.attn.qkv.weight", f"{block}.attn.qkv.weight")
         if qkv_bias:
             porter.copy(f"{block}.attn.qkv.bias", f"{block}.attn.qkv.bias")
         else:
-            porter.assembly.put(f"{block}.attn.qkv.bias", torch.zeros(3 * cfg.embed_dim))
+            porter.put(f"{block}.attn.qkv.bias", torch.zeros(3 * cfg.embed_dim))
         if index not in cfg.moe_blocks:
             for name in ("fc1", "fc2"):
-                porter.copy_affine(f"{block}.mlp.{name}", f"{ffn}.{name}")
+                porter.copy_affine(f"{block}.mlp.{name}.", f"{ffn}.{name}")
             continue
         for number, name in enumerate(("htoh4", "h4toh"), start=1):
             for kind in ("weight", "bias"):
@@ -240,14 +215,14 @@ def _port_task_embedding(porter: _Porter, order: list[str]) -> list[str]:
         weight2[:, :count] = table.T / F.gelu(table.new_ones(()))
     names = ("0.weight", "0.bias", "2.weight", "2.bias")
     for name, value in zip(names, (weight1, bias1, weight2, bias2), strict=True):
-        porter.assembly.put(f"task_embedding.{name}", value)
+        porter.put(f"task_embedding.{name}", value)
     return (
         [f"the LayerNorm of {source} is folded into the task embedding: the same function."] if normed else []
     )
 
 
 def _port_heads(porter: _Porter) -> None:
-    cfg, assembly = porter.cfg, porter.assembly
+    cfg = porter.cfg
     if cfg.head != "pup":  # then the checkpoint has no decoders at all
         porter.missing.extend(f"decoders.{M3VIT_TASKS[task]}" for task in cfg.tasks)
         return
@@ -255,22 +230,22 @@ def _port_heads(porter: _Porter) -> None:
     for task in cfg.tasks:
         named_as_ours = f"decoders.{task}.norm.weight" in porter.tensors
         theirs, ours = f"decoders.{task if named_as_ours else M3VIT_TASKS[task]}", f"heads.{task}"
-        porter.copy_affine(f"{theirs}.norm", f"{ours}.norm")
+        porter.copy_affine(f"{theirs}.norm.", f"{ours}.norm")
         for stage in range(HEAD_CONVS):
             conv, bn, our_bn = f"{theirs}.conv_{stage}", f"{theirs}.syncbn_fc_{stage}", f"{ours}.bns.{stage}"
             porter.copy(f"{conv}.weight", f"{ours}.convs.{stage}.weight")
-            porter.copy_affine(bn, our_bn)
+            porter.copy_affine(f"{bn}.", our_bn)
             porter.copy(f"{bn}.running_var", f"{our_bn}.running_var")
             width = (cfg.head_channels,)
             mean = porter.take(f"{bn}.running_mean", width)
             bias = porter.take(f"{conv}.bias", width) if conv_bias else torch.zeros(width)
             if mean is not None and bias is not None:
                 # BN(Wx + b) = g (Wx + b - mean) / s + h: the same with mean - b and no b
-                assembly.put(f"{our_bn}.running_mean", mean - bias)
+                porter.put(f"{our_bn}.running_mean", mean - bias)
             counter = f"{bn}.num_batches_tracked"
             if counter in porter.tensors:
-                assembly.put(f"{our_bn}.num_batches_tracked", porter.tensors[counter].reshape(()))
-        porter.copy_affine(f"{theirs}.conv_{HEAD_CONVS}", f"{ours}.out")
+                porter.put(f"{our_bn}.num_batches_tracked", porter.tensors[counter].reshape(()))
+        porter.copy_affine(f"{theirs}.conv_{HEAD_CONVS}.", f"{ours}.out")
 
 
 def _leftover(porter: _Porter, dropped: set[str]) -> list[str]:

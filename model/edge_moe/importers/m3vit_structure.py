@@ -228,12 +228,6 @@ def check_structure(
             f"'{path}' has M3ViT's PUP decoders, the model has '{cfg.head}' heads: "
             f"set model.head=pup and model.head_channels={_DEFAULT_HEAD_CHANNELS}."
         )
-    return _check_gates(path, tensors, cfg, order)
-
-
-def _check_gates(
-    path: Path, tensors: Mapping[str, Tensor], cfg: ModelConfig, order: Mapping[str, int]
-) -> Gates:
     gates = gates_of(tensors) or cfg.routing
     if gates != cfg.routing and (gates, cfg.routing) != ("single_gate", "multi_gate"):
         raise EdgeMoEError(

@@ -73,17 +73,12 @@ def _load(path: Path) -> Any:
         raise EdgeMoEError(f"checkpoint '{path}' is cut short: copy or download it again.")
     try:
         return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
-    except pickle.UnpicklingError as error:
-        found = re.search(r"GLOBAL (\S+)", str(error))
-        if found:
-            raise EdgeMoEError(
-                f"'{path}' holds the Python object {found[1]}, and only tensors are read from foreign files: "
-                "save its state dict alone with torch.save."
-            ) from None
-        raise _unreadable(path) from None
-    except (RuntimeError, EOFError, ValueError, KeyError, IndexError, OSError, zipfile.BadZipFile):
-        raise _unreadable(path) from None
-
-
-def _unreadable(path: Path) -> EdgeMoEError:
-    return EdgeMoEError(f"'{path}' is not a torch checkpoint, or it is damaged or cut short.")
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, IndexError, OSError,
+            zipfile.BadZipFile) as error:  # fmt: skip
+        found = isinstance(error, pickle.UnpicklingError) and re.search(r"GLOBAL (\S+)", str(error))
+        raise EdgeMoEError(
+            f"'{path}' holds the Python object {found[1]}, and only tensors are read from foreign files: "
+            "save its state dict alone with torch.save."
+            if found
+            else f"'{path}' is not a torch checkpoint, or it is damaged or cut short."
+        ) from None

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Initial weights of an MoE model from its trained dense twin."""
+"""Weights from another model: the check that they fit, and an MoE model's start from its dense twin."""
 
+import dataclasses
 from collections.abc import Mapping
 
 import torch
@@ -9,6 +10,21 @@ from torch import Tensor
 from edge_moe.nn.m3vit import M3ViT
 from edge_moe.nn.moe import MoEFFN
 from edge_moe_host.errors import EdgeMoEError
+
+
+def check_weights(weights: Mapping[str, Tensor], own: Mapping[str, Tensor], source: str) -> None:
+    """EdgeMoEError names the first entry of ``weights``, from ``source``, that does not fit ``own``."""
+    for name, tensor in own.items():
+        if name not in weights:
+            raise EdgeMoEError(f"{source} is of another model: it lacks '{name}'.")
+        if weights[name].shape != tensor.shape:
+            raise EdgeMoEError(
+                f"{source} is of another model: '{name}' has shape {list(weights[name].shape)}, "
+                f"this model needs {list(tensor.shape)}."
+            )
+    for name in weights:
+        if name not in own:
+            raise EdgeMoEError(f"{source} is of another model: '{name}' is unknown to this model.")
 
 
 @torch.no_grad()
@@ -22,44 +38,26 @@ def load_dense_weights(model: M3ViT, dense: Mapping[str, Tensor]) -> None:
     the state dict of the dense twin.
     """
     cfg = model.cfg
-    own = model.state_dict()
-    taken: set[str] = set()
-
-    def take(name: str, shape: torch.Size) -> Tensor:
-        if name not in dense:
-            raise EdgeMoEError(f"the dense checkpoint lacks '{name}': it is not this model's dense twin.")
-        if dense[name].shape != shape:
-            raise EdgeMoEError(
-                f"'{name}' in the dense checkpoint has shape {list(dense[name].shape)}, "
-                f"this model needs {list(shape)}."
-            )
-        taken.add(name)
-        return dense[name].to(torch.float32)
-
+    with torch.device("meta"):  # shapes only
+        twin = M3ViT(dataclasses.replace(cfg, routing="dense"))
+    check_weights(dense, twin.state_dict(), "the dense checkpoint")
     D, hidden, width = cfg.embed_dim, cfg.mlp_ratio * cfg.embed_dim, cfg.expert_ratio * cfg.embed_dim
     if hidden % width:
         raise EdgeMoEError(f"expert width {width} does not divide the dense FFN width {hidden}.")
     slices = hidden // width
-    gain = cfg.num_experts * slices / cfg.top_k
-    for name, value in own.items():
-        if (
-            ".ffn.gates." not in name
-            and ".ffn.experts." not in name
-            and not name.startswith("task_embedding.")
-        ):
-            value.copy_(take(name, value.shape))
+    for name, value in model.state_dict().items():
+        if name in dense:
+            value.copy_(dense[name])
+    owner = torch.arange(cfg.num_experts) % slices
     for index in cfg.moe_blocks:
-        ffn, prefix = model.blocks[index].ffn, f"blocks.{index}.ffn"
+        ffn = model.block(index).ffn
         assert isinstance(ffn, MoEFFN)
-        weight1 = take(f"{prefix}.fc1.weight", torch.Size([hidden, D])).view(slices, width, D)
-        bias1 = take(f"{prefix}.fc1.bias", torch.Size([hidden])).view(slices, width)
-        weight2 = take(f"{prefix}.fc2.weight", torch.Size([D, hidden])).view(D, slices, width)
-        bias2 = take(f"{prefix}.fc2.bias", torch.Size([D]))
-        owner = torch.arange(cfg.num_experts) % slices
-        ffn.experts.weight1.copy_(weight1[owner])
-        ffn.experts.bias1.copy_(bias1[owner])
-        ffn.experts.weight2.copy_(weight2.permute(1, 0, 2)[owner] * gain)
+        weight1, bias1, weight2, bias2 = (
+            dense[f"blocks.{index}.ffn.{part}"].float()
+            for part in ("fc1.weight", "fc1.bias", "fc2.weight", "fc2.bias")
+        )
+        ffn.experts.weight1.copy_(weight1.view(slices, width, D)[owner])
+        ffn.experts.bias1.copy_(bias1.view(slices, width)[owner])
+        gain = cfg.num_experts * slices / cfg.top_k
+        ffn.experts.weight2.copy_(weight2.view(D, slices, width).permute(1, 0, 2)[owner] * gain)
         ffn.experts.bias2.copy_(bias2 * cfg.num_experts / cfg.top_k)
-    unused = sorted(set(dense) - taken)
-    if unused:
-        raise EdgeMoEError(f"the dense checkpoint has '{unused[0]}', which this model lacks.")

@@ -7,12 +7,14 @@ normalisation into the convolutions, task embeddings into the gates' biases, dep
 depth head.
 """
 
+import copy
 import dataclasses
 import math
 from collections.abc import Callable
 from typing import cast
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from edge_moe.nn import M3ViT
@@ -24,6 +26,7 @@ from edge_moe.quant.correct import InputSource, LayerInputs
 from edge_moe.quant.network import (
     ACCUMULATOR_LIMIT,
     GATE_WEIGHT_LIMIT,
+    NORM_SHIFT_LIMIT,
     Block,
     Head,
     IntegerNetwork,
@@ -46,7 +49,6 @@ from edge_moe_host.golden.operators import (
 )
 
 LOG2_E = math.log2(math.e)
-NORM_SHIFT_MAX = 31
 EPSILON_MAX = 2**50  # plus the largest variance of 1024 channels, it is below 2**52
 CONV_ZERO = -128  # integer of 0 after a head's ReLU
 
@@ -179,7 +181,7 @@ class _Builder:
         gamma, beta = array(norm.weight) / scale / 2**XHAT_FRACTION, (array(norm.bias) - offset) / scale
         # |gamma| * 2**15 + |beta| in 32 bits, gamma in 16
         largest = max(np.abs(gamma).max(), (np.abs(gamma) * 2**15 + np.abs(beta)).max() / 2**16, 2.0**-32)
-        _, shift = fixed_point(np.array(largest), name, NORM_SHIFT_MAX)
+        _, shift = fixed_point(np.array(largest), name, NORM_SHIFT_LIMIT)
         epsilon = round(LAYERNORM_EPS * (self.cfg.embed_dim / self.residual) ** 2)
         return LayerNorm(
             np.floor(gamma * 2.0**shift + 0.5).astype(np.int16),
@@ -289,7 +291,9 @@ class _Builder:
         head, name = cast(TaskHead, self.model.heads[task]), f"head.{task}"
         convs = []
         for stage, (conv, bn) in enumerate(zip(head.convs, head.bns, strict=True)):
-            weight, bias = folded_conv(cast(nn.Conv2d, conv), cast(nn.BatchNorm2d, bn))
+            exact = (copy.deepcopy(module).double() for module in (conv, bn))
+            weight, bias = (array(part) for part in folded_conv(*exact))
+            weight = weight.transpose(0, 2, 3, 1)
             before = self.scales[f"{name}.conv{stage - 1}" if stage else f"{name}.norm"]
             flat = (weight * before).reshape(len(weight), -1)
             out_scale = float(self.scales[f"{name}.conv{stage}"])
@@ -311,11 +315,12 @@ def array(tensor: Tensor | nn.Module | None) -> np.ndarray:
     return tensor.detach().to("cpu").double().numpy().copy()
 
 
-def folded_conv(conv: nn.Conv2d, bn: nn.BatchNorm2d) -> tuple[np.ndarray, np.ndarray]:
-    """Weight [out, 3, 3, in] and bias [out] of a convolution with its batch normalisation."""
-    gain = array(bn.weight) / np.sqrt(array(bn.running_var) + bn.eps)
-    weight = array(conv.weight).transpose(0, 2, 3, 1) * gain[:, None, None, None]
-    return weight, array(bn.bias) - array(bn.running_mean) * gain
+def folded_conv(conv: nn.Module, bn: nn.Module) -> tuple[Tensor, Tensor]:
+    """Weight [out, in, 3, 3] and bias [out] of a convolution with its batch normalisation."""
+    assert isinstance(conv, nn.Conv2d)
+    assert isinstance(bn, nn.modules.batchnorm._BatchNorm)
+    gain = bn.weight / torch.sqrt(cast(Tensor, bn.running_var) + bn.eps)
+    return conv.weight * gain.view(-1, 1, 1, 1), bn.bias - cast(Tensor, bn.running_mean) * gain
 
 
 def weight_grid(

@@ -5,6 +5,7 @@ Encoder weights and scales serve all tasks, so the values of all tasks are poole
 inputs of every linear layer are kept for rounding, bias correction and bit widths.
 """
 
+import itertools
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -134,16 +135,13 @@ def calibrate(model: M3ViT, images: Iterable[np.ndarray], options: QuantOptions)
 
 
 def _pictures(images: Iterable[np.ndarray], cfg: ModelConfig, limit: int) -> np.ndarray:
-    pictures: list[np.ndarray] = []
-    for image in images:
+    pictures = list(itertools.islice(images, limit))
+    for number, image in enumerate(pictures):
         if image.dtype != np.uint8 or image.shape != (*cfg.image_size, 3):
             raise EdgeMoEError(
-                f"calibration image {len(pictures)} is {image.dtype} {list(image.shape)}: "
+                f"calibration image {number} is {image.dtype} {list(image.shape)}: "
                 f"this model needs uint8 {[*cfg.image_size, 3]}."
             )
-        pictures.append(image)
-        if len(pictures) == limit:
-            break
     if not pictures:
         raise EdgeMoEError("there is no calibration image: quantisation needs at least one.")
     return np.stack(pictures)

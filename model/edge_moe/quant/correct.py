@@ -62,8 +62,7 @@ class InputSource:
         patches = pixels.reshape(B, H // p, p, W // p, p, 3).transpose(0, 1, 3, 2, 4, 5)
         rows = patches.reshape(-1, p * p * 3)
         # the layer's zero point is -128: with it subtracted, the inputs are the pixels themselves
-        exact = thinned(rows, MEAN_ROWS).astype(np.int64)
-        return _inputs(exact.astype(np.float64), exact)
+        return _inputs(thinned(rows, MEAN_ROWS).astype(np.float64), 0, 255)
 
     def norm(self, name: str) -> LayerInputs:
         """Results of LayerNorm ``name``."""
@@ -72,7 +71,7 @@ class InputSource:
     def _normed(self, name: str, rows: np.ndarray, weight: np.ndarray | None = None) -> LayerInputs:
         offset = self.scales.get(f"{name}.offset", 0.0)
         ideal = (rows.astype(np.float64) - offset) / self.scales[name]
-        return _inputs(ideal, _rounded(ideal, -128), weight)
+        return _inputs(ideal, -128, weight=weight)
 
     def routed(self, block: int, expert: int) -> LayerInputs:
         """The normalised tokens of one expert, weighted by their scores."""
@@ -83,7 +82,7 @@ class InputSource:
         """Results of the attention of block ``name``."""
         rows = thinned(self.calibration.values[f"{name}.attention"].rows, MEAN_ROWS)
         ideal = rows / self.scales[f"{name}.attention"]
-        return _inputs(ideal, _rounded(ideal, -127))
+        return _inputs(ideal, -127)
 
     def hidden(self, name: str, inputs: LayerInputs, ffn: FFN) -> LayerInputs:
         """Values after GELU: ``inputs`` are those of fc1, ``ffn`` has its final fc1."""
@@ -102,20 +101,17 @@ class InputSource:
         rows = self.calibration.values[f"{name}.window{stage}"].rows.astype(np.float64)
         if stage:
             ideal = rows / self.scales[f"{name}.conv{stage - 1}"]
-            return _inputs(ideal, _rounded(ideal, 0, 255))
-        ideal = rows / np.tile(self.scales[f"{name}.norm"], 9)
-        return _inputs(ideal, _rounded(ideal, -128))
+            return _inputs(ideal, 0, 255)
+        return _inputs(rows / np.tile(self.scales[f"{name}.norm"], 9), -128)
 
     def last(self, task: str, stage: int) -> LayerInputs:
         """Results of the last convolution of a head."""
         name = f"head.{task}.conv{stage}"
-        ideal = thinned(self.calibration.values[name].rows, MEAN_ROWS).astype(np.float64) / self.scales[name]
-        return _inputs(ideal, _rounded(ideal, 0, 255))
+        rows = thinned(self.calibration.values[name].rows, MEAN_ROWS).astype(np.float64)
+        return _inputs(rows / self.scales[name], 0, 255)
 
 
-def _inputs(ideal: np.ndarray, actual: np.ndarray, weight: np.ndarray | None = None) -> LayerInputs:
+def _inputs(ideal: np.ndarray, low: int, high: int = 127, weight: np.ndarray | None = None) -> LayerInputs:
+    """The integers are the nearest in [low, high]; without ``weight`` all rows count alike."""
+    actual = np.clip(np.floor(ideal + 0.5), low, high).astype(np.int64)
     return LayerInputs(ideal, actual, np.ones(len(ideal)) if weight is None else weight)
-
-
-def _rounded(ideal: np.ndarray, low: int, high: int = 127) -> np.ndarray:
-    return np.clip(np.floor(ideal + 0.5), low, high).astype(np.int64)

@@ -26,7 +26,7 @@ from edge_moe.config import ModelConfig
 from edge_moe.nn import M3ViT
 from edge_moe.nn.block import Attention, Block, DenseFFN, FFNWeights, Keep, ignore
 from edge_moe.nn.heads import TaskHead, upsample
-from edge_moe.quant.build import weight_grid
+from edge_moe.quant.build import folded_conv, weight_grid
 from edge_moe.quant.options import MAX_BITS
 from edge_moe.quant.rounding import weight_limit
 from edge_moe.quant.scales import snap
@@ -83,12 +83,7 @@ def load_grids(path: Path, config: ModelConfig) -> FakeQuantiser:
     network, extra = load_network(path)
     if network.config != config:
         raise EdgeMoEError(f"'{path}' was quantised from another model than the one to be trained.")
-    bits = {
-        index: tuple(ffn.fc1.bits for ffn in block.experts)
-        for index, block in enumerate(network.blocks)
-        if block.experts
-    }
-    return FakeQuantiser(extra["scales"], bits)
+    return FakeQuantiser(extra["scales"], network.expert_bits)
 
 
 class _Installed:
@@ -227,7 +222,7 @@ class _Installed:
             q, source, _ = self.normed(head.norm, f"{name}.norm", tokens[:, -h * w :])
             x = q.transpose(1, 2).reshape(len(tokens), -1, h, w)
             for stage, (conv, bn) in enumerate(zip(head.convs, head.bns, strict=True)):
-                weight, bias = folded_conv(cast(nn.Conv2d, conv), cast(nn.BatchNorm2d, bn))
+                weight, bias = folded_conv(conv, bn)
                 grid = self.scales[f"{name}.conv{stage}"]
                 if stage:
                     x = fake_quantise(upsample(x, (h << stage, w << stage)), source, 0, 255)
@@ -245,10 +240,3 @@ class _Installed:
             return upsample(fake_quantise(out, scale, *_INT16).float().contiguous(), head.image_size)
 
         head.forward = forward  # type: ignore[method-assign]
-
-
-def folded_conv(conv: nn.Conv2d, bn: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
-    """Weight [out, in, 3, 3] and bias [out] of a convolution with its batch normalisation."""
-    mean, variance = cast(Tensor, bn.running_mean), cast(Tensor, bn.running_var)
-    gain = bn.weight / torch.sqrt(variance + bn.eps)
-    return conv.weight * gain.view(-1, 1, 1, 1), bn.bias - mean * gain

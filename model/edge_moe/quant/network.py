@@ -43,6 +43,11 @@ class Block:
     experts: tuple[FFN, ...] = ()
     expert_ids: tuple[int, ...] = ()
 
+    @property
+    def ffns(self) -> tuple[FFN, ...]:
+        """The dense FFN alone, or all experts."""
+        return self.experts if self.ffn is None else (self.ffn,)
+
 
 @dataclass(frozen=True)
 class Head:
@@ -73,6 +78,12 @@ class IntegerNetwork:
     def tasks(self) -> tuple[str, ...]:
         """Tasks that this network computes."""
         return tuple(self.heads)
+
+    @property
+    def expert_bits(self) -> dict[int, tuple[int, ...]]:
+        """MoE block -> bits of the weights of each of its experts."""
+        blocks = enumerate(self.blocks)
+        return {index: tuple(e.fc1.bits for e in block.experts) for index, block in blocks if block.experts}
 
     def path(self, task: str) -> "IntegerNetwork":
         """The part that ``task`` needs: shared blocks, its gates, its head. EdgeMoEError for another task."""
@@ -187,8 +198,12 @@ def check_network(network: IntegerNetwork) -> None:
         name = f"block{index}"
         for part, norm in (("norm1", block.norm1), ("norm2", block.norm2)):
             _check_norm(f"{name}.{part}", norm)
-        _check_attention(name, block.attention)
-        for place, ffn in enumerate((block.ffn,) if block.ffn is not None else block.experts):
+        attention = block.attention
+        _check_linear(f"{name}.qkv", attention.qkv)
+        _check_requantise(f"{name}.attention", attention.logit_multiplier, attention.logit_shift)
+        _check_requantise(f"{name}.attention", attention.out_multiplier, attention.out_shift)
+        _check_linear(f"{name}.proj", attention.proj)
+        for place, ffn in enumerate(block.ffns):
             _check_ffn(name if block.ffn is not None else f"{name}.expert{place}", ffn)
         for task, gate in block.gates.items():
             _check_gate(f"{name}.gate.{task}", gate)
@@ -227,13 +242,6 @@ def _check_requantise(where: str, multiplier: np.ndarray | int, shift: int) -> N
     _check(values.min(initial=0) >= 0, where, f"a multiplier is negative: {values.min(initial=0)}")
     _check(values.max(initial=0) <= MULTIPLIER_LIMIT, where, f"a multiplier exceeds {MULTIPLIER_LIMIT}")
     _check(1 <= shift <= 47, where, f"shift {shift} is not in [1, 47]")
-
-
-def _check_attention(name: str, attn: Attention) -> None:
-    _check_linear(f"{name}.qkv", attn.qkv)
-    _check_requantise(f"{name}.attention", attn.logit_multiplier, attn.logit_shift)
-    _check_requantise(f"{name}.attention", attn.out_multiplier, attn.out_shift)
-    _check_linear(f"{name}.proj", attn.proj)
 
 
 def _check_ffn(where: str, ffn: FFN) -> None:

@@ -32,31 +32,19 @@ class QuantOptions:
     rounding: Rounding = "gptq"
 
     def __post_init__(self) -> None:
-        for name, allowed in (("observer", get_args(Observer)), ("rounding", get_args(Rounding))):
-            _rule(
-                getattr(self, name) in allowed,
-                name,
-                getattr(self, name),
-                f"it is one of {', '.join(allowed)}",
-            )
-        _rule(50 < self.percentile <= 100, "percentile", self.percentile, "it must lie in (50, 100]")
-        _rule(self.images >= 1, "images", self.images, "it must be at least 1")
-        _rule(
-            MIN_BITS <= self.expert_bits <= MAX_BITS,
-            "expert_bits",
-            self.expert_bits,
-            f"it must lie between {MIN_BITS} and {MAX_BITS}",
-        )
-        if self.average_expert_bits is not None:
-            low, high = EXPERT_WIDTHS[0], EXPERT_WIDTHS[-1]
-            _rule(
-                low <= self.average_expert_bits <= high,
-                "average_expert_bits",
-                self.average_expert_bits,
-                f"it must lie between {low} and {high}",
-            )
-
-
-def _rule(condition: bool, name: str, value: object, rule: str) -> None:
-    if not condition:
-        raise EdgeMoEError(f"quantisation option {name} = {value!r} is not allowed: {rule}.")
+        observers, roundings = get_args(Observer), get_args(Rounding)
+        average, (low, *_, high) = self.average_expert_bits, EXPERT_WIDTHS
+        for name, kept, rule in (
+            ("observer", self.observer in observers, f"it is one of {', '.join(observers)}"),
+            ("rounding", self.rounding in roundings, f"it is one of {', '.join(roundings)}"),
+            ("percentile", 50 < self.percentile <= 100, "it must be in (50, 100]"),
+            ("images", self.images >= 1, "it must be at least 1"),
+            ("expert_bits", MIN_BITS <= self.expert_bits <= MAX_BITS,
+             f"it must be between {MIN_BITS} and {MAX_BITS}"),
+            ("average_expert_bits", average is None or low <= average <= high,
+             f"it must be between {low} and {high}"),
+        ):  # fmt: skip
+            if not kept:
+                raise EdgeMoEError(
+                    f"quantisation option {name} = {getattr(self, name)!r} is not allowed: {rule}."
+                )

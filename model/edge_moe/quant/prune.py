@@ -9,7 +9,7 @@ import numpy as np
 
 from edge_moe.quant.network import Block, IntegerNetwork
 from edge_moe_host.errors import EdgeMoEError
-from edge_moe_host.golden.operators import FFN, Gate, Linear
+from edge_moe_host.golden.operators import Linear
 
 GATE_BITS = 16
 
@@ -44,14 +44,13 @@ def _without_unused(block: Block, index: int, usage: Mapping[int, np.ndarray]) -
         )
     return dataclasses.replace(
         block,
-        gates={task: _rows(gate, kept) for task, gate in block.gates.items()},
+        gates={
+            task: dataclasses.replace(gate, weight=gate.weight[kept], bias=gate.bias[kept])
+            for task, gate in block.gates.items()
+        },
         experts=tuple(block.experts[place] for place in kept),
         expert_ids=tuple(block.expert_ids[place] for place in kept),
     )
-
-
-def _rows(gate: Gate, kept: list[int]) -> Gate:
-    return dataclasses.replace(gate, weight=gate.weight[kept], bias=gate.bias[kept])
 
 
 def task_path(network: IntegerNetwork, task: str, extra: Mapping[str, Any]) -> IntegerNetwork:
@@ -79,8 +78,7 @@ def _linears(network: IntegerNetwork) -> Iterator[Linear]:
     yield network.patch
     for block in network.blocks:
         yield from (block.attention.qkv, block.attention.proj)
-        ffns: tuple[FFN, ...] = (block.ffn,) if block.ffn is not None else block.experts
-        for ffn in ffns:
+        for ffn in block.ffns:
             yield from (ffn.fc1, ffn.fc2)
     for head in network.heads.values():
         yield from (*head.convs, head.out)

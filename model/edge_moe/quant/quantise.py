@@ -12,14 +12,13 @@ from tqdm import tqdm
 from edge_moe.checkpoint import load_model
 from edge_moe.config import Preset
 from edge_moe.data import TaskDataset, open_dataset
-from edge_moe.data.sample import IMAGE
-from edge_moe.data.transforms import evaluation_resize
+from edge_moe.data.sample import IMAGE, resize_image
 from edge_moe.eval import evaluate as evaluation
 from edge_moe.eval.report import format_value
 from edge_moe.eval.run import open_validation
 from edge_moe.nn import M3ViT
 from edge_moe.quant.build import build_network
-from edge_moe.quant.calibrate import Calibration, calibrate
+from edge_moe.quant.calibrate import calibrate
 from edge_moe.quant.fake import FakeQuantiser
 from edge_moe.quant.integer_model import IntegerModel
 from edge_moe.quant.network import IntegerNetwork
@@ -27,7 +26,7 @@ from edge_moe.quant.options import MAX_BITS, QuantOptions
 from edge_moe.quant.prune import drop_table, task_path, weight_bits
 from edge_moe.quant.report import layer_report, snr_table
 from edge_moe.quant.storage import SUFFIX, is_network, load_network, save_network
-from edge_moe.quant.widths import ExpertBits, choose_bits, mean_bits
+from edge_moe.quant.widths import choose_bits, mean_bits
 from edge_moe.tasks import TASKS
 from edge_moe_host.errors import EdgeMoEError
 
@@ -56,19 +55,15 @@ def quantise_checkpoint(
     """
     if not is_network(out):
         raise EdgeMoEError(f"'{out}' is no name for an integer network: it must end in '{SUFFIX}'.")
-    model, preset, meta = load_model(checkpoint)
-    spec = _data_of(checkpoint, meta, data)
-    network, extra = quantise_model(
-        model, preset, spec, options or QuantOptions(), tuned=meta["quantisation"], progress=progress
-    )
+    model, preset, network, extra = _quantised(checkpoint, data, options, progress)
     save_network(network, out, extra)
     parts = [_summary(network, extra, model, out)]
     if extra["options"]["drop_unused_experts"] and network.config.moe_blocks:
         parts.append(drop_table(network, extra))
     if evaluate:
-        parts.append(accuracy_table(model, network, extra, preset, spec, limit, progress))
+        parts.append(accuracy_table(model, network, extra, preset, extra["data"], limit, progress))
     if report:
-        dataset = open_calibration(preset, spec)
+        dataset = open_calibration(preset, extra["data"])
         images = np.stack(list(calibration_images(dataset, preset, REPORT_IMAGES, progress=False)))
         parts.append(snr_table(layer_report(model, network, extra["scales"], images)))
     return "\n\n".join(parts)
@@ -100,7 +95,9 @@ def quantise_model(
         scales = dict(grids.scales)
         network = build_network(model, scales, options, expert_bits=grids.expert_bits)
     else:
-        scales, bits = calibration.scales, _expert_bits(model, calibration, options)
+        scales, bits, average = calibration.scales, None, options.average_expert_bits
+        if average is not None and model.cfg.moe_blocks:
+            bits = choose_bits(model, scales, calibration, average)
         network = build_network(model, scales, options, calibration, bits)
     extra = {
         "scales": scales,
@@ -113,12 +110,6 @@ def quantise_model(
     return network, extra
 
 
-def _expert_bits(model: M3ViT, calibration: Calibration, options: QuantOptions) -> ExpertBits | None:
-    if options.average_expert_bits is None or not model.cfg.moe_blocks:
-        return None
-    return choose_bits(model, calibration.scales, calibration, options.average_expert_bits)
-
-
 def obtain_network(
     path: Path, *, data: str | None = None, options: QuantOptions | None = None, progress: bool = True
 ) -> tuple[IntegerNetwork, Extra]:
@@ -127,28 +118,18 @@ def obtain_network(
     ``data`` calibrates a checkpoint and defaults to its training data; ``data`` and ``options`` have no
     meaning for a file that holds integers. Raises EdgeMoEError for bad input of any kind.
     """
-    path = Path(path)
-    if is_network(path):
-        return load_network(path)
+    return load_network(path) if is_network(path) else _quantised(path, data, options, progress)[2:]
+
+
+def _quantised(
+    path: Path, data: str | None, options: QuantOptions | None, progress: bool
+) -> tuple[M3ViT, Preset, IntegerNetwork, Extra]:
     model, preset, meta = load_model(path)
-    spec = _data_of(path, meta, data)
-    return quantise_model(
-        model, preset, spec, options or QuantOptions(), tuned=meta["quantisation"], progress=progress
-    )
-
-
-def load_or_quantise(
-    path: Path, *, data: str | None = None, options: QuantOptions | None = None, progress: bool = True
-) -> IntegerNetwork:
-    """The network of :func:`obtain_network`."""
-    return obtain_network(path, data=data, options=options, progress=progress)[0]
-
-
-def _data_of(path: Path, meta: Mapping[str, Any], data: str | None) -> str:
     spec = data or str(meta["data"])
     if not spec:
         raise EdgeMoEError(f"'{path}' does not say what it was trained on: give --data SPEC to calibrate.")
-    return spec
+    options, tuned = options or QuantOptions(), meta["quantisation"]
+    return model, preset, *quantise_model(model, preset, spec, options, tuned=tuned, progress=progress)
 
 
 def open_calibration(preset: Preset, data: str) -> TaskDataset:
@@ -165,7 +146,7 @@ def calibration_images(
     """uint8 [H, W, 3] of the model's size: pictures spread evenly over the split."""
     chosen = np.linspace(0, len(dataset) - 1, min(count, len(dataset))).round().astype(int)
     for index in tqdm(chosen, desc="calibrate", unit="img", disable=not progress):
-        yield evaluation_resize({IMAGE: dataset[int(index)][IMAGE]}, preset.model.image_size)[IMAGE]
+        yield resize_image(dataset[int(index)][IMAGE], preset.model.image_size)
 
 
 def accuracy_table(
@@ -206,11 +187,7 @@ def _change(value: float, reference: float) -> str:
 def _summary(network: IntegerNetwork, extra: Extra, model: M3ViT, out: Path) -> str:
     origin = "grids of fine-tuning" if extra["tuned"] else f"observer {extra['options']['observer']}"
     floats = sum(parameter.numel() for parameter in model.parameters()) * 4 / 1e6
-    bits = {
-        index: [ffn.fc1.bits for ffn in block.experts]
-        for index, block in enumerate(network.blocks)
-        if block.experts
-    }
+    bits = network.expert_bits
     experts = f", experts {mean_bits(bits):.2f} bits on average" if bits else ""
     return (
         f"{out}: weights {weight_bits(network) / 8e6:.2f} MB (float32: {floats:.2f} MB){experts}; "

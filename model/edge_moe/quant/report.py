@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Deviation of every intermediate of an integer network from the float model's."""
 
+import itertools
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -82,18 +82,12 @@ def decibels(signal: np.ndarray, other: np.ndarray) -> float:
 def snr_table(report: LayerReport) -> str:
     """Markdown: one row for each intermediate, one column for each task."""
     tasks = list(report.snr)
-    names: dict[str, None] = {}
-    for rows in report.snr.values():
-        names.update(dict.fromkeys(rows))
+    names = dict.fromkeys(itertools.chain(*report.snr.values()))
     lines = [f"| intermediate (SNR, dB) | {' | '.join(tasks)} |", f"|---|{'---:|' * len(tasks)}"]
     for name in names:
-        lines.append(f"| {name} | {' | '.join(_cell(report.snr[task], name) for task in tasks)} |")
-    blocks = sorted({block for rows in report.same_experts.values() for block in rows})
-    for block in blocks:
+        cells = " | ".join(f"{rows[name]:.1f}" if name in rows else "" for rows in report.snr.values())
+        lines.append(f"| {name} | {cells} |")
+    for block in sorted(set(itertools.chain(*report.same_experts.values()))):
         cells = " | ".join(f"{100 * report.same_experts[task][block]:.1f} %" for task in tasks)
         lines.append(f"| block{block}.gate, tokens with the same experts | {cells} |")
     return "\n".join(lines)
-
-
-def _cell(rows: Mapping[str, float], name: str) -> str:
-    return f"{rows[name]:.1f}" if name in rows else ""

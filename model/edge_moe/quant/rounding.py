@@ -50,7 +50,9 @@ def compensated(weight: np.ndarray, scale: np.ndarray, limit: int, moments: np.n
     ICLR 2023; Hassibi and Stork's optimal brain surgeon with rounding for pruning).
     """
     order = np.argsort(-np.diag(moments), kind="stable")
-    damped = moments[np.ix_(order, order)] + _damping(moments) * np.eye(len(order))
+    # with constant inputs or too few rows, weights still move little
+    mean = float(np.mean(np.diag(moments)))
+    damped = moments[np.ix_(order, order)] + (DAMPING * mean if mean > 0 else 1.0) * np.eye(len(order))
     # upper Cholesky factor of the inverse: row j has the shares of column j's error for later columns
     upper = np.linalg.cholesky(np.linalg.inv(damped)).T
     free = np.ascontiguousarray((weight / scale[:, None]).T[order])  # [in, out]: one row is rounded at a time
@@ -66,9 +68,3 @@ def compensated(weight: np.ndarray, scale: np.ndarray, limit: int, moments: np.n
     result = np.empty(rounded.shape, dtype=np.int64)
     result[order] = rounded
     return result.T
-
-
-def _damping(moments: np.ndarray) -> float:
-    """Addition to the diagonal: with constant inputs or too few rows, weights still move little."""
-    mean = float(np.mean(np.diag(moments)))
-    return DAMPING * mean if mean > 0 else 1.0

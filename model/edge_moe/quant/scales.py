@@ -25,13 +25,13 @@ import numpy as np
 
 from edge_moe.config import ModelConfig
 from edge_moe.info import HEAD_CONVS
+from edge_moe_host.contract.layout import MULTIPLIER_LIMIT
 from edge_moe_host.errors import EdgeMoEError
 from edge_moe_host.golden.arithmetic import GELU_FRACTION
 from edge_moe_host.golden.operators import AVERAGE_FRACTION
 
 Scales = dict[str, np.ndarray]
 
-MULTIPLIER_LIMIT = 2**15 - 1
 SHIFT_MIN, SHIFT_MAX = 1, 47
 SMALLEST_SHARE = 1 / 256  # of the layer's largest: lower bound of a channel's scale or multiplier
 HIDDEN_FLOOR = 2.0 ** -(GELU_FRACTION + 4)  # GELU's own step is 2**-10: finer scales gain nothing

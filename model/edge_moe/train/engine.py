@@ -127,11 +127,13 @@ class Trainer:
         self.step, self.validated = 0, True
         self.metrics: Metrics = {}
         self.best: dict[str, Any] = {}
+        self.grids = None if quantised is None else load_grids(quantised, preset.model)
         checkpoint = load_checkpoint(self.out / LAST) if resume else None
         if checkpoint is not None:
             check_resumable(checkpoint, preset, data, self.out / LAST)
             load_weights(model, checkpoint.model, self.out / LAST)
-        self.grids = self._find_grids(quantised, checkpoint)
+            if checkpoint.quantisation is not None:
+                self.grids = FakeQuantiser.from_plain(checkpoint.quantisation)
         if self.device.type == "cuda" and distributed.is_parallel():
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
         self.model: M3ViT = model.to(self.device)
@@ -252,19 +254,17 @@ class Trainer:
 
     def _require_finite(self, report: StepReport) -> None:
         """Stop before an update that would damage the weights."""
-        for name, value in [*report.losses.items(), ("balance", report.balance)]:
-            if not math.isfinite(value):
-                self._diverged(f"the {name} loss is {value}")
-        if not math.isfinite(report.grad_norm):
-            self._diverged(f"the gradient norm is {report.grad_norm}")
-
-    def _diverged(self, what: str) -> None:
+        values = {f"{name} loss": value for name, value in report.losses.items()}
+        values |= {"balance loss": report.balance, "gradient norm": report.grad_norm}
+        wrong = [f"the {name} is {value}" for name, value in values.items() if not math.isfinite(value)]
+        if not wrong:
+            return
         train, epoch = self.preset.train, self.step // self.steps_per_epoch
         clip = (
             f"lower train.grad_clip (now {train.grad_clip:g})" if train.grad_clip else "set train.grad_clip=1"
         )
         raise EdgeMoEError(
-            f"training stopped at step {self.step + 1} (epoch {epoch + 1}): {what}; try a lower train.lr "
+            f"training stopped at step {self.step + 1} (epoch {epoch + 1}): {wrong[0]}; try a lower train.lr "
             f"(now {train.lr:g}), more train.warmup_steps (now {train.warmup_steps}), or {clip}; "
             f"the last good checkpoint is '{self.out / LAST}'."
         )
@@ -349,13 +349,6 @@ class Trainer:
         except OSError as error:
             raise EdgeMoEError(f"cannot make output folder '{self.out}': {error.strerror}.") from None
 
-    def _find_grids(self, quantised: Path | None, checkpoint: Checkpoint | None) -> FakeQuantiser | None:
-        if quantised is not None:
-            return load_grids(quantised, self.preset.model)
-        if checkpoint is not None and checkpoint.quantisation is not None:
-            return FakeQuantiser.from_plain(checkpoint.quantisation)
-        return None
-
     def _open(self, split: str) -> TaskDataset:
         model, train = self.preset.model, self.preset.train
         return open_dataset(
@@ -397,21 +390,11 @@ class Trainer:
                 signal.signal(number, handler)
 
 
-def run_training(
-    preset: Preset,
-    data: str,
-    out: Path,
-    resume: bool = False,
-    init: Path | None = None,
-    device: str = "auto",
-    max_steps: int | None = None,
-    val_every: int = 1,
-    quantised: Path | None = None,
-) -> Metrics:
-    """Train in this process, or as one rank of ``torchrun``; see :class:`Trainer`."""
+def run_training(preset: Preset, data: str, out: Path, device: str = "auto", **options: Any) -> Metrics:
+    """Train in this process, or as one rank of ``torchrun``; ``options``: those of :class:`Trainer`."""
     place = distributed.start(device)
     try:
-        return Trainer(preset, data, out, resume, init, place, max_steps, val_every, quantised).fit()
+        return Trainer(preset, data, out, device=place, **options).fit()
     finally:
         distributed.stop()
 
