@@ -2,14 +2,16 @@
 """Colours with known answers, the layout of panels, and files that are whole or absent."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from edge_moe.eval.visualize import decode, depth_limit, draw, panel, usage_heatmap
+from edge_moe.eval.visualize import decode, depth_limit, panel, usage_heatmap
+from edge_moe.tasks import TASKS
 from edge_moe_host.errors import EdgeMoEError
-from edge_moe_host.runtime.drawing import distinct_palette
+from edge_moe_host.runtime.drawing import distinct_palette, draw_values
 
 PALETTE = np.array([[10, 20, 30], [200, 100, 0], [0, 150, 250]], dtype=np.uint8)
 NEAR, FAR = (240, 249, 33), (13, 8, 135)  # ends of "plasma"
@@ -19,6 +21,10 @@ def pixels(drawn: np.ndarray) -> list[list[int]]:
     assert drawn.dtype == np.uint8
     assert drawn.shape[2] == 3
     return drawn.reshape(-1, 3).tolist()
+
+
+def draw(task: str, values: np.ndarray, **options: Any) -> np.ndarray:
+    return draw_values(TASKS[task].kind, values, **options)
 
 
 def predictions(height: int, width: int) -> dict[str, np.ndarray]:

@@ -30,6 +30,7 @@ class Metric(ABC):
     def __init__(self, task: str, channels: int) -> None:
         self.task = task
         self.channels = channels
+        self.count = 0  # labelled pixels or pictures so far
 
     def update(self, prediction: np.ndarray, label: np.ndarray) -> None:
         """Add one picture.
@@ -50,11 +51,11 @@ class Metric(ABC):
             )
         if TASKS[self.task].kind in ("classes", "binary"):
             self._check_indices(label)
-        self._update(prediction, label)
+        self.count += self._update(prediction, label)
 
     def compute(self) -> dict[str, float]:
         """The metrics over all pictures so far; EdgeMoEError if none had a labelled pixel."""
-        if self._empty():
+        if not self.count:
             raise EdgeMoEError(
                 f"task '{self.task}' has no labelled pixel in the evaluated pictures: "
                 "leave the task out or evaluate more pictures."
@@ -71,10 +72,8 @@ class Metric(ABC):
             )
 
     @abstractmethod
-    def _update(self, prediction: np.ndarray, label: np.ndarray) -> None: ...
-
-    @abstractmethod
-    def _empty(self) -> bool: ...
+    def _update(self, prediction: np.ndarray, label: np.ndarray) -> int:
+        """Add a picture; returns what ``count`` grows by."""
 
     @abstractmethod
     def _compute(self) -> dict[str, float]: ...
@@ -102,16 +101,16 @@ class ClassMetric(Metric):
     def _counted(self) -> np.ndarray:
         return self.confusion
 
-    def _update(self, prediction: np.ndarray, label: np.ndarray) -> None:
-        self.confusion += self._confusion(prediction, label)
+    def _total(self, label: np.ndarray) -> np.ndarray:
+        """The matrix that a picture with this label is added to."""
+        return self.confusion
 
-    def _confusion(self, prediction: np.ndarray, label: np.ndarray) -> np.ndarray:
+    def _update(self, prediction: np.ndarray, label: np.ndarray) -> int:
         valid = label != IGNORE_LABEL
         pair = label[valid].astype(np.int64) * self.channels + prediction.argmax(axis=0)[valid]
-        return np.bincount(pair, minlength=self.channels**2).reshape(self.channels, self.channels)
-
-    def _empty(self) -> bool:
-        return not self._counted().any()
+        total = self._total(label)
+        total += np.bincount(pair, minlength=self.channels**2).reshape(self.channels, self.channels)
+        return len(pair)
 
     def _compute(self) -> dict[str, float]:
         confusion = self._counted()
@@ -135,10 +134,9 @@ class HumanPartsMetric(ClassMetric):
     def _counted(self) -> np.ndarray:
         return self.confusion if self.confusion.any() else self.without_parts
 
-    def _update(self, prediction: np.ndarray, label: np.ndarray) -> None:
+    def _total(self, label: np.ndarray) -> np.ndarray:
         shows_part = ((label != 0) & (label != IGNORE_LABEL)).any()
-        total = self.confusion if shows_part else self.without_parts
-        total += self._confusion(prediction, label)
+        return self.confusion if shows_part else self.without_parts
 
 
 class SaliencyMetric(Metric):
@@ -154,12 +152,11 @@ class SaliencyMetric(Metric):
     def __init__(self, task: str, channels: int = 1) -> None:
         super().__init__(task, channels)
         self.sums = np.zeros((3, len(SALIENCY_THRESHOLDS)))  # IoU, precision, recall
-        self.pictures = 0
 
-    def _update(self, prediction: np.ndarray, label: np.ndarray) -> None:
+    def _update(self, prediction: np.ndarray, label: np.ndarray) -> int:
         valid = label != IGNORE_LABEL
         if not valid.any():
-            return
+            return 0
         truth = label[valid] == 1
         # number of thresholds that each pixel passes; counts[j] then sums those passing the j-th
         passed = np.searchsorted(SALIENCY_THRESHOLDS, expit(prediction[0][valid].astype(np.float64)))
@@ -170,13 +167,10 @@ class SaliencyMetric(Metric):
         empty = (predicted == 0) & (positive == 0)
         for index, total in enumerate((positive + false_positive, predicted, np.full(size - 1, positive))):
             self.sums[index] += np.where(empty, 1.0, true_positive / np.maximum(total, 1))
-        self.pictures += 1
-
-    def _empty(self) -> bool:
-        return self.pictures == 0
+        return 1
 
     def _compute(self) -> dict[str, float]:
-        iou, precision, recall = self.sums / self.pictures
+        iou, precision, recall = self.sums / self.count
         return {
             "maxIoU": float(iou.max()),
             "maxF": float(f_measure(precision, recall, BETA_SQUARED).max()),
@@ -191,11 +185,8 @@ class EdgeMetric(Metric):
         super().__init__(task, channels)
         self.score = BoundaryScore(protocol or BoundaryProtocol())
 
-    def _update(self, prediction: np.ndarray, label: np.ndarray) -> None:
-        self.score.add(expit(prediction[0].astype(np.float64)), label)
-
-    def _empty(self) -> bool:
-        return self.score.pictures == 0
+    def _update(self, prediction: np.ndarray, label: np.ndarray) -> int:
+        return self.score.add(expit(prediction[0].astype(np.float64)), label)
 
     def _compute(self) -> dict[str, float]:
         return self.score.compute()
@@ -212,27 +203,23 @@ class NormalsMetric(Metric):
 
     def __init__(self, task: str, channels: int = 3) -> None:
         super().__init__(task, channels)
-        self.count = 0
         self.sum = self.square_sum = 0.0
         self.within = np.zeros(len(ANGLE_LIMITS), dtype=np.int64)
         self.histogram = np.zeros(ANGLE_BINS, dtype=np.int64)
 
-    def _update(self, prediction: np.ndarray, label: np.ndarray) -> None:
+    def _update(self, prediction: np.ndarray, label: np.ndarray) -> int:
         valid = (label != 0).any(axis=2) & np.isfinite(label).all(axis=2)
         p = prediction[:, valid].astype(np.float64)
         n = label[valid].T.astype(np.float64)
         cross = np.linalg.norm(np.cross(p, n, axis=0), axis=0)
         angle = np.degrees(np.arctan2(cross, (p * n).sum(axis=0)))
         angle[~p.any(axis=0)] = 90.0
-        self.count += len(angle)
         self.sum += float(angle.sum())
         self.square_sum += float((angle**2).sum())
         self.within += [np.count_nonzero(angle < limit) for limit in ANGLE_LIMITS]
         bins = np.minimum((angle * (ANGLE_BINS / 180)).astype(np.int64), ANGLE_BINS - 1)
         self.histogram += np.bincount(bins, minlength=ANGLE_BINS)
-
-    def _empty(self) -> bool:
-        return self.count == 0
+        return len(angle)
 
     def _compute(self) -> dict[str, float]:
         below = np.concatenate([[0], self.histogram.cumsum()])
@@ -260,16 +247,14 @@ class DepthMetric(Metric):
 
     def __init__(self, task: str, channels: int = 1) -> None:
         super().__init__(task, channels)
-        self.count = 0
         self.sums = np.zeros(5)  # squared, squared log, absolute, relative error, delta < 1.25
 
-    def _update(self, prediction: np.ndarray, label: np.ndarray) -> None:
+    def _update(self, prediction: np.ndarray, label: np.ndarray) -> int:
         valid = np.isfinite(label) & (label > 0)
         depth = label[valid].astype(np.float64)
         predicted = prediction[0][valid].astype(np.float64)
         error = np.abs(predicted - depth)
         log_ratio = np.abs(np.log(np.maximum(predicted, MIN_DEPTH)) - np.log(depth))
-        self.count += len(depth)
         self.sums += [
             (error**2).sum(),
             (log_ratio**2).sum(),
@@ -277,9 +262,7 @@ class DepthMetric(Metric):
             (error / depth).sum(),
             np.count_nonzero(log_ratio < math.log(1.25)),
         ]
-
-    def _empty(self) -> bool:
-        return self.count == 0
+        return len(depth)
 
     def _compute(self) -> dict[str, float]:
         square, log_square, absolute, relative, close = (float(value) / self.count for value in self.sums)

@@ -20,7 +20,7 @@ best threshold, without interpolation. The published code also fades predictions
 of the picture; this one does not.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.ndimage import gaussian_filter, map_coordinates
@@ -175,19 +175,13 @@ def _disc(radius: float) -> tuple[np.ndarray, np.ndarray]:
     return y[order], x[order]
 
 
-@dataclass(frozen=True)
-class BoundaryCounts:
-    """Pixels of one picture: ``matched`` and ``predicted`` int64 [thresholds], ``truth`` in all."""
-
-    matched: np.ndarray
-    predicted: np.ndarray
-    truth: int
-
-
-def boundary_counts(probability: np.ndarray, label: np.ndarray, protocol: BoundaryProtocol) -> BoundaryCounts:
+def boundary_counts(
+    probability: np.ndarray, label: np.ndarray, protocol: BoundaryProtocol
+) -> tuple[np.ndarray, np.ndarray, int]:
     """Match one picture at every threshold.
 
     ``probability`` float H x W in [0, 1]; ``label`` integer H x W with 0, 1 and 255 for ignored.
+    Returns numbers of pixels: matched and predicted ones, int64 [thresholds], and true ones.
     """
     valid = label != IGNORE_LABEL
     truth = thin(label == 1) & valid
@@ -195,7 +189,7 @@ def boundary_counts(probability: np.ndarray, label: np.ndarray, protocol: Bounda
     radius = protocol.max_distance * float(np.hypot(*label.shape))
     matched = np.zeros(protocol.thresholds, dtype=np.int64)
     predicted = np.zeros(protocol.thresholds, dtype=np.int64)
-    previous_size: int | None = None
+    previous_size = -1
     for k, level in enumerate(protocol.levels):
         above = soft >= level
         size = int(np.count_nonzero(above))
@@ -206,7 +200,7 @@ def boundary_counts(probability: np.ndarray, label: np.ndarray, protocol: Bounda
         thinned = thin(above) & valid
         predicted[k] = np.count_nonzero(thinned)
         matched[k] = count_matches(thinned, truth, radius)
-    return BoundaryCounts(matched, predicted, int(np.count_nonzero(truth)))
+    return matched, predicted, int(np.count_nonzero(truth))
 
 
 def precision_recall_f(
@@ -225,67 +219,53 @@ def f_measure(precision: np.ndarray, recall: np.ndarray, beta_squared: float = 1
     return np.divide(product, denominator, out=np.zeros_like(product), where=denominator > 0)
 
 
-@dataclass(frozen=True)
-class BestPoint:
-    """The best point of a precision-recall curve."""
-
-    f: float
-    precision: float
-    recall: float
-    threshold: float
-
-
-def best_point(levels: np.ndarray, precision: np.ndarray, recall: np.ndarray) -> BestPoint:
+def best_point(
+    levels: np.ndarray, precision: np.ndarray, recall: np.ndarray
+) -> tuple[float, float, float, float]:
     """Largest F on the curve, interpolated linearly between neighbouring thresholds.
 
-    The three arrays are float [thresholds]. Among equal values the lowest threshold wins.
+    The three arrays are float [thresholds]. Among equal values the lowest threshold wins. Returns F,
+    precision, recall and threshold.
     """
     place = np.arange((len(levels) - 1) * INTERPOLATION_STEPS + 1) / INTERPOLATION_STEPS
     grid = np.arange(len(levels))
     t, p, r = (np.interp(place, grid, values) for values in (levels, precision, recall))
     f = f_measure(p, r)
     best = int(np.argmax(f))
-    return BestPoint(float(f[best]), float(p[best]), float(r[best]), float(t[best]))
+    return float(f[best]), float(p[best]), float(r[best]), float(t[best])
 
 
-@dataclass
 class BoundaryScore:
     """Counts summed over pictures, and the scores they give."""
 
-    protocol: BoundaryProtocol = field(default_factory=BoundaryProtocol)
-    pictures: int = 0
-
-    def __post_init__(self) -> None:
-        self._matched = np.zeros(self.protocol.thresholds, dtype=np.int64)
-        self._predicted = np.zeros(self.protocol.thresholds, dtype=np.int64)
+    def __init__(self, protocol: BoundaryProtocol) -> None:
+        self.protocol = protocol
+        self._sums = np.zeros((2, protocol.thresholds), dtype=np.int64)  # matched, predicted
+        self._own = np.zeros(2, dtype=np.int64)  # the same at each picture's own best threshold
         self._truth = 0
-        self._own_matched = 0  # at each picture's own best threshold
-        self._own_predicted = 0
 
-    def add(self, probability: np.ndarray, label: np.ndarray) -> None:
-        """Score one picture, shaped as in :func:`boundary_counts`; without valid pixels it is skipped."""
+    def add(self, probability: np.ndarray, label: np.ndarray) -> int:
+        """Score a picture, shaped as in :func:`boundary_counts`; returns 1, or 0 if no pixel is valid."""
         if not np.any(label != IGNORE_LABEL):
-            return
-        counts = boundary_counts(probability, label, self.protocol)
-        self.pictures += 1
-        self._matched += counts.matched
-        self._predicted += counts.predicted
-        self._truth += counts.truth
-        f = precision_recall_f(counts.matched, counts.predicted, counts.truth)[2]
+            return 0
+        matched, predicted, truth = boundary_counts(probability, label, self.protocol)
+        self._sums += matched, predicted
+        self._truth += truth
+        f = precision_recall_f(matched, predicted, truth)[2]
         # without a match at any threshold, the best one has the fewest false pixels
-        best = int(np.argmax(f)) if f.max() > 0 else int(np.argmin(counts.predicted))
-        self._own_matched += int(counts.matched[best])
-        self._own_predicted += int(counts.predicted[best])
+        best = int(np.argmax(f)) if f.max() > 0 else int(np.argmin(predicted))
+        self._own += matched[best], predicted[best]
+        return 1
 
     def compute(self) -> dict[str, float]:
         """``odsF``, ``oisF`` and, at the ODS threshold, ``precision``, ``recall``, ``threshold``."""
-        precision, recall, _ = precision_recall_f(self._matched, self._predicted, self._truth)
-        best = best_point(self.protocol.levels, precision, recall)
-        own = precision_recall_f(np.array(self._own_matched), np.array(self._own_predicted), self._truth)[2]
+        curve = precision_recall_f(*self._sums, self._truth)
+        f, precision, recall, threshold = best_point(self.protocol.levels, *curve[:2])
+        own = precision_recall_f(*self._own[:, None], self._truth)[2]
         return {
-            "odsF": best.f,
-            "oisF": float(own),
-            "precision": best.precision,
-            "recall": best.recall,
-            "threshold": best.threshold,
+            "odsF": f,
+            "oisF": float(own[0]),
+            "precision": precision,
+            "recall": recall,
+            "threshold": threshold,
         }

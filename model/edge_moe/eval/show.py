@@ -35,18 +35,17 @@ def show_dataset(
     dataset = open_validation(preset, data, chosen)
     for index in np.unique(np.linspace(0, len(dataset) - 1, min(count, len(dataset))).round().astype(int)):
         sample = dataset[int(index)]
-        labels = {task: sample[task] for task in chosen}
-        predictions = predict(model, sample["image"], chosen)
+        name = dataset.image_id(int(index))
         picture = panel(
             sample["image"],
-            predictions,
-            labels,
+            predict(model, sample["image"], chosen),
+            {task: sample[task] for task in chosen},
             class_names=dataset.class_names,
             palette=dataset.palette,
-            title=dataset.image_id(int(index)),
+            title=name,
             depth_kind=dataset.depth_kind,
         )
-        yield _write(picture, out / f"{dataset.image_id(int(index))}.png")
+        yield _write(picture, out / f"{name}.png")
 
 
 def show_images(
@@ -62,15 +61,15 @@ def show_images(
     names, palette = _class_style(preset, trained_on, chosen)
     written: set[str] = set()
     for source in images:
-        for number, (name, frame) in enumerate((f.name, f.image) for f in frames(source)):
+        for number, frame in enumerate(frames(source)):
             if number % every:
                 continue
-            stem = Path(name).stem
+            stem = Path(frame.name).stem
             if stem in written:  # the same name in another folder, or with another extension
                 stem = f"{source.stem}_{number}_{stem}"
             written.add(stem)
-            predictions = predict(model, frame, chosen)
-            picture = panel(frame, predictions, class_names=names, palette=palette, title=name)
+            predictions = predict(model, frame.image, chosen)
+            picture = panel(frame.image, predictions, class_names=names, palette=palette, title=frame.name)
             yield _write(picture, out / f"{stem}.png")
 
 

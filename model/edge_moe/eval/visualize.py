@@ -40,21 +40,6 @@ def decode(task: str, prediction: np.ndarray) -> np.ndarray:
     return result.decode(TASKS[task].kind, prediction.transpose(1, 2, 0))
 
 
-def draw(
-    task: str,
-    values: np.ndarray,
-    *,
-    palette: np.ndarray | None = None,
-    limit: float | None = None,
-    depth_kind: DepthKind = "metric",
-) -> np.ndarray:
-    """Draw a label, or a prediction decoded to a label's form (:func:`decode`), as uint8 H x W x 3 RGB.
-
-    The rules are those of :func:`edge_moe_host.runtime.drawing.draw_values`.
-    """
-    return draw_values(TASKS[task].kind, values, palette=palette, limit=limit, depth_kind=depth_kind)
-
-
 @dataclass(frozen=True)
 class _Tile:
     """One picture of the panel: a caption above pixels, and a colour bar below if ``limit`` is given."""
@@ -64,12 +49,8 @@ class _Tile:
     limit: float | None = None
 
 
-@dataclass(frozen=True)
-class _Legend:
-    """Names and colours of the classes of one task."""
-
-    task: str
-    entries: list[tuple[str, np.ndarray]]
+# Names and colours of classes.
+_Entries = list[tuple[str, np.ndarray]]
 
 
 class _Canvas:
@@ -79,12 +60,8 @@ class _Canvas:
         self.pixels = np.full((height, width, 3), 255, dtype=np.uint8)
         self.texts: list[tuple[float, float, str, int, str]] = []
 
-    def paint(
-        self, y: int, x: int, pixels: np.ndarray | Sequence[int], height: int = 0, width: int = 0
-    ) -> None:
-        if isinstance(pixels, np.ndarray) and pixels.ndim == 3:
-            height, width = pixels.shape[:2]
-        self.pixels[y : y + height, x : x + width] = pixels
+    def paint(self, y: int, x: int, pixels: np.ndarray) -> None:
+        self.pixels[y : y + pixels.shape[0], x : x + pixels.shape[1]] = pixels
 
     def text(self, y: float, x: float, text: str, size: int = _FONT, align: str = "left") -> None:
         """``size`` is the height of the font in pixels; (y, x) is the middle of the line's start."""
@@ -127,7 +104,7 @@ def panel(
     """
     if not predictions:
         raise EdgeMoEError("there is no prediction to draw: choose at least one task.")
-    legends = []
+    legends: dict[str, _Entries] = {}
     groups = [[_Tile("input", _fit(image, smooth=True))]]
     for task, raw in predictions.items():
         if not np.isfinite(raw).all():
@@ -137,16 +114,14 @@ def panel(
             named.insert(0, ("truth", labels[task]))
         colours = (palette or {}).get(task)
         limit = depth_limit(named[0][1]) if task == "depth" else None
-        smooth = TASKS[task].kind != "classes"
-        drawn = [
-            (what, draw(task, values, palette=colours, limit=limit, depth_kind=depth_kind))
-            for what, values in named
-        ]
-        groups.append([_Tile(f"{task}: {what}", _fit(pixels, smooth), limit) for what, pixels in drawn])
-        if TASKS[task].kind == "classes":
-            legends.append(
-                _legend(task, [values for _, values in named], (class_names or {}).get(task), colours)
-            )
+        kind = TASKS[task].kind
+        group = []
+        for what, values in named:
+            drawn = draw_values(kind, values, palette=colours, limit=limit, depth_kind=depth_kind)
+            group.append(_Tile(f"{task}: {what}", _fit(drawn, kind != "classes"), limit))
+        groups.append(group)
+        if kind == "classes":
+            legends[task] = _legend([values for _, values in named], (class_names or {}).get(task), colours)
     return _arrange(groups, legends, title, depth_kind)
 
 
@@ -156,14 +131,11 @@ def _fit(pixels: np.ndarray, smooth: bool) -> np.ndarray:
     factor = _CELL / max(height, width)
     factor = math.floor(factor) if factor >= 1 else factor
     size = (max(1, round(width * factor)), max(1, round(height * factor)))
-    if factor >= 1:
-        return cv2.resize(pixels, size, interpolation=cv2.INTER_CUBIC if smooth else cv2.INTER_NEAREST)
-    return cv2.resize(pixels, size, interpolation=cv2.INTER_AREA if smooth else cv2.INTER_NEAREST)
+    gradual = cv2.INTER_CUBIC if factor >= 1 else cv2.INTER_AREA
+    return cv2.resize(pixels, size, interpolation=gradual if smooth else cv2.INTER_NEAREST)
 
 
-def _legend(
-    task: str, maps: Sequence[np.ndarray], names: Sequence[str] | None, palette: np.ndarray | None
-) -> _Legend:
+def _legend(maps: Sequence[np.ndarray], names: Sequence[str] | None, palette: np.ndarray | None) -> _Entries:
     """Entries of the classes that occur, in order of their index; ignored pixels last."""
     present = np.unique(np.concatenate([values.ravel() for values in maps]))
     colours = distinct_palette(IGNORE_LABEL) if palette is None else palette
@@ -174,11 +146,11 @@ def _legend(
     ]
     if IGNORE_LABEL in present:
         entries.append(("ignored", np.array(UNKNOWN_COLOUR, dtype=np.uint8)))
-    return _Legend(task, entries)
+    return entries
 
 
 def _arrange(
-    groups: Sequence[Sequence[_Tile]], legends: Sequence[_Legend], title: str, depth_kind: DepthKind
+    groups: Sequence[Sequence[_Tile]], legends: Mapping[str, _Entries], title: str, depth_kind: DepthKind
 ) -> np.ndarray:
     """Cells in rows: each has a stacked group of tiles; the legends are below the input."""
     height, width = groups[0][0].pixels.shape[:2]
@@ -187,12 +159,8 @@ def _arrange(
     cells = len(groups) + (bool(legends) and not below_input)
     columns = cells if cells <= _MAX_COLUMNS else min(_MAX_COLUMNS, math.ceil(cells / 2))
     rows = math.ceil(cells / columns)
-    bars = [
-        _BAR
-        if any(group[-1].limit is not None for group in groups[row * columns : (row + 1) * columns])
-        else 0
-        for row in range(rows)
-    ]
+    barred = [group[-1].limit is not None for group in groups]
+    bars = [_BAR if any(barred[row * columns : (row + 1) * columns]) else 0 for row in range(rows)]
     cell_height = stacked * (height + _CAPTION)
     top = _GAP + (_CAPTION if title else 0)
     tops = [top + row * (cell_height + _GAP) + sum(bars[:row]) for row in range(rows)]
@@ -210,10 +178,9 @@ def _arrange(
     if legends:
         place = 0 if below_input else len(groups)
         y, x = tops[place // columns], _GAP + place % columns * (width + _GAP)
-        room = height
         if below_input:
             y += _CAPTION + height
-        _paint_legends(canvas, y, x, (room, width), legends)
+        _paint_legends(canvas, y, x, (height, width), legends)
     return canvas.render()
 
 
@@ -230,21 +197,21 @@ def _paint_bar(canvas: _Canvas, y: int, x: int, width: int, limit: float, depth_
 
 
 def _paint_legends(
-    canvas: _Canvas, y: int, x: int, room: tuple[int, int], legends: Sequence[_Legend]
+    canvas: _Canvas, y: int, x: int, room: tuple[int, int], legends: Mapping[str, _Entries]
 ) -> None:
     """Swatches and names of each task's classes, in as many columns as fit the space."""
     height, width = room
     lines = max(1, height // _LINE)
-    needed = [max(1, math.ceil(len(legend.entries) / lines)) for legend in legends]
+    needed = [max(1, math.ceil(len(entries) / lines)) for entries in legends.values()]
     column_width = min(250, width // sum(needed))
     letters = max(4, (column_width - 36) // 11)
-    for legend, columns in zip(legends, needed, strict=True):
-        canvas.text(y + _CAPTION / 2, x, legend.task)
-        for index, (name, colour) in enumerate(legend.entries):
+    for (task, entries), columns in zip(legends.items(), needed, strict=True):
+        canvas.text(y + _CAPTION / 2, x, task)
+        for index, (name, colour) in enumerate(entries):
             left = x + index // lines * column_width
             top = y + _CAPTION + index % lines * _LINE
-            canvas.paint(top, left, (120, 120, 120), 22, 26)
-            canvas.paint(top + 1, left + 1, colour, 20, 24)
+            canvas.pixels[top : top + 22, left : left + 26] = 120
+            canvas.pixels[top + 1 : top + 21, left + 1 : left + 25] = colour
             text = name if len(name) <= letters else name[: letters - 1] + "…"
             canvas.text(top + 11, left + 34, text, _SMALL_FONT)
         x += columns * column_width

@@ -104,14 +104,14 @@ def gather(
         normal[0] * rotation[0, k] + normal[1] * rotation[1, k] + normal[2] * rotation[2, k] for k in range(3)
     )
     x, y, z = (
-        depth * plane.reshape(-1).take(solid) + np.float32(at)
+        depth * plane.reshape(-1).take(solid) + at
         for plane, at in zip(rays, view.camera.position, strict=True)
     )
-    level = np.flatnonzero(np.abs(up) > np.float32(0.75))
+    level = np.flatnonzero(np.abs(up) > 0.75)
     u = x * ahead - z * side
     v = y.copy()
     u[level], v[level] = x.take(level), z.take(level)
-    u[curved] = x.take(curved) + np.float32(_CURVED_TILT) * z.take(curved)
+    u[curved] = x.take(curved) + _CURVED_TILT * z.take(curved)
     v[curved] = y.take(curved)
     grain, coarse = (_noise(u, v, per_metre, offset) for per_metre in (24.0, 1.7))
     return Fragments(
@@ -130,7 +130,7 @@ def gather(
         u=u,
         v=v,
         depth=depth,
-        footprint=depth * np.float32(1.0 / view.focal),
+        footprint=depth * (1.0 / view.focal),
         grain=grain,
         coarse=coarse,
     )
@@ -140,8 +140,8 @@ def _noise(u: Array, v: Array, per_metre: float, offset: tuple[float, float]) ->
     """Nearest sample of tileable noise with ``per_metre`` texels a metre."""
     bank, _ = noise_bank()
     side = bank.shape[0]
-    column = (u * np.float32(per_metre) + np.float32(offset[0])).astype(np.int32) & (side - 1)
-    row = (v * np.float32(per_metre) + np.float32(offset[1])).astype(np.int32) & (side - 1)
+    column = (u * per_metre + offset[0]).astype(np.int32) & (side - 1)
+    row = (v * per_metre + offset[1]).astype(np.int32) & (side - 1)
     row *= side
     row += column
     return bank.reshape(-1).take(row)

@@ -18,8 +18,8 @@ def sensor_noise(rng: np.random.Generator, count: int) -> Array:
     words >>= np.uint16(8)
     words += low
     noise = words.astype(np.float32)
-    noise -= np.float32(255)
-    noise *= np.float32(1 / _SPREAD)
+    noise -= 255
+    noise *= 1 / _SPREAD
     return noise
 
 
@@ -36,7 +36,7 @@ def expose(
     gain = (weather.exposure / max(mean, 1e-3)) ** 2
     ys = np.linspace(-1, 1, height, dtype=np.float32)
     xs = np.linspace(-1, 1, width, dtype=np.float32)
-    dark = np.float32(0.5 * weather.vignette)
+    dark = 0.5 * weather.vignette
     falloff = (1 - dark * ys * ys)[:, None] - dark * xs * xs
     noise = sensor_noise(rng, 3 * height * width).reshape(3, height, width)
     picture = np.empty((height, width, 3), np.uint8)
@@ -44,11 +44,11 @@ def expose(
         plane *= falloff
         plane *= np.float32(gain) * weather.balance[k]
         # Compress highlights instead of cutting them, then encode with gamma 2.
-        plane *= (1 + plane * np.float32(0.18)) / (1 + plane * np.float32(0.42))
+        plane *= (1 + plane * 0.18) / (1 + plane * 0.42)
         np.maximum(plane, 0, out=plane)
         np.sqrt(plane, out=plane)
-        plane += noise[k] * (np.float32(weather.noise) + np.float32(weather.shot) * plane)
-        plane *= np.float32(255)
-        plane += np.float32(0.5)
+        plane += noise[k] * (weather.noise + weather.shot * plane)
+        plane *= 255
+        plane += 0.5
         picture[..., k] = np.clip(plane, 0, 255, out=plane)
     return picture

@@ -36,8 +36,8 @@ def shade(
     np.maximum(direct, 0, out=direct)
     leaves = f.by_material[Material.FOLIAGE]
     # Light passes through leaves.
-    direct[leaves] *= np.float32(0.75)
-    direct[leaves] += np.float32(0.25)
+    direct[leaves] *= 0.75
+    direct[leaves] += 0.25
     direct *= 1 - _building_shadow(scene, weather, f)
 
     ground = f.surface <= Fixed.KERB_CROSS
@@ -54,8 +54,8 @@ def shade(
     shelter *= ground
     np.subtract(1, shelter, out=shelter)
     direct *= shelter
-    above = (np.float32(0.5) + np.float32(0.5) * f.up) * shelter
-    clear = np.exp(np.float32(-weather.haze) * f.depth)
+    above = (0.5 + 0.5 * f.up) * shelter
+    clear = np.exp(-weather.haze * f.depth)
     glow = f.by_material[Material.GLOW]
     for k in range(3):
         light = above * (weather.skylight[k] - weather.bounce[k])
@@ -74,8 +74,8 @@ def shade(
 def _paint_reflecting(scene: Scene, view: View, weather: Weather, f: Fragments) -> None:
     """Glass, car paint and facades, which mirror the sky where the mirrored ray rises."""
     polished = (
-        (Material.GLASS, np.float32(0.30), np.float32(0.6)),
-        (Material.PAINT, np.float32(0.05), np.float32(0.4)),
+        (Material.GLASS, 0.30, 0.6),
+        (Material.PAINT, 0.05, 0.4),
     )
     for material, least, gain in polished:
         at = f.by_material[material]
@@ -91,15 +91,13 @@ def _paint_reflecting(scene: Scene, view: View, weather: Weather, f: Fragments) 
 
 def _reflection(view: View, weather: Weather, f: Fragments, at: slice) -> tuple[Array, Array]:
     """Mirrored colour (3 x n) and the cosine between view and normal, in [0, 1] (n)."""
-    dx, dy, dz = (
-        axis[at] - np.float32(c) for axis, c in zip((f.x, f.y, f.z), view.camera.position, strict=True)
-    )
+    dx, dy, dz = (axis[at] - c for axis, c in zip((f.x, f.y, f.z), view.camera.position, strict=True))
     scale = 1.0 / np.sqrt(dx * dx + dy * dy + dz * dz)
     up = f.up[at]
     cosine = (dx * f.side[at] + dy * up + dz * f.ahead[at]) * scale
     rise = dy * scale - 2 * cosine * up
-    sky = np.clip(rise * np.float32(2.5) + np.float32(0.15), 0, 1)
-    mean = np.float32(0.5) * (weather.horizon + weather.zenith)
+    sky = np.clip(rise * 2.5 + 0.15, 0, 1)
+    mean = 0.5 * (weather.horizon + weather.zenith)
     street = np.array(_STREET_MIRRORED, np.float32)
     return street[:, None] + (mean - street)[:, None] * sky, np.clip(-cosine, 0, 1)
 
@@ -116,11 +114,11 @@ def _building_shadow(scene: Scene, weather: Weather, f: Fragments) -> Array:
         return np.zeros_like(f.x)
     profile = scene.height_profile[side]
     line = scene.street.front(side) * (1 if side else -1)
-    travel = (np.float32(line) - road_x(scene.street, f.x, f.z)) * np.float32(1 / sun[0])
-    at = np.clip(f.z + travel * np.float32(sun[2]) - np.float32(PROFILE_START), 0, len(profile) - 1)
+    travel = (line - road_x(scene.street, f.x, f.z)) * np.float32(1 / sun[0])
+    at = np.clip(f.z + travel * np.float32(sun[2]) - PROFILE_START, 0, len(profile) - 1)
     height = f.y + travel * np.float32(sun[1])
     amount = profile.take(at.astype(np.int32)) - height
-    amount /= np.maximum(np.float32(0.02) * travel, 0) + np.float32(0.15)
+    amount /= np.maximum(0.02 * travel, 0) + 0.15
     np.clip(amount, 0, 1, out=amount)
-    amount *= travel > np.float32(0.02)
+    amount *= travel > 0.02
     return amount

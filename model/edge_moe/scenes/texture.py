@@ -23,16 +23,16 @@ def soft_box(distance: Array, half: Array | float | np.float32, softness: Array)
     """Coverage of |distance| < half by a pixel whose footprint is ``softness``."""
     cover = half - np.abs(distance)
     cover /= softness
-    cover += np.float32(0.5)
+    cover += 0.5
     return np.clip(cover, 0, 1, out=cover)
 
 
 def periodic(value: Array, period: float) -> Array:
     """Distance from the middle of the period that holds the value, in the value's unit."""
-    share = value * np.float32(1 / period)
+    share = value * (1 / period)
     share -= np.floor(share)
-    share -= np.float32(0.5)
-    share *= np.float32(period)
+    share -= 0.5
+    share *= period
     return share
 
 
@@ -40,7 +40,7 @@ def hash_unit(a: Cells, b: Cells, seed: Cells | int) -> Array:
     """Repeatable value in [0, 1) per cell."""
     mixed = (a * np.int32(7919)) ^ (b * np.int32(10473)) ^ (seed * np.int32(271))
     mixed = (mixed ^ (mixed >> 7)) * np.int32(2531)
-    return ((mixed ^ (mixed >> 5)) & 1023).astype(np.float32) * np.float32(1 / 1024)
+    return ((mixed ^ (mixed >> 5)) & 1023).astype(np.float32) * (1 / 1024)
 
 
 def paint_all(street: Street, f: Fragments) -> None:
@@ -66,114 +66,110 @@ def paint_all(street: Street, f: Fragments) -> None:
 
 
 def _plain_tone(f: Fragments, at: slice) -> Array:
-    return 1 + np.float32(0.05) * f.coarse[at]
+    return 1 + 0.05 * f.coarse[at]
 
 
 def _foliage_tone(f: Fragments, at: slice) -> Array:
-    fade = np.clip(np.float32(0.25) / f.footprint[at], np.float32(0.3), 1)
-    tone = 1 + np.float32(0.42) * f.grain[at] * fade + np.float32(0.15) * f.coarse[at]
-    return np.maximum(tone, np.float32(0.2))
+    fade = np.clip(0.25 / f.footprint[at], 0.3, 1)
+    tone = 1 + 0.42 * f.grain[at] * fade + 0.15 * f.coarse[at]
+    return np.maximum(tone, 0.2)
 
 
 def _grass_tone(f: Fragments, at: slice) -> Array:
-    fade = np.minimum(np.float32(0.25) / f.footprint[at], 1)
-    tone = 1 + np.float32(0.22) * f.coarse[at] + np.float32(0.3) * f.grain[at] * fade
-    return np.maximum(tone, np.float32(0.25))
+    fade = np.minimum(0.25 / f.footprint[at], 1)
+    tone = 1 + 0.22 * f.coarse[at] + 0.3 * f.grain[at] * fade
+    return np.maximum(tone, 0.25)
 
 
 def _along(f: Fragments, at: slice) -> Array:
     """Length of a pixel's footprint along the view on the ground, for a camera 1.4 m high."""
     depth = f.depth[at]
-    return np.maximum(depth * f.footprint[at] * np.float32(1 / 1.4), np.float32(0.02))
+    return np.maximum(depth * f.footprint[at] * (1 / 1.4), 0.02)
 
 
 def _paving_tone(f: Fragments, at: slice) -> Array:
     """Slabs of 60 cm with joints."""
-    across, along = np.maximum(f.footprint[at], np.float32(0.01)), _along(f, at)
-    u, v = f.u[at] * np.float32(1 / 0.6), f.v[at] * np.float32(1 / 0.6)
+    across, along = np.maximum(f.footprint[at], 0.01), _along(f, at)
+    u, v = f.u[at] * (1 / 0.6), f.v[at] * (1 / 0.6)
     iu, iv = np.floor(u), np.floor(v)
-    slab = soft_box(u - iu - np.float32(0.5), np.float32(0.48), across * 2)
-    slab *= soft_box(v - iv - np.float32(0.5), np.float32(0.48), along * 2)
-    fade = np.minimum(np.float32(0.35) / along, 1)
+    slab = soft_box(u - iu - 0.5, 0.48, across * 2)
+    slab *= soft_box(v - iv - 0.5, 0.48, along * 2)
+    fade = np.minimum(0.35 / along, 1)
     cells = hash_unit(iu.astype(np.int32), iv.astype(np.int32), 3)
-    tone = fade * (np.float32(0.16) * cells + np.float32(0.3) * slab + np.float32(0.06) * f.grain[at])
-    tone += np.float32(1) - np.float32(0.38) * fade
-    tone += np.float32(0.10) * f.coarse[at]
-    return np.maximum(tone, np.float32(0.3))
+    tone = fade * (0.16 * cells + 0.3 * slab + 0.06 * f.grain[at])
+    tone += 1 - 0.38 * fade
+    tone += 0.10 * f.coarse[at]
+    return np.maximum(tone, 0.3)
 
 
 def _tile_tone(f: Fragments, at: slice) -> Array:
     """Courses of roof tiles, or the boards of a fence."""
-    fade = np.minimum(np.float32(0.16) / np.maximum(f.footprint[at], np.float32(0.01)), 1)
-    tone = fade * (periodic(f.y[at], 0.33) * np.float32(0.85) + periodic(f.u[at], 0.24) * np.float32(0.8))
-    tone += np.float32(1) + np.float32(0.09) * f.grain[at]
-    return np.maximum(tone, np.float32(0.3))
+    fade = np.minimum(0.16 / np.maximum(f.footprint[at], 0.01), 1)
+    tone = fade * (periodic(f.y[at], 0.33) * 0.85 + periodic(f.u[at], 0.24) * 0.8)
+    tone += 1 + 0.09 * f.grain[at]
+    return np.maximum(tone, 0.3)
 
 
 def _brick_tone(f: Fragments, at: slice) -> Array:
-    return brick_tone(f.u[at], f.v[at], np.maximum(f.footprint[at], np.float32(0.01)))
+    return brick_tone(f.u[at], f.v[at], np.maximum(f.footprint[at], 0.01))
 
 
 def brick_tone(u: Array, v: Array, footprint: Array) -> Array:
     """Factor of mortar joints and of bricks that differ in tone."""
-    level = v * np.float32(1 / 0.085)
+    level = v * (1 / 0.085)
     row = np.floor(level)
     rows = row.astype(np.int32)
-    shifted = u * np.float32(4) + np.float32(0.5) * (rows & 1)
+    shifted = u * 4 + 0.5 * (rows & 1)
     column = np.floor(shifted)
     cells = hash_unit(column.astype(np.int32), rows, 11)
-    brick = soft_box(shifted - column - np.float32(0.5), np.float32(0.46), footprint * 4)
-    brick *= soft_box(level - row - np.float32(0.5), np.float32(0.41), footprint * 12)
-    fade = np.minimum(np.float32(0.05) / footprint, 1)
-    return 1 + fade * (np.float32(0.3) * cells + np.float32(0.2) - np.float32(0.35) * brick)
+    brick = soft_box(shifted - column - 0.5, 0.46, footprint * 4)
+    brick *= soft_box(level - row - 0.5, 0.41, footprint * 12)
+    fade = np.minimum(0.05 / footprint, 1)
+    return 1 + fade * (0.3 * cells + 0.2 - 0.35 * brick)
 
 
 def _paint_road(street: Street, f: Fragments, at: slice) -> None:
     """Asphalt with worn tracks and painted markings."""
     z = f.z[at]
     lateral = road_x(street, f.x[at], z)
-    across = np.maximum(f.footprint[at], np.float32(0.01))
+    across = np.maximum(f.footprint[at], 0.01)
     along = _along(f, at)
     grain = f.grain[at]
-    tone = (
-        1
-        + np.float32(0.16) * f.coarse[at]
-        + np.float32(0.1) * grain * np.minimum(np.float32(0.12) / across, 1)
-    )
+    tone = 1 + 0.16 * f.coarse[at] + 0.1 * grain * np.minimum(0.12 / across, 1)
     # Wheels polish two tracks in each lane.
-    track = np.abs(periodic(np.abs(lateral), street.lane)) - np.float32(0.25 * street.lane)
-    tone -= np.float32(0.07) * np.maximum(1 - np.abs(track) * np.float32(3), 0)
+    track = np.abs(periodic(np.abs(lateral), street.lane)) - 0.25 * street.lane
+    tone -= 0.07 * np.maximum(1 - np.abs(track) * 3, 0)
     for side, width in enumerate(street.parking):
         if width:
             inside = lateral > street.right - width if side else lateral < width - street.left
             tone -= np.float32(0.08) * inside
-    np.maximum(tone, np.float32(0.4), out=tone)
+    np.maximum(tone, 0.4, out=tone)
 
     inside = (lateral > -street.left) & (lateral < street.right)
     free = inside.astype(np.float32)
     for z0, z1, left, right in street.crossings:
         if left or right:
-            free *= 1 - soft_box(z - np.float32(0.5 * (z0 + z1)), np.float32(0.5 * (z1 - z0) + 0.5), along)
+            free *= 1 - soft_box(z - 0.5 * (z0 + z1), 0.5 * (z1 - z0) + 0.5, along)
     zebra = np.zeros_like(lateral)
     stop_lines = np.zeros_like(lateral)
     for middle in street.zebras:
-        offset = z - np.float32(middle)
-        band = soft_box(offset, np.float32(1.6), along)
-        bars = soft_box(periodic(lateral, 1.0), np.float32(0.25), across)
+        offset = z - middle
+        band = soft_box(offset, 1.6, along)
+        bars = soft_box(periodic(lateral, 1.0), 0.25, across)
         zebra = np.maximum(zebra, band * bars)
-        free *= 1 - soft_box(offset, np.float32(2.2), along)
-        half = np.float32(0.5 * (street.right - street.parking[1]))
+        free *= 1 - soft_box(offset, 2.2, along)
+        half = 0.5 * (street.right - street.parking[1])
         own = soft_box(lateral - half, half, across)
-        own *= soft_box(offset + np.float32(2.6), np.float32(0.22), along)
+        own *= soft_box(offset + 2.6, 0.22, along)
         stop_lines = np.maximum(stop_lines, own)
     zebra *= inside
     paint = np.maximum(
         np.maximum(_lines(street, lateral, z, across, along) * free, stop_lines * inside), zebra
     )
-    worn = paint * np.clip(np.float32(0.88) + np.float32(0.14) * grain, np.float32(0.4), 1)
+    worn = paint * np.clip(0.88 + 0.14 * grain, 0.4, 1)
     for k, marking in enumerate(_MARKING):
         plane = f.colour[k][at] * tone
-        plane += worn * (np.float32(marking) - plane)
+        plane += worn * (marking - plane)
         f.colour[k][at] = plane
     part = f.part[at]
     part[paint > 0.5] = PART["marking"]
@@ -182,13 +178,13 @@ def _paint_road(street: Street, f: Fragments, at: slice) -> None:
 
 def _lines(street: Street, lateral: Array, z: Array, across: Array, along: Array) -> Array:
     """Coverage by centre, lane, edge and parking lines."""
-    half = np.float32(0.065)
+    half = 0.065
     # A line thinner than a pixel covers only its share of it.
     thin = np.minimum(2 * half / across, 1)
-    dash = soft_box(periodic(z, 9.0), np.float32(1.7), along)
+    dash = soft_box(periodic(z, 9.0), 1.7, along)
 
     def line(at: float) -> Array:
-        return soft_box(lateral - np.float32(at), half, across)
+        return soft_box(lateral - at, half, across)
 
     solid = np.zeros_like(lateral)
     dashed = np.zeros_like(lateral)

@@ -120,12 +120,12 @@ def _ends(
     body: _Body, half: float, front: float, rear: float, low: float, light: float, centre: Point
 ) -> None:
     """Bumpers, lights and plates at both ends."""
+
+    def plate(wide: float, y0: float, y1: float, at: float) -> Quad:
+        return _across((wide, y0, at), (wide, y1, at))
+
     for z, sign, colour in ((front, 1.0, (0.92, 0.92, 0.85)), (rear, -1.0, (0.70, 0.05, 0.05))):
         at = z + sign * _DECAL
-
-        def plate(wide: float, y0: float, y1: float, at: float) -> Quad:
-            return _across((wide, y0, at), (wide, y1, at))
-
         for x in (-1.0, 1.0):
             a, b = sorted((x * (half - 0.05), x * (half - 0.38)))
             lamp = upright((a, at), (b, at), light - 0.09, light + 0.09)

@@ -87,23 +87,23 @@ def paint_sky(weather: Weather, rays: tuple[Array, Array, Array]) -> Array:
     x, y, z = rays
     scale = 1.0 / np.sqrt(x * x + y * y + z * z)
     rise = np.maximum(y * scale, 0)
-    share = np.sqrt(np.minimum(rise * np.float32(1.9), 1))
+    share = np.sqrt(np.minimum(rise * 1.9, 1))
     # Clouds are in a plane: they shrink towards the horizon.
-    spread = np.float32(34.0) * scale / (rise + np.float32(0.12))
-    u = x * spread + np.float32(weather.cloud_offset[0])
-    v = z * spread + np.float32(weather.cloud_offset[1])
+    spread = 34.0 * scale / (rise + 0.12)
+    u = x * spread + weather.cloud_offset[0]
+    v = z * spread + weather.cloud_offset[1]
     fine, coarse = noise_bank()
     thick = _sample(coarse, u, v)
-    thick += np.float32(0.18) * _sample(fine, 2 * u, 2 * v)
-    density = np.clip((thick + np.float32(weather.cover - 0.35)) * np.float32(0.75), 0, 1)
-    fade = np.minimum(rise * np.float32(9.0), 1)
-    amount = density * density * (3 - 2 * density) * fade * np.float32(0.9)
-    shade = np.clip(np.float32(1.06) - np.float32(0.14) * thick, np.float32(0.62), np.float32(1.1))
+    thick += 0.18 * _sample(fine, 2 * u, 2 * v)
+    density = np.clip((thick + (weather.cover - 0.35)) * 0.75, 0, 1)
+    fade = np.minimum(rise * 9.0, 1)
+    amount = density * density * (3 - 2 * density) * fade * 0.9
+    shade = np.clip(1.06 - 0.14 * thick, 0.62, 1.1)
     sun = weather.sun.astype(np.float32)
     glow = np.maximum((x * sun[0] + y * sun[1] + z * sun[2]) * scale, 0)
     glow *= glow
     glow *= glow
-    glow *= glow * np.float32(0.16 * min(1.0, float(weather.sunlight[0])))
+    glow *= glow * (0.16 * min(1.0, float(weather.sunlight[0])))
     colour = np.empty((3, x.size), np.float32)
     for k in range(3):
         base = weather.horizon[k] + share * (weather.zenith[k] - weather.horizon[k])
