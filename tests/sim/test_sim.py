@@ -52,6 +52,13 @@ def test_package_holds_configuration_tables_and_registers():
         assert max(tables[name]).bit_length() == scalars[f"{name}_WIDTH"]
     for register in REGISTERS.values():
         assert scalars[f"REG_{register.name.upper()}"] == register.offset
+    masks = dict(re.findall(r"logic \[REG_WORDS-1:0\] REG_(\w+)_WORDS = 59'h([0-9A-F]+);", text))
+    bits = {name: [n for n in range(64) if int(mask, 16) >> n & 1] for name, mask in masks.items()}
+    addresses = [word for offset in range(0x10, 0x64, 12) for word in (offset // 4, offset // 4 + 1)]
+    assert bits == {
+        "ARGUMENT": [*addresses, *(offset // 4 for offset in range(0x64, 0x8C, 8))],
+        "FLAG": [offset // 4 for offset in (0x94, 0xA8, 0xB8, 0xC8, 0xD8, 0xE8)],
+    }
     assert f"64'h{config.hash()};" in text
     assert len(re.findall(r"localparam \w+(?: \[\d+:0\])? (\w+)", text)) == len(
         set(re.findall(r"localparam \w+(?: \[\d+:0\])? (\w+)", text))
