@@ -120,9 +120,7 @@ def _places(operator: Operator) -> dict[str, list[tuple[str, str]]]:
     capitals = "".join(word.capitalize() for word in name.split("_"))
     return {
         "golden": [(n, _defined(GOLDEN, rf"^def {n}\(", "[ao]*.py")) for n in named(operator.golden)],
-        "ONNX": [
-            (n, _defined(EXPORT, rf"^{n} [<(]", "*.onnxtxt")) for n in named(operator.onnx, capitals)
-        ],
+        "ONNX": [(n, _defined(EXPORT, rf"^{n} [<(]", "*.onnxtxt")) for n in named(operator.onnx, capitals)],
         "HLS header": [(f"{n}.hpp", _header(n)) for n in named(operator.header)],
         "HLS top": [(f"{n}.cpp", _file(ROOT / f"hls/ops/{n}.cpp")) for n in named(operator.top)],
         "RTL": [(f"{n}.sv", _file(ROOT / f"rtl/{n}.sv")) for n in named(operator.module)],
