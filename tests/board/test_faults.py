@@ -98,7 +98,7 @@ def test_stopped_by_the_accelerator_itself(
     small.all_frames(accelerator)
 
 
-def test_a_frame_behind_one_that_stops(
+def test_a_frame_after_one_that_stops(
     accelerator: Accelerator, small: Sample, board: SimulatedDevice
 ) -> None:
     board.inject(Fault.STOPPED, error=4, position=2)

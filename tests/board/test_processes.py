@@ -221,7 +221,8 @@ def test_children_do_not_keep_the_lock(tmp_path: Path) -> None:
         sleeper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], close_fds=False)
     try:
         time.sleep(0.1)
-        DeviceLock("x", tmp_path).acquire()
+        with DeviceLock("x", tmp_path):
+            pass
     finally:
         sleeper.kill()
         sleeper.wait(CHILD_SECONDS)

@@ -47,6 +47,8 @@ def test_overrides_take_toml_values_and_bare_words():
         ("train.foo=1", "unknown key 'train.foo'"),
         ("model.depth=deep", "model.depth = 'deep' has the wrong type: it must be int"),
         ("model.depth=true", "model.depth = True has the wrong type"),
+        ("train.lr=true", "train.lr = True has the wrong type: it must be float"),
+        (f"model.depth={60 * 'd'}", f"model.depth = '{59 * 'd'}... has the wrong type"),
         ("model.depth=0", "model.depth = 0 is not allowed"),
         ("model.embed_dim=65", "multiple of num_heads 2"),
         ("model.image_size=[100, 256]", "multiples of patch_size 16"),

@@ -128,24 +128,32 @@ def test_instructions_are_decoded_as_the_host_does(tmp_path):
     assert sets_gelu.sum() == 5
 
 
-def test_damaged_words_are_seen(tmp_path):
-    """Flip each bit of an instruction: the checksum differs, and a bit without meaning is an excess."""
+@pytest.mark.parametrize(
+    ("kind", "function", "skipped"),
+    [(isa.Instruction, "instruction", 8), (isa.ExpertEntry, "expert_entry", 0)],
+)
+def test_damaged_words_are_seen(kind, function, skipped, tmp_path):
+    """Flip each bit of a record: the checksum differs, and a bit without meaning is an excess. Those of the
+    opcode are skipped: they select another mask."""
     generate("zcu104", tmp_path)
     rng = np.random.default_rng(1)
     record = random_instruction(rng, isa.Opcode.LAYERNORM, isa.Epilogue.REQUANTISE)
+    read = {"opcode", *operands(isa.Opcode.LAYERNORM)}
+    if kind is isa.ExpertEntry:
+        record = isa.ExpertEntry(*(int(rng.integers(f.minimum, f.maximum)) for f in isa.fields(kind)))
+        read = {field.name for field in isa.fields(kind)}
     (words,) = words_of([record])
     damaged = [words.copy() for _ in range(32 * 15)]
     for bit, row in enumerate(damaged):
         row[bit // 32] ^= np.uint32(1 << bit % 32)
-    printed = run_cpp(tmp_path, decoder(isa.Instruction, "instruction"), data=as_text(damaged[8:]))
-    rows = np.array(printed, dtype=np.int64).reshape(len(damaged) - 8, -1)  # opcode bits: another mask
+    printed = run_cpp(tmp_path, decoder(kind, function), data=as_text(damaged[skipped:]))
+    rows = np.array(printed, dtype=np.int64).reshape(len(damaged) - skipped, -1)
     assert not rows[:, -2].any()
-    read = {"opcode", *operands(isa.Opcode.LAYERNORM)}
     allowed = np.zeros((15, 32), dtype=bool)
-    for field in isa.fields(isa.Instruction):
+    for field in isa.fields(kind):
         if field.name in read:
             allowed[field.word, field.low : field.low + field.width] = True
-    assert np.array_equal(rows[:, -1] & 1, allowed.ravel()[8:])
+    assert np.array_equal(rows[:, -1] & 1, allowed.ravel()[skipped:])
 
 
 def test_expert_entries_are_decoded_as_the_host_does(tmp_path):

@@ -119,6 +119,7 @@ def test_equals_metrics_applied_by_hand(model: FakeModel) -> None:
 def test_batch_size_does_not_change_the_result(model: FakeModel) -> None:
     one = evaluate(model, FakeDataset(), ["semseg", "depth"], batch_size=1, progress=False)
     many = evaluate(model, FakeDataset(), ["semseg", "depth"], batch_size=8, progress=False)
+    assert set(one.metrics) == set(many.metrics) == {"semseg", "depth"}
     for task in one.metrics:
         assert one.metrics[task] == pytest.approx(many.metrics[task], rel=1e-5)
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,23 @@ def test_a_full_disk_keeps_the_old_file_and_leaves_nothing(tmp_path, monkeypatch
         write_text(path, "new")
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["b.txt"]
+    with pytest.raises(EdgeMoEError, match=r"new\.txt': No space left on device\.$"):
+        write_text(tmp_path / "new.txt", "new")
+
+
+@pytest.mark.parametrize("durable", [True, False])
+def test_what_must_last_is_on_the_disk_before_and_after_it_gets_its_name(tmp_path, monkeypatch, durable):
+    path, synced = tmp_path / "b.txt", []
+
+    def fsync(handle: int) -> None:
+        synced.append((os.path.sameopenfile(handle, folder), path.exists()))
+
+    folder = os.open(tmp_path, os.O_RDONLY)
+    monkeypatch.setattr(os, "fsync", fsync)
+    with replacing(path, durable=durable) as temporary:
+        temporary.write_text("all of it")
+    os.close(folder)
+    assert synced == ([(False, False), (True, True)] if durable else [])
 
 
 def test_an_interrupt_leaves_nothing(tmp_path):

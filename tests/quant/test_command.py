@@ -96,6 +96,7 @@ def test_accuracy_of_an_exact_copy(tmp_path: Path) -> None:
     extra["options"]["drop_unused_experts"] = True
     extra["usage"] = {task: np.ones_like(counts) for task, counts in extra["usage"].items()}
     rows = accuracy_table(model, network, extra, preset, "scenes", progress=False).splitlines()[2:4]
+    assert len(rows) == 2
     for row in rows:
         _, _, _, real, whole, kept, _ = row.split("|")
         assert whole == kept

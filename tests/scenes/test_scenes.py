@@ -229,24 +229,29 @@ def test_edges_separate_objects() -> None:
 
 
 def test_salient_are_whole_visible_people_or_vehicles() -> None:
+    seen = 0
     for index in range(10):
         c = composition(index)
         sample = render_scene(SEED, index, SIZE)
         instance = np.array(c.scene.owner)[c.buffers.surface]
         chosen = np.unique(instance[sample["saliency"] == 1])
         assert len(chosen) <= 3
+        seen += len(chosen)
         assert set(chosen) <= set(c.scene.foreground)
         for number in chosen:
             assert (sample["saliency"][instance == number] == 1).all()
             assert (instance == number).mean() >= 0.004
         assert (sample["semseg"][sample["saliency"] == 1] >= 5).all()
+    assert seen >= 10
 
 
-def test_human_parts_lie_on_humans() -> None:
-    human = CLASSES[7].index("human")
+def test_human_parts_are_on_humans() -> None:
+    human, seen = CLASSES[7].index("human"), 0
     for index in range(4):
         sample = render_scene(SEED, index, SIZE)
         np.testing.assert_array_equal(sample["human_parts"] > 0, sample["semseg"] == human)
+        seen += (sample["human_parts"] > 0).any()
+    assert seen >= 2
 
 
 # Data set

@@ -52,6 +52,13 @@ def test_package_holds_configuration_tables_and_registers():
         assert max(tables[name]).bit_length() == scalars[f"{name}_WIDTH"]
     for register in REGISTERS.values():
         assert scalars[f"REG_{register.name.upper()}"] == register.offset
+    masks = dict(re.findall(r"logic \[REG_WORDS-1:0\] REG_(\w+)_WORDS = 59'h([0-9A-F]+);", text))
+    bits = {name: [n for n in range(64) if int(mask, 16) >> n & 1] for name, mask in masks.items()}
+    addresses = [word for offset in range(0x10, 0x64, 12) for word in (offset // 4, offset // 4 + 1)]
+    assert bits == {
+        "ARGUMENT": [*addresses, *(offset // 4 for offset in range(0x64, 0x8C, 8))],
+        "FLAG": [offset // 4 for offset in (0x94, 0xA8, 0xB8, 0xC8, 0xD8, 0xE8)],
+    }
     assert f"64'h{config.hash()};" in text
     assert len(re.findall(r"localparam \w+(?: \[\d+:0\])? (\w+)", text)) == len(
         set(re.findall(r"localparam \w+(?: \[\d+:0\])? (\w+)", text))
@@ -158,7 +165,44 @@ def test_report_says_what_failed(tmp_path, monkeypatch, capsys):
     assert [entry["failed"] for entry in summary] == [[], ["test b: see log"]]
 
 
-# ------------------------------------------------------------------ cases that must have occurred
+# ------------------------------------------------------------------ what a bench asserts
+
+
+@pytest.fixture
+def recorded(tmp_path, monkeypatch):
+    """Keys and values that a bench has recorded until now."""
+    path = tmp_path / "record.jsonl"
+    path.touch()
+    monkeypatch.setenv("EDGE_MOE_SIM_RECORD", str(path))
+    return lambda: [tuple(json.loads(line).values()) for line in path.read_text().splitlines()]
+
+
+def test_values_that_differ_fail(recorded):
+    right = np.arange(6, dtype=np.uint8).reshape(2, 3)
+    wrong = right.copy()
+    wrong[1, 1:] = 255  # -1 as int8 has the same bits, and is another value
+    with pytest.raises(AssertionError, match=r"y: 2 of 6 values differ from golden, first at \(1, 1\): 4 in"):
+        tb.equal("y", right, wrong)
+    with pytest.raises(AssertionError, match="differ from golden"):
+        tb.equal("y", wrong, wrong.astype(np.int8))
+    with pytest.raises(AssertionError, match="values differ from the HLS kernel"):
+        tb.equal("y", right, right, wrong)
+    with pytest.raises(AssertionError, match=r"y: \(2, 3\) against \(1, 3\) of golden"):
+        tb.equal("y", right, right[:1])
+    assert recorded() == []
+    tb.equal("y", right, right.astype(np.int32))
+    tb.equal("y", right, right, right)
+    assert recorded() == [("values", 6), ("values", 6), ("values_hls", 6)]
+
+
+@pytest.mark.parametrize(("cycles", "within"), [(9, False), (10, True), (12, True), (13, False)])
+def test_cycles_are_those_of_the_model_and_the_latency(recorded, cycles, within):
+    if within:
+        tb.measured("y", cycles, 10, 2)
+    else:
+        with pytest.raises(AssertionError, match=f"y: {cycles} cycles, the model says 10 and 2 of latency"):
+            tb.measured("y", cycles, 10, 2)
+    assert recorded() == [("cycles", {"what": "y", "cycles": cycles, "model": 10, "latency": 2})]
 
 
 def test_case_that_did_not_occur_fails():
