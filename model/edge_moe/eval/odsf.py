@@ -259,9 +259,9 @@ class BoundaryScore:
 
     def compute(self) -> dict[str, float]:
         """``odsF``, ``oisF`` and, at the ODS threshold, ``precision``, ``recall``, ``threshold``."""
-        curve = precision_recall_f(*self._sums, self._truth)
-        f, precision, recall, threshold = best_point(self.protocol.levels, *curve[:2])
-        own = precision_recall_f(*self._own[:, None], self._truth)[2]
+        precisions, recalls, _ = precision_recall_f(self._sums[0], self._sums[1], self._truth)
+        f, precision, recall, threshold = best_point(self.protocol.levels, precisions, recalls)
+        own = precision_recall_f(self._own[:1], self._own[1:], self._truth)[2]
         return {
             "odsF": f,
             "oisF": float(own[0]),
