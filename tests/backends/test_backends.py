@@ -295,12 +295,13 @@ def test_graphs_of_another_training_are_refused(forms: Forms, tmp_path: Path) ->
 def test_a_damaged_graph_with_its_hash(forms: Forms, monkeypatch: pytest.MonkeyPatch) -> None:
     from edge_moe_host.backends import onnx
 
-    monkeypatch.setattr(onnx.manifest, "file_hash", lambda content: forms_hash)
     with Accelerator.open("golden", forms.bundle) as acc:
-        forms_hash = acc.bundle.task("depth").entry.graph
+        bundle = acc.bundle
+    forms_hash = bundle.task("depth").entry.graph
+    monkeypatch.setattr(onnx.manifest, "file_hash", lambda content: forms_hash)
     monkeypatch.setattr(onnx, "read_bytes", lambda *_: b"no graph")
     with pytest.raises(BackendError, match=r"\Aonnxruntime cannot load '.*path\.onnx': [^\n]+\.\Z"):
-        Accelerator.open("onnx", forms.bundle, graphs=forms.graphs)
+        Accelerator.open("onnx", bundle, graphs=forms.graphs)
 
 
 def test_a_stopped_simulation(forms: Forms) -> None:
