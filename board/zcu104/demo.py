@@ -12,14 +12,17 @@ camera. With ``--serve`` everything repeats until Ctrl-C.
 import argparse
 import contextlib
 import itertools
+import os
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-try:
+from command import Parser, packages, whole
+
+with packages("demo"):
     from demo_figures import Stretch, table
     from demo_web import DemoServer, Live, encode
 
@@ -28,9 +31,6 @@ try:
     from edge_moe_host.runtime.accelerator import Accelerator
     from edge_moe_host.runtime.images import IMAGE_SUFFIXES, Frame, frames, is_camera
     from edge_moe_host.runtime.result import Result
-except ImportError as missing:
-    print(f"demo: {missing}: run install.sh, then this with the Python that it names.", file=sys.stderr)
-    sys.exit(2)
 
 STRETCH_SECONDS, LONGEST_STRETCH = 1.0, 10.0  # of figures; a stretch has a frame of every task
 OUT = Path("overlays")
@@ -40,7 +40,7 @@ INTERRUPTED = 130
 def is_still(source: Any) -> bool:
     """Whether a source is a picture or a folder of pictures, not a video or camera."""
     path = Path(str(source))
-    return not is_camera(source) and (path.is_dir() or path.suffix.lower() in IMAGE_SUFFIXES)
+    return not is_camera(source) and (os.path.isdir(path) or path.suffix.lower() in IMAGE_SUFFIXES)
 
 
 def open_sources(sources: Sequence[Any]) -> list[Iterator[Frame]]:
@@ -119,7 +119,8 @@ def open_board(args: argparse.Namespace) -> Iterator[Any]:
     options = {"bitstream": args.bitfile, "address": args.address}
     with contextlib.ExitStack() as stack:
         if args.simulated:
-            from simulated import simulated_board
+            with packages("demo"):
+                from simulated import simulated_board
 
             options["device"] = stack.enter_context(simulated_board(args.bundle))
         yield stack.enter_context(Accelerator.open("pynq", args.bundle, **options))
@@ -132,7 +133,7 @@ def demo(args: argparse.Namespace) -> bool:
         raise ImageError("there is nothing to show: name pictures, folders or videos, or give --camera.")
     opened = open_sources(sources)
     with open_board(args) as accelerator:
-        tasks = args.task.split(",") if args.task else list(accelerator.tasks)
+        tasks = args.task.split(",") if args.task is not None else list(accelerator.tasks)
         if len(set(tasks)) < len(tasks):
             raise TaskError(f"--task {args.task} names a task twice.")
         source = in_turn(opened, sources, tasks, args.serve is not None)
@@ -169,25 +170,18 @@ def _port(text: str) -> tuple[str, int]:
     return host, int(port)
 
 
-def _count(text: str) -> int:
-    if not text.isdecimal() or not int(text):
-        raise argparse.ArgumentTypeError(f"'{text}' is not a number of frames: give 1 or more")
-    return int(text)
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """One sentence, without the usage."""
-        self.exit(2, f"{self.prog}: {message}; see --help.\n")
-
-
 def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
     assert __doc__
-    parser = _Parser(prog="demo", description=__doc__.partition("\n")[0])
+    parser = Parser(prog="demo", description=__doc__.partition("\n")[0])
     parser.add_argument("bundle", type=Path, metavar="BUNDLE")
     parser.add_argument("sources", nargs="*", type=Path, metavar="SOURCE", help="picture, folder or video")
-    parser.add_argument("--camera", type=int, metavar="N", help="USB camera /dev/videoN in place of sources")
+    parser.add_argument(
+        "--camera",
+        type=whole("the number of a camera", 0),
+        metavar="N",
+        help="USB camera /dev/videoN in place of sources",
+    )
     parser.add_argument("--task", metavar="A,B", help="tasks that take turns (all of the bundle)")
     parser.add_argument("--bitfile", type=Path, metavar="FILE", help="overlay, with its .hwh beside it")
     where = parser.add_mutually_exclusive_group()
@@ -196,7 +190,9 @@ def parser() -> argparse.ArgumentParser:
     out = parser.add_mutually_exclusive_group()
     out.add_argument("--out", type=Path, default=OUT, metavar="DIR", help=f"overlay pictures ({OUT})")
     out.add_argument("--serve", type=_port, metavar="[ADDRESS:]PORT", help="a live web page instead")
-    parser.add_argument("--frames", type=_count, metavar="N", help="stop after N frames")
+    parser.add_argument(
+        "--frames", type=whole("a number of frames", 1), metavar="N", help="stop after N frames"
+    )
     return parser
 
 

@@ -126,7 +126,7 @@ class DemoServer:
         handler = type("Handler", (_Handler,), {"live": live, "page": page})
         try:
             self._server = _Server((host, port), handler)
-        except (OSError, OverflowError) as error:
+        except (OSError, OverflowError, TypeError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
             raise EdgeMoEError(f"the page cannot be served at {host}:{port}: {reason}.") from None
         port = self._server.server_address[1]

@@ -14,6 +14,8 @@ import sys
 import zipfile
 from pathlib import Path
 
+from command import Parser
+
 PACKAGE = "edge_moe_host"
 _TIME = (1980, 1, 1, 0, 0, 0)  # of every entry
 _WHEEL = "Wheel-Version: 1.0\nGenerator: edge_moe_host\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
@@ -64,11 +66,16 @@ def _record(files: dict[str, bytes], own: str) -> str:
 
 def main() -> int:
     """The command at the top of this file."""
+    parser = Parser(prog="make_wheel", description=__doc__.splitlines()[0])
+    parser.add_argument("host", type=Path, metavar="HOST_FOLDER", help="the project's folder host/")
+    parser.add_argument("out", type=Path, metavar="OUT_FOLDER", help="a folder that exists")
+    args = parser.parse_args()
     try:
-        print(make_wheel(Path(sys.argv[1]), Path(sys.argv[2])))
-    except (OSError, ValueError) as error:
-        print(f"make_wheel: {error}.", file=sys.stderr)
-        return 1
+        print(make_wheel(args.host, args.out))
+    except OSError as error:
+        parser.error(f"'{error.filename}' cannot be used: {error.strerror}")
+    except ValueError as error:
+        parser.error(str(error))
     return 0
 
 

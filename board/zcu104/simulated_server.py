@@ -6,25 +6,30 @@
 and on the other side ``Accelerator.open("pynq", "bundle/", address="localhost")``.
 """
 
-import argparse
 import itertools
+import os
+import sys
 from collections.abc import Iterator
 from concurrent import futures
 from pathlib import PurePosixPath
 from typing import Any
 
-import grpc
-import numpy as np
-from pynq.pl_server.remote_device import BS_FPGA_MAN, BS_FPGA_MAN_FLAGS, FIRMWARE, PYNQ_PORT
-from pynq.remote import (
-    buffer_pb2,
-    buffer_pb2_grpc,
-    mmio_pb2,
-    mmio_pb2_grpc,
-    remote_device_pb2,
-    remote_device_pb2_grpc,
-)
-from simulated import SimulatedDevice
+from command import Parser, packages, whole
+
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # gRPC's own lines about a port that is taken
+with packages("simulated_server"):
+    import grpc
+    import numpy as np
+    from pynq.pl_server.remote_device import BS_FPGA_MAN, BS_FPGA_MAN_FLAGS, FIRMWARE, PYNQ_PORT
+    from pynq.remote import (
+        buffer_pb2,
+        buffer_pb2_grpc,
+        mmio_pb2,
+        mmio_pb2_grpc,
+        remote_device_pb2,
+        remote_device_pb2_grpc,
+    )
+    from simulated import SimulatedDevice
 
 CHUNK = 2 * 1024 * 1024  # bytes of a buffer in one message
 _FILES = {
@@ -140,7 +145,8 @@ class _Buffers(buffer_pb2_grpc.RemoteBufferServicer):
 
 def serve(device: SimulatedDevice, port: int = 0) -> tuple[grpc.Server, int]:
     """A running server and its port: a free one for ``port`` 0. Only this machine can reach it."""
-    server = grpc.server(futures.ThreadPoolExecutor(max_workers=4))
+    options = [("grpc.so_reuseport", 0)]  # a port of another server is refused
+    server = grpc.server(futures.ThreadPoolExecutor(max_workers=4), options=options)
     remote_device_pb2_grpc.add_RemoteDeviceServicer_to_server(_Files(device), server)
     mmio_pb2_grpc.add_MmioServicer_to_server(_Registers(device), server)
     buffer_pb2_grpc.add_RemoteBufferServicer_to_server(_Buffers(device), server)
@@ -149,19 +155,25 @@ def serve(device: SimulatedDevice, port: int = 0) -> tuple[grpc.Server, int]:
     return server, bound
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--port", type=int, default=PYNQ_PORT, help="0 takes a free one")
+def main() -> int:
+    parser = Parser(prog="simulated_server", description=__doc__.splitlines()[0])
+    port = whole("a port", 0, 65535)
+    parser.add_argument("--port", type=port, default=PYNQ_PORT, help=f"{PYNQ_PORT}; 0 takes a free one")
+    options = parser.parse_args()
     device = SimulatedDevice("simulated-server")
-    server, port = serve(device, parser.parse_args().port)
-    print(f"simulated board at localhost:{port}, until Ctrl-C", flush=True)
+    try:
+        server, bound = serve(device, options.port)
+    except RuntimeError:
+        parser.error(f"port {options.port} is taken, or not allowed: give another, or 0 for a free one")
+    print(f"simulated board at localhost:{bound}, until Ctrl-C", flush=True)
     try:
         server.wait_for_termination()
     except KeyboardInterrupt:
         server.stop(None).wait()
     finally:
         device.close()
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

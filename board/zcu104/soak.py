@@ -7,20 +7,23 @@ Every result must equal the C simulation's, no buffer may be left, and memory mu
 block of frames depend only on the seed and the block's number: continue a stopped run with ``--start``.
 """
 
-import argparse
 import os
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-from simulated import Fault, SimulatedDevice, simulated_board
+from command import Parser, packages, whole
 
-from edge_moe_host.contract.bundle import Bundle, load_bundle
-from edge_moe_host.errors import DeviceError, EdgeMoEError
-from edge_moe_host.runtime.accelerator import Accelerator
+with packages("soak"):
+    import numpy as np
+    from simulated import Fault, SimulatedDevice, simulated_board
 
+    from edge_moe_host.contract.bundle import Bundle, load_bundle
+    from edge_moe_host.errors import DeviceError, EdgeMoEError
+    from edge_moe_host.runtime.accelerator import Accelerator
+
+BUNDLE = Path(__file__).parents[2] / "build" / "board_bundles" / "mini" / "bundle"
 BLOCK = 50  # frames that follow from one seed
 PICTURES = 8
 GROWTH_BYTES = 16 << 20  # permitted growth of memory after everything was used once
@@ -148,12 +151,16 @@ def _progress(at: int, frames: int, seed: int, rate: float, grown: int) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--frames", type=int, default=10000)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--start", type=int, default=0, help="a multiple of 50")
-    parser.add_argument("--bundle", type=Path, default=Path("build/board_bundles/mini/bundle"))
+    parser = Parser(prog="soak", description=__doc__.splitlines()[0])
+    parser.add_argument("--frames", type=whole("a number of frames", 1), default=10000)
+    parser.add_argument("--seed", type=whole("a seed", 0), default=0)
+    parser.add_argument("--start", type=whole("a frame", 0), default=0, help=f"a multiple of {BLOCK}")
+    parser.add_argument("--bundle", type=Path, default=BUNDLE, help="default: that of 'make board-bundles'")
     options = parser.parse_args()
+    if options.start % BLOCK or options.start >= options.frames:
+        parser.error(f"--start {options.start} is not a multiple of {BLOCK} below --frames {options.frames}")
+    if options.bundle == BUNDLE and not BUNDLE.is_dir():
+        parser.error("there is no bundle yet: run 'make board-bundles', or give --bundle")
     try:
         counts = soak(load_bundle(options.bundle), options.frames, options.seed, options.start)
     except (EdgeMoEError, SoakError) as error:

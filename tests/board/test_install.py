@@ -203,7 +203,7 @@ def test_the_wheel_is_the_same_each_time(tmp_path: Path) -> None:
 def test_a_folder_that_is_no_package(tmp_path: Path) -> None:
     command = [sys.executable, str(FOLDER / "make_wheel.py"), str(tmp_path), str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
-    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
     (tmp_path / "pyproject.toml").write_text('name = "edge-moe-host"\n')
     with pytest.raises(ValueError, match="has no version"):
         make_wheel(tmp_path, tmp_path)

@@ -27,7 +27,8 @@ try:
     import pynq.interrupt  # type: ignore[import-not-found]
 except ImportError as missing:
     raise ImportError(
-        f"{missing}; it comes with the board's PYNQ image, or with edge-moe-host[board]"
+        f"{missing}; it comes with the board's PYNQ image, on a PC with edge-moe-host[board], or with "
+        "'make .venv-board/.ready' in the project's folder, for .venv-board/bin/python"
     ) from None
 
 VLNV = "edge-moe:hls:edge_moe_accelerator:1.0"  # of the packaged IP
