@@ -6,7 +6,7 @@
     python demo.py BUNDLE photo.jpg --simulated                         # without a board
 
 Every picture runs through all tasks, one after the other; the tasks take turns with the frames of a video or
-camera. With ``--serve`` everything repeats until Ctrl-C.
+camera. With ``--serve`` every frame runs through all tasks, and everything repeats until Ctrl-C.
 """
 
 import argparse
@@ -15,6 +15,7 @@ import itertools
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -31,6 +32,7 @@ with packages("demo"):
     from edge_moe_host.runtime.accelerator import Accelerator
     from edge_moe_host.runtime.images import IMAGE_SUFFIXES, Frame, frames, is_camera
     from edge_moe_host.runtime.result import Result
+    from edge_moe_host.runtime.stream import READER_SECONDS, Channel
 
 STRETCH_SECONDS, LONGEST_STRETCH = 1.0, 10.0  # of figures; a stretch has a frame of every task
 OUT = Path("overlays")
@@ -43,24 +45,50 @@ def is_still(source: Any) -> bool:
     return not is_camera(source) and (os.path.isdir(path) or path.suffix.lower() in IMAGE_SUFFIXES)
 
 
-def open_sources(sources: Sequence[Any]) -> list[Iterator[Frame]]:
+def open_sources(sources: Sequence[Any], served: bool) -> list[Iterator[Frame]]:
     """The frames of each source; ImageError at once for one that cannot be used."""
-    return [frames(source) for source in sources]
+    opened = [(source, frames(source)) for source in sources]
+    return [newest(found) if served and is_camera(source) else found for source, found in opened]
+
+
+def newest(source: Iterator[Frame]) -> Iterator[Frame]:
+    """Frames of a camera that is read all the time: the newest at each moment."""
+    channel: Channel[Frame] = Channel(1, latest=True)
+
+    def read() -> None:
+        try:
+            while channel.put(next(source)):
+                pass
+        except BaseException as error:
+            channel.finish(None if isinstance(error, StopIteration) else error)
+        source.close()
+
+    reader = threading.Thread(target=read, daemon=True, name="camera")
+    reader.start()
+    try:
+        while (frame := channel.take()) is not None:
+            yield frame
+    finally:
+        channel.close()
+        reader.join(READER_SECONDS)
 
 
 def in_turn(
-    opened: list[Iterator[Frame]], sources: Sequence[Any], tasks: Sequence[str], endless: bool
+    opened: list[Iterator[Frame]], sources: Sequence[Any], tasks: Sequence[str], served: bool
 ) -> Iterator[Frame]:
-    """The frames of all sources; pictures come once for each task. Names are unique in a round."""
+    """The frames of all sources, whose names are unique in a round.
+
+    Pictures come once for each task. If they are ``served``, videos do so too, and all sources repeat.
+    """
     while True:
         for number, (source, pictures) in enumerate(zip(sources, opened, strict=True), 1):
-            times = len(tasks) if is_still(source) else 1
+            times = len(tasks) if served or is_still(source) else 1
             for frame in pictures:
                 name = frame.name if len(sources) == 1 else f"{number}_{frame.name}"
                 yield from itertools.repeat(Frame(name, frame.image), times)
-        if not endless:
+        if not served:
             return
-        opened = open_sources(sources)
+        opened = open_sources(sources, served)
 
 
 def run(
@@ -131,13 +159,14 @@ def demo(args: argparse.Namespace) -> bool:
     sources = args.sources if args.camera is None else [args.camera]
     if not sources:
         raise ImageError("there is nothing to show: name pictures, folders or videos, or give --camera.")
-    opened = open_sources(sources)
+    served = args.serve is not None
+    opened = open_sources(sources, served)
     with open_board(args) as accelerator:
         tasks = args.task.split(",") if args.task is not None else list(accelerator.tasks)
         if len(set(tasks)) < len(tasks):
             raise TaskError(f"--task {args.task} names a task twice.")
-        source = in_turn(opened, sources, tasks, args.serve is not None)
-        policy = "latest" if all(map(is_camera, sources)) else "block"
+        source = in_turn(opened, sources, tasks, served)
+        policy = "latest" if all(map(is_camera, sources)) and not served else "block"
         total = Stretch(tasks)
         with contextlib.closing(accelerator.stream(source, tasks, policy=policy)) as stream:
             whole = show(accelerator, itertools.islice(stream, args.frames), total, args)

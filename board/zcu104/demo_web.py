@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The demo's live web page for any number of browsers, with only the standard library.
 
-``/`` is the page, ``/state`` its figures as JSON, and ``/TASK.jpg`` the last overlay of a task. A picture is
-drawn when the first browser asks for it: a page without viewers costs nothing.
+``/`` is the page, and ``/state`` everything on it as JSON: figures, and overlays of a frame with its name.
+``/state?seen=NUMBER`` leaves out the overlays of that frame. A frame is drawn when the first browser asks for
+it: a page without viewers costs nothing.
 """
 
+import base64
 import io
 import json
 import socket
@@ -13,7 +15,7 @@ from collections.abc import Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 import numpy as np
 from demo_figures import Stretch
@@ -41,66 +43,68 @@ def encode(picture: np.ndarray, kind: str) -> bytes:
 
 
 class Live:
-    """Contents of the page; written by the demo, read by the server's threads."""
+    """Contents of the page; written by the demo, read by the server's threads.
+
+    Pictures are those of the last frame that every task has finished.
+    """
 
     def __init__(self, tasks: Sequence[str], **facts: Any) -> None:
         """``facts`` are shown unchanged: the board's name, whether it is simulated, the bundle."""
         self._facts = facts
         self._lock, self._drawing = threading.Lock(), threading.Lock()
-        self._last: dict[str, tuple[int, Result]] = {}
-        self._drawn: dict[str, tuple[int, bytes]] = {}
+        self._begun: dict[str, Result] = {}  # tasks of a frame that others have yet to finish
+        self._last: tuple[int, dict[str, Result]] = (0, {})
+        self._drawn: tuple[int, dict[str, str]] = (0, {})
         self._figures = Stretch(tasks)
         self._frames = self._switches = 0
         self._task: str | None = None
 
     def show(self, result: Result) -> None:
-        """Show a finished frame."""
+        """Show a task's result, once all tasks have finished its frame."""
         with self._lock:
             self._frames += 1
             self._switches += self._task not in (None, result.task)
             self._task = result.task
-            self._last[result.task] = (self._frames, result)
+            if any(other.image is not result.image for other in self._begun.values()):
+                self._begun = {}
+            self._begun[result.task] = result
+            if set(self._begun) == set(self._figures.frames):
+                self._last, self._begun = (self._frames, self._begun), {}
 
     def measured(self, stretch: Stretch) -> None:
         """Show the figures of the stretch of time that ended now."""
         with self._lock:
             self._figures = stretch
 
-    def state(self) -> dict[str, Any]:
-        """Everything on the page except the pictures."""
+    def state(self, seen: int = 0) -> dict[str, Any]:
+        """Everything on the page; without pictures when ``seen`` is the number of the last frame."""
         with self._lock:
-            figures, last = self._figures, dict(self._last)
-            state = {**self._facts, "frames": self._frames, "switches": self._switches}
-        tasks = [self._task_state(task, figures, last.get(task)) for task in figures.frames]
+            figures, (number, results) = self._figures, self._last
+            state = {**self._facts, "frames": self._frames, "switches": self._switches, "number": number}
+        drawn = self._draw(number, results) if number != seen else {}
+        tasks = []
+        for task in figures.frames:
+            own = figures.figures(task)
+            tasks.append({"task": task, "milliseconds": own.milliseconds, "per_second": own.per_second,
+                          "joules": own.joules})  # fmt: skip
+            if task in drawn:
+                tasks[-1] |= {
+                    "name": results[task].name,
+                    "legend": legend(results[task]),
+                    "picture": drawn[task],
+                }
         return {
             **state, "measured": figures.seconds > 0, "watts": figures.watts,
             "per_second": figures.figures().per_second, "tasks": tasks,
         }  # fmt: skip
 
-    @staticmethod
-    def _task_state(task: str, stretch: Stretch, last: tuple[int, Result] | None) -> dict[str, Any]:
-        figures = stretch.figures(task)
-        state: dict[str, Any] = {
-            "task": task, "milliseconds": figures.milliseconds, "per_second": figures.per_second,
-            "joules": figures.joules, "number": 0,
-        }  # fmt: skip
-        if last is not None:
-            number, result = last
-            state |= {"number": number, "name": result.name, "size": list(result.image_size),
-                      "legend": legend(result)}  # fmt: skip
-        return state
-
-    def picture(self, task: str) -> bytes | None:
-        """The last overlay of a task as a JPEG file; None before the first."""
-        with self._lock:
-            last = self._last.get(task)
-        if last is None:
-            return None
-        number, result = last
+    def _draw(self, number: int, results: dict[str, Result]) -> dict[str, str]:
+        """The overlays of a frame as JPEG files in base64; a frame is drawn once."""
         with self._drawing:
-            if self._drawn.get(task, (0, b""))[0] < number:
-                self._drawn[task] = (number, encode(result.draw(result.image), "JPEG"))
-            return self._drawn[task][1]
+            if self._drawn[0] != number:
+                files = {task: encode(result.draw(result.image), "JPEG") for task, result in results.items()}
+                self._drawn = number, {task: base64.b64encode(file).decode() for task, file in files.items()}
+            return self._drawn[1]
 
 
 def legend(result: Result) -> dict[str, Any]:
@@ -158,13 +162,13 @@ class _Handler(BaseHTTPRequestHandler):
     timeout = IDLE_SECONDS
 
     def do_GET(self) -> None:
-        path = unquote(urlsplit(self.path).path)
-        if path == "/":
+        address = urlsplit(self.path)
+        if address.path == "/":
             self._send(self.page, "text/html; charset=utf-8")
-        elif path == "/state":
-            self._send(json.dumps(self.live.state()).encode(), "application/json")
-        elif path.endswith(".jpg") and (picture := self.live.picture(path[1:-4])) is not None:
-            self._send(picture, "image/jpeg")
+        elif address.path == "/state":
+            seen = address.query.removeprefix("seen=")
+            state = self.live.state(int(seen) if seen.isdecimal() else 0)
+            self._send(json.dumps(state).encode(), "application/json")
         else:
             self.send_error(404)
 

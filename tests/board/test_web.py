@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The demo's page over HTTP and, where chromium is installed, in a browser."""
 
+import base64
 import dataclasses
 import http.client
 import io
@@ -17,8 +18,11 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import cv2
+import demo
 import numpy as np
 import pytest
 from demo_figures import Stretch
@@ -28,8 +32,10 @@ from PIL import Image
 from edge_moe.testing.checkout import ROOT
 from edge_moe.testing.samples import Sample
 from edge_moe_host.backends.board.power import Energy
+from edge_moe_host.runtime import images
 from edge_moe_host.runtime.accelerator import Accelerator
 from edge_moe_host.runtime.drawing import depth_colours, depth_limit
+from edge_moe_host.runtime.images import frames
 from edge_moe_host.runtime.result import Result
 
 SCRIPT = ROOT / "board" / "zcu104" / "demo.py"
@@ -117,10 +123,9 @@ def test_state(page: Page, small: Sample, results: dict[str, Result]) -> None:
     assert state["switches"] == state["frames"] - 1
     assert [task["task"] for task in state["tasks"]] == small.tasks
     for task in state["tasks"]:
-        result = results[task["task"]]
-        assert task["milliseconds"] == pytest.approx(result.cycles / 300e3)
-        assert (task["name"], task["size"]) == ("plain", [60, 80])
-        assert 0 < task["number"] <= state["frames"]
+        assert task["milliseconds"] == pytest.approx(results[task["task"]].cycles / 300e3)
+        assert task["name"] == "plain"
+    assert 0 < state["number"] <= state["frames"]
     shared = sum(task["joules"] * task["per_second"] for task in state["tasks"])
     assert shared == pytest.approx(state["watts"])  # joules of a second
     assert sum(task["per_second"] for task in state["tasks"]) == pytest.approx(state["per_second"])
@@ -138,20 +143,123 @@ def test_legends(page: Page, results: dict[str, Result], coloured: Result) -> No
     assert legend(coloured) == {"classes": [["road", "#804080"], ["<sky>", "#4682b4"]]}
 
 
+def picture(state: dict[str, Any], task: str) -> bytes:
+    """A task's overlay, as a file."""
+    return base64.b64decode(next(own["picture"] for own in state["tasks"] if own["task"] == task))
+
+
 def test_pictures(page: Page, results: dict[str, Result]) -> None:
     """Byte for byte the overlay of the C simulation's result."""
-    page.measured()
+    state = page.measured()
     for task, result in results.items():
-        with page.get(f"/{task}.jpg?7") as answer:
-            assert answer.headers["Content-Type"] == "image/jpeg"
-            content = answer.read()
+        content = picture(state, task)
         assert content == encode(result.draw(result.image), "JPEG")
         assert Image.open(io.BytesIO(content)).size == (80, 60)
 
 
+@pytest.mark.parametrize("video", [True, False])
+def test_one_answer_has_one_frame(small: Sample, tmp_path: Path, video: bool) -> None:
+    """Captions and pictures of every task belong to the same frame."""
+    names = [f"{'clip_' if video else 'f'}{n:06d}" for n in range(4)]
+    if video:
+        source = tmp_path / "clip.avi"
+        writer = cv2.VideoWriter(str(source), cv2.VideoWriter_fourcc(*"MJPG"), 10, (32, 16))
+        for level in (20, 90, 160, 230):
+            writer.write(np.full((16, 32, 3), level, np.uint8))
+        writer.release()
+    else:
+        source = tmp_path / "folder"
+        source.mkdir()
+        for name, image in zip(names, small.images, strict=True):
+            Image.fromarray(image).save(source / f"{name}.png")
+    right: dict[str, set[bytes]] = {}
+    with Accelerator.open("csim", small.path) as csim:
+        for frame in frames(source):
+            drawn = [csim.run(frame.image, task).draw(frame.image) for task in small.tasks]
+            right[frame.name] = {encode(overlay, "JPEG") for overlay in drawn}
+    assert sorted(right) == names
+    served = Page(small, source)
+    try:
+        seen = set()
+        for _ in range(40):
+            state = served.state()
+            if state["number"]:
+                (name,) = {task["name"] for task in state["tasks"]}
+                assert {picture(state, task) for task in small.tasks} == right[name]
+                seen.add(name)
+            if len(seen) == 4:
+                break
+        served.end()
+    finally:
+        served.process.kill()
+    assert len(seen) > 1
+
+
+def test_a_frame_that_is_seen_is_not_sent_again(results: dict[str, Result]) -> None:
+    live = live_of(results)
+    number = live.state()["number"]
+    assert number == len(results)
+    assert all("picture" in task for task in live.state(number - 1)["tasks"])
+    assert not any("picture" in task or "name" in task for task in live.state(number)["tasks"])
+
+
+def test_a_frame_is_shown_when_every_task_has_finished_it(results: dict[str, Result]) -> None:
+    live = live_of(results)
+    before = live.state()
+    first, *others = (dataclasses.replace(result, name="later", image=np.full_like(result.image, 9))
+                      for result in results.values())  # fmt: skip
+    others = [dataclasses.replace(other, image=first.image) for other in others]
+    live.show(first)
+    assert live.state()["tasks"] == before["tasks"]
+    live.show(dataclasses.replace(others[0], image=others[0].image.copy()))  # of yet another frame
+    assert live.state()["tasks"] == before["tasks"]
+    for result in (first, *others):
+        live.show(result)
+    assert {task["name"] for task in live.state()["tasks"]} == {"later"}
+
+
+class Camera:
+    """In place of cv2.VideoCapture: pictures whose level counts, for ever."""
+
+    def __init__(self) -> None:
+        self.count, self.released = 0, threading.Event()
+
+    def isOpened(self) -> bool:  # noqa: N802 - OpenCV's name
+        return True
+
+    def read(self) -> tuple[bool, np.ndarray]:
+        time.sleep(0.001)
+        self.count += 1
+        return True, np.full((16, 32, 3), self.count % 256, np.uint8)
+
+    def release(self) -> None:
+        self.released.set()
+
+
+def test_a_served_camera_gives_its_newest_frame_to_every_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    camera = Camera()
+    stand_in = SimpleNamespace(
+        VideoCapture=lambda _: camera, cvtColor=lambda image, _: image, COLOR_BGR2RGB=cv2.COLOR_BGR2RGB
+    )
+    monkeypatch.setattr(images, "_cv2", lambda: stand_in)
+    taken = demo.in_turn(demo.open_sources([0], True), [0], ["a", "b"], True)
+    for _ in range(5):
+        one, other = next(taken), next(taken)
+        assert one.name == other.name
+        assert one.image is other.image
+        before = camera.count
+        while camera.count < before + 10:  # it is read while nobody asks
+            time.sleep(0.001)
+        asked = camera.count
+        assert (int(next(taken).image[0, 0, 0]) - (asked - 1)) % 256 < 128
+        next(taken)
+    taken.close()
+    assert camera.released.wait(10)
+
+
 def test_nothing_else_is_served(page: Page) -> None:
     for path in (
-        "/none.jpg",
+        "/depth.jpg",
         "/depth.png",
         "/.jpg",
         "/demo.py",
@@ -173,11 +281,13 @@ def test_several_browsers(page: Page, results: dict[str, Result]) -> None:
     def browse() -> None:
         connection = http.client.HTTPConnection("127.0.0.1", page.port, timeout=SECONDS)
         for _ in range(5):
-            for path in ("/", "/state", *(f"/{task}.jpg" for task in right)):
+            for path in ("/", "/state"):
                 connection.request("GET", path)  # over one connection, kept alive
                 answer = connection.getresponse()
                 body = answer.read()
-                seen.append(answer.status == 200 and body == right.get(path[1:-4], body))
+                state = json.loads(body) if path == "/state" else {}
+                seen.append(answer.status == 200 and all(picture(state, task) == right[task]
+                                                         for task in right if state))  # fmt: skip
         connection.close()
 
     threads = [threading.Thread(target=browse) for _ in range(6)]
@@ -185,14 +295,14 @@ def test_several_browsers(page: Page, results: dict[str, Result]) -> None:
         thread.start()
     for thread in threads:
         thread.join(SECONDS)
-    assert seen == [True] * (6 * 5 * 4)
+    assert seen == [True] * (6 * 5 * 2)
 
 
 def test_browsers_that_go_away(page: Page) -> None:
     for sent in (
         b"",
         b"GET /sta",
-        b"GET /semseg.jpg HTTP/1.1\r\n\r\n",
+        b"GET /state?seen=x HTTP/1.1\r\n\r\n",
         b"\0\xff\r\n\r\n",
         b"POST / HTTP/1.1\r\n\r\n",
     ):
@@ -234,22 +344,21 @@ def test_no_sensor_no_number(results: dict[str, Result]) -> None:
     assert (state["measured"], state["watts"], state["per_second"]) == (True, None, 4.0)
     assert [task["joules"] for task in state["tasks"]] == [None, None]
     before = Live(["depth"]).state()
-    assert (before["measured"], before["tasks"][0]["number"]) == (False, 0)
-    assert Live(["depth"]).picture("depth") is None
+    assert (before["measured"], before["number"], "picture" in before["tasks"][0]) == (False, 0, False)
 
 
-def test_a_picture_is_drawn_once(results: dict[str, Result], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_frame_is_drawn_once(results: dict[str, Result], monkeypatch: pytest.MonkeyPatch) -> None:
     drawn, draw = [], Result.draw
     monkeypatch.setattr(Result, "draw", lambda self, image: (drawn.append(self.task), draw(self, image))[1])
     live = live_of(results)
     assert drawn == []
     for _ in range(3):
-        for task in results:
-            assert live.picture(task) is live.picture(task)
+        live.state()
     assert drawn == list(results)
-    live.show(results["depth"])
-    live.picture("depth")
-    assert drawn == [*results, "depth"]
+    for result in results.values():
+        live.show(result)
+    live.state()
+    assert drawn == [*results] * 2
 
 
 # In a browser
@@ -284,7 +393,7 @@ def test_both_tasks_and_their_numbers(page: Page, results: dict[str, Result], tm
     for task, title in (("semseg", "Semantic segmentation"), ("depth", "Depth")):
         assert f"<h2>{title}</h2>" in dom
         assert f'<img alt="{title} of plain"' in dom
-        assert re.search(rf'src="/{task}\.jpg\?\d+"', dom)
+        assert dom.count('src="data:image/jpeg;base64,') == 2
         assert shown(dom, task, "milliseconds") == f"{results[task].cycles / 300e3:.2f} ms"
         assert float(shown(dom, task, "per-second")) > 0
         assert re.fullmatch(r"\d+\.\d{3} J", shown(dom, task, "joules"))
