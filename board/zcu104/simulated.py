@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A ZCU104 in software: a device for the real ``pynq`` package that contains the C-simulated accelerator.
+"""A board in software: a device for the real ``pynq`` package that contains the C-simulated accelerator.
 
 ``Overlay``, ``DefaultIP``, ``MMIO``, ``allocate`` and ``get_rails`` are pynq's own and work on it unchanged::
 
@@ -33,6 +33,7 @@ from simulated_sensors import SimulatedSensors
 from simulated_uio import SimulatedUio
 
 from edge_moe_host.contract.bundle import Bundle, load_bundle
+from edge_moe_host.contract.registers import INTERRUPTS
 
 MEMORY_BASE, MEMORY_BYTES = 0x10000000, 1 << 28  # of the part of DRAM that Linux leaves to drivers
 # Blocks of the processing system that pynq sets at a download: FPD_SLCR, LPD_SLCR, CRF_APB, CRL_APB, AFIFM
@@ -40,7 +41,6 @@ _PS_BLOCKS = (0xFD610000, 0xFF410000, 0xFD1A0000, 0xFF5E0000,
               *range(0xFD360000, 0xFD3C0000, 0x10000), 0xFF9B0000)  # fmt: skip
 _PS_BLOCK_BYTES = 0x10000
 _IOPLL_CTRL, _IOPLL_RESET = 0xFF5E0020, 45 << 8  # 45 times the reference clock of 33.333 MHz
-_IRQ = 121  # Linux's number of pl_ps_irq0
 _numbers = itertools.count()
 
 
@@ -53,7 +53,7 @@ class SimulatedDevice(pynq.Device):
     def __init__(self, tag: str, memory_base: int = MEMORY_BASE, memory_bytes: int = MEMORY_BYTES) -> None:
         """``tag`` identifies the device, also for locks: two of the same tag are the same board."""
         super().__init__(tag)
-        self.name = "ZCU104 (simulated)"
+        self.name = "simulated board"  # until a design is loaded
         self.capabilities = {"REGISTER_RW": True}
         self.default_memory = PhysicalMemory(self, memory_base, memory_bytes)
         self.kernel: Kernel | None = None
@@ -142,6 +142,7 @@ class SimulatedDevice(pynq.Device):
         words = b"".join(configuration[n : n + 4][::-1] for n in range(0, len(configuration), 4))
         config_hash = configured_hash(words)
         self._board = board_facts(config_hash)
+        self.name = f"{self._board.name} (simulated)"
         self.kernel = Kernel(config_hash, self.default_memory, self._interrupt)
         self.kernel.latency = self.latency
         self.kernel.faults.extend(self._faults)
@@ -159,7 +160,7 @@ class SimulatedDevice(pynq.Device):
 
     def _uio_path(self, irq: int) -> str | None:
         """The UIO device of an interrupt, as pynq finds it in /proc/interrupts."""
-        if irq != _IRQ:
+        if self._board is None or irq != INTERRUPTS[self._board.interrupt]:
             return None
         if self._uio is None:
             self._uio = SimulatedUio()

@@ -43,6 +43,7 @@ class BoardFacts:
     part: str
     control_address: int
     control_bytes: int
+    interrupt: str
 
 
 def board_facts(config_hash: str) -> BoardFacts:
@@ -137,7 +138,7 @@ def _accelerator(modules: Element, registers: Mapping[str, Register], board: Boa
     ports = SubElement(module, "PORTS")
     _connect(ports, "ap_clk", "I", "ps_pl_clk0", [("ps", "pl_clk0")], "clk")
     _connect(ports, "ap_rst_n", "I", "ps_pl_resetn0", [("ps", "pl_resetn0")], "rst")
-    _connect(ports, "interrupt", "O", "accelerator_interrupt", [("ps", "pl_ps_irq0")], "INTERRUPT")
+    _connect(ports, "interrupt", "O", "accelerator_interrupt", [("ps", board.interrupt)], "INTERRUPT")
     buses = SubElement(module, "BUSINTERFACES")
     SubElement(buses, "BUSINTERFACE", BUSNAME="control_M00_AXI", DATAWIDTH="32", NAME="s_axi_control",
                TYPE="SLAVE", VLNV=_AXI)  # fmt: skip
@@ -191,7 +192,7 @@ def _processor(modules: Element, board: BoardFacts) -> None:
     ports = SubElement(module, "PORTS")
     _connect(ports, "pl_clk0", "O", "ps_pl_clk0", [(CELL, "ap_clk")], "clk")
     _connect(ports, "pl_resetn0", "O", "ps_pl_resetn0", [(CELL, "ap_rst_n")], "rst")
-    _connect(ports, "pl_ps_irq0", "I", "accelerator_interrupt", [(CELL, "interrupt")], "INTERRUPT")
+    _connect(ports, board.interrupt, "I", "accelerator_interrupt", [(CELL, "interrupt")], "INTERRUPT")
     buses = SubElement(module, "BUSINTERFACES")
     SubElement(buses, "BUSINTERFACE", BUSNAME="ps_M_AXI_HPM0_FPD", DATAWIDTH="32", NAME="M_AXI_HPM0_FPD",
                TYPE="MASTER", VLNV=_AXI)  # fmt: skip

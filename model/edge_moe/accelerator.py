@@ -14,7 +14,7 @@ from edge_moe_host.config import from_dict, to_dict
 from edge_moe_host.contract.bundle import MAX_LIMIT
 from edge_moe_host.contract.layout import MAX_TOP_K, PAIR, PLANE, TILE, tiles
 from edge_moe_host.contract.manifest import config_hash
-from edge_moe_host.contract.registers import MASTERS
+from edge_moe_host.contract.registers import INTERRUPTS, MASTERS
 from edge_moe_host.errors import EdgeMoEError
 from edge_moe_host.golden.operators import KEY_BLOCK
 
@@ -97,6 +97,7 @@ class Board:
     reference_mhz: int  # clock of the processing system that the clock wizard multiplies
     control_address: int  # where the processor sees the registers
     control_bytes: int
+    interrupt: str  # input of the processing system that the accelerator's interrupt is connected to
     hp_ports: Mapping[str, int]  # AXI4 master -> HP port of the memory controller that it uses
     resources: Mapping[str, int]  # of the part: LUT, FF, DSP, BRAM_18K, URAM
 
@@ -105,18 +106,35 @@ class Board:
             require(condition, f"accelerator.board.{name}", value, text)
 
         for name, value in (*self.resources.items(), ("reference_mhz", self.reference_mhz)):
-            rule(value >= 1, name, value, "it must be at least 1")
+            least = 0 if name == "URAM" else 1
+            rule(value >= least, name, value, f"it must be at least {least}")
         for name, given, needed in (
             ("resources", self.resources, RESOURCES),
             ("hp_ports", self.hp_ports, MASTERS),
         ):
             rule(set(given) == set(needed), name, sorted(given), f"it must name {', '.join(needed)}")
+        for name, value in self.hp_ports.items():
+            rule(0 <= value <= 3, f"hp_ports.{name}", value, "ports are 0 to 3")
+        rule(self.interrupt in INTERRUPTS, "interrupt", self.interrupt, " or ".join(INTERRUPTS))
         address = self.control_address
         rule(address % self.control_bytes == 0, "control_address", address, "a multiple of control_bytes")
 
+    @property
+    def ultraram(self) -> bool:
+        """Whether the part has UltraRAM; without it, large memories are in block RAM."""
+        return self.resources["URAM"] > 0
 
-def _read(accelerator: str) -> dict[str, Any]:
-    return read_toml(accelerator, "accelerator", "accelerators", packaged_names("accelerators"))
+
+def _read(accelerator: str, above: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Plain data of an accelerator's file, with those of its ``base``, another accelerator."""
+    data = read_toml(accelerator, "accelerator", "accelerators", packaged_names("accelerators"))
+    base = data.pop("base", None)
+    if base is None:
+        return data
+    above = (*above, accelerator)
+    if not isinstance(base, str) or base in above:
+        raise EdgeMoEError(f"accelerator '{accelerator}' has base = {base!r}: name another accelerator.")
+    return _read(base, above) | data
 
 
 def load_accelerator(name_or_path: str) -> AcceleratorConfig:

@@ -246,7 +246,10 @@ def test_an_accelerator_without_a_board_has_headers_alone(tmp_path):
 
 @pytest.mark.parametrize(
     ("board", "message"),
-    [('"zcu999"', "unknown board 'zcu999': known are zcu104"), ("3", "board = 3 is not a table")],
+    [
+        ('"zcu999"', "unknown board 'zcu999': known are zcu102, zcu104, zcu106"),
+        ("3", "board = 3 is not a table"),
+    ],
 )
 def test_accelerators_with_a_wrong_board(board, message, tmp_path):
     mine = tmp_path / "mine.toml"
@@ -264,7 +267,10 @@ def test_accelerators_with_a_wrong_board(board, message, tmp_path):
         ('part = "xczu7ev-ffvc1156-2-e"', "", "key 'board.part' is missing"),
         ("0xA0000000", "0x10", "board.control_address = 16 is not allowed: a multiple of control_bytes"),
         ("weights0 = 0", "weights9 = 0", "board.hp_ports = .* is not allowed: it must name program, "),
-        ("URAM = 96", "URAM = 0", "board.URAM = 0 is not allowed"),
+        ("URAM = 96", "URAM = -1", "board.URAM = -1 is not allowed: it must be at least 0"),
+        ("DSP = 1728", "DSP = 0", "board.DSP = 0 is not allowed: it must be at least 1"),
+        ("pl_ps_irq0", "irq", "board.interrupt = 'irq' is not allowed: pl_ps_irq0 or pl_ps_irq1"),
+        ("weights2 = 2", "weights2 = 4", "board.hp_ports.weights2 = 4 is not allowed: ports are 0 to 3"),
         ("LUT = 230400", 'LUT = "many"', "board.resources.LUT = 'many' has the wrong type"),
     ],
 )
@@ -277,6 +283,24 @@ def test_boards_that_are_wrong(before, after, message, tmp_path):
     mine.write_text(accelerator.replace('board = "zcu104"', f'board = "{tmp_path / "board.toml"}"'))
     with pytest.raises(EdgeMoEError, match=message):
         load_board(str(mine))
+
+
+def test_an_accelerator_based_on_another(tmp_path):
+    mine = tmp_path / "mine.toml"
+    mine.write_text('base = "zcu104_large"\nmax_tokens = 1024\nboard = "zcu102"\n')
+    assert load_accelerator(str(mine)) == dataclasses.replace(
+        load_accelerator("zcu104_large"), max_tokens=1024
+    )
+    assert load_board(str(mine)) == load_board("zcu102")
+    other = tmp_path / "other.toml"
+    for base, message in (
+        (f'"{mine}"', r"other\.toml' has base = '.*mine\.toml': name an accelerator that has no base itself"),
+        ("3", r"other\.toml' has base = 3: name an accelerator"),
+        ('"zcu999"', "unknown base 'zcu999': known are zcu102, "),
+    ):
+        other.write_text(f"base = {base}\n")
+        with pytest.raises(EdgeMoEError, match=message):
+            load_accelerator(str(other))
 
 
 def test_unknown_accelerator(tmp_path, capsys):

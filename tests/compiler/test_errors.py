@@ -12,12 +12,13 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from edge_moe.accelerator import AcceleratorConfig, accelerator_names, load_accelerator
+from edge_moe.accelerator import AcceleratorConfig, load_accelerator
 from edge_moe.compiler.bundle import compile_bundle
 from edge_moe.compiler.read_graph import read_path
 from edge_moe.config import load_preset
 from edge_moe.export.graph import METADATA_KEY, path_graph
 from edge_moe.quant.network import IntegerNetwork
+from edge_moe.settings import packaged_names
 from edge_moe.testing.bundles import small_accelerator, small_config, write_paths
 from edge_moe.testing.networks import random_network
 from edge_moe_host.config import to_dict
@@ -85,7 +86,7 @@ def test_limits_are_reached_exactly(network: IntegerNetwork, tmp_path: Path) -> 
 
 def test_presets_hold_the_models_that_they_are_for() -> None:
     """Sizes only; other tests compile programs that fit."""
-    assert accelerator_names() == ["zcu104", "zcu104_large"]
+    assert packaged_names("accelerators") == ["zcu102", "zcu104", "zcu104_large", "zcu106"]
     small, large = load_accelerator("zcu104"), load_accelerator("zcu104_large")
     for name in ("mini", "m3vit_tiny_cityscapes"):
         assert load_preset(name).model.num_tokens <= small.max_tokens
@@ -142,7 +143,7 @@ def test_accelerator_files(tmp_path: Path) -> None:
         path.write_text(text)
         with pytest.raises(EdgeMoEError, match=message):
             load_accelerator(str(path))
-    for name, message in (("zcu102", "unknown accelerator 'zcu102': known are zcu104, zcu104_large"),
+    for name, message in (("zcu999", "unknown accelerator 'zcu999': known are zcu102, zcu104, zcu104_large"),
                           ("none.toml", "cannot read accelerator file 'none.toml'")):  # fmt: skip
         with pytest.raises(EdgeMoEError, match=message):
             load_accelerator(name)

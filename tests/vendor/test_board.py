@@ -76,6 +76,27 @@ def test_bitstream_is_named_with_the_hash(
     assert "wns_ns 0.012" in (place.board / "reports" / "run.txt").read_text()
 
 
+@pytest.mark.parametrize("name", ["zcu106", "zcu102"])
+def test_another_board(name: str, tmp_path: Path) -> None:
+    """Part, board files and interrupt are the board's, and its reports go beside its bitstream."""
+    board = load_board(name)
+    own = accelerator_interface(load_accelerator(name), board)
+    place = workplace(tmp_path, own, "vitis_hls", "vivado")
+    run = place.make("board/zcu104", "bitstream", f"ACCELERATOR={name}", VENDOR_BOARD=name)
+    assert run.returncode == 0, run.stdout + run.stderr
+    log = place.commands()
+    assert {entry["options"]["-part"] for entry in named(log, "create_project")} == {board.part}
+    parts = [e["objects"][1] for e in named(log, "set_property") if e["objects"][0] == "board_part"]
+    assert parts == [f"xilinx.com:{name}:part0:1.1"]
+    nets = {tuple(entry["objects"]) for entry in named(log, "connect_bd_net")}
+    assert ("accelerator/interrupt", f"ps/{board.interrupt}") in nets
+    assert (place.board / f"edge_moe_{own.config_hash}.bit").is_file()
+    flags = next(e for e in log if e["command"] == "add_files" and "-cflags" in e["options"])["options"][
+        "-cflags"
+    ]
+    assert f"-DEDGE_MOE_SCRATCH_MEMORY={'uram' if board.ultraram else 'bram'}" in flags
+
+
 def test_part_board_and_clock(bitstream: tuple[Workplace, list[Any]]) -> None:
     _, log = bitstream
     assert named(log, "create_project")[0]["options"]["-part"] == PART

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-# Block design: the accelerator beside the processing system of the ZCU104.
+# Block design: the accelerator beside the processing system of a Zynq UltraScale+ board.
 #
 #   ps M_AXI_HPM0_FPD --- control ------------- s_axi_control +-------------+
-#   ps pl_clk0 ---------- clock ------------- ap_clk, aclk, . | accelerator | interrupt --- ps pl_ps_irq0
+#   ps pl_clk0 ---------- clock ------------- ap_clk, aclk, . | accelerator | interrupt --- ps pl_ps_irqN
 #   ps pl_resetn0 ------- reset --------- ap_rst_n, aresetn . |             |
 #   ps S_AXI_HP0..3_FPD - memory0..3 --------------- m_axi_.. +-------------+
 #
-# Masters, their ports, addresses and frequencies come from vendor.tcl; names of cells, pins and properties
+# Masters, their ports, addresses, the interrupt's input and frequencies come from vendor.tcl; names of cells, pins and properties
 # are Vivado's (PG201 processing system, PG065 clock wizard, PG164 reset, PG247 SmartConnect).
 
 # HP port n is S_AXI_GP(n + 2) in the processing system's properties.
@@ -28,7 +28,7 @@ proc edge_moe::create_processor {} {
         CONFIG.PSU__MAXIGP0__DATA_WIDTH 32 \
         CONFIG.PSU__USE__M_AXI_GP1 0 \
         CONFIG.PSU__USE__M_AXI_GP2 0 \
-        CONFIG.PSU__USE__IRQ0 1 \
+        CONFIG.PSU__USE__IRQ[string index $edge_moe::interrupt_input end] 1 \
         CONFIG.PSU__FPGA_PL0_ENABLE 1 \
         CONFIG.PSU__CRL_APB__PL0_REF_CTRL__FREQMHZ $edge_moe::reference_mhz]
     foreach port [hp_ports] {
@@ -80,7 +80,7 @@ proc edge_moe::create_accelerator {} {
     create_bd_cell -type ip -vlnv $edge_moe::vlnv accelerator
     connect_clock accelerator/$edge_moe::clock
     connect_reset accelerator/$edge_moe::reset
-    connect_bd_net [get_bd_pins accelerator/$edge_moe::interrupt] [get_bd_pins ps/pl_ps_irq0]
+    connect_bd_net [get_bd_pins accelerator/$edge_moe::interrupt] [get_bd_pins ps/$edge_moe::interrupt_input]
     create_smartconnect control ps/M_AXI_HPM0_FPD accelerator/$edge_moe::control
     connect_clock ps/maxihpm0_fpd_aclk
     foreach port [hp_ports] {

@@ -93,14 +93,19 @@ using Channel = hls::stream<T, DEPTH>;
 // array_reshape: n neighbouring elements of x, or dimension d of x, become one element of memory.
 #define HLS_RESHAPE(x, n) HLS_PRAGMA(HLS array_reshape variable = x type = cyclic factor = n)
 #define HLS_RESHAPE_DIM(x, d) HLS_PRAGMA(HLS array_reshape variable = x type = complete dim = d)
-// bind_storage, ram_s2p: one read port and one write port; every loop needs at most one of each.
+// bind_storage, ram_s2p: one read port and one write port; every loop needs at most one of each. The scratch
+// memory is in UltraRAM, or with -DEDGE_MOE_SCRATCH_MEMORY=bram in block RAM, for a part that has no UltraRAM.
 // UltraRAM has no initial contents, and programs write before they read.
+#ifndef EDGE_MOE_SCRATCH_MEMORY
+#define EDGE_MOE_SCRATCH_MEMORY uram
+#endif
 #define HLS_STORED_IN(x, memory) HLS_PRAGMA(HLS bind_storage variable = x type = ram_s2p impl = memory)
-#define HLS_URAM(x) HLS_STORED_IN(x, uram)
+#define HLS_STORED_AS_SAID(x, memory) HLS_STORED_IN(x, memory)
+#define HLS_SCRATCH(x) HLS_STORED_AS_SAID(x, EDGE_MOE_SCRATCH_MEMORY)
 #define HLS_BRAM(x) HLS_STORED_IN(x, bram)
 #define HLS_LUTRAM(x) HLS_STORED_IN(x, lutram)
 // bind_storage, fifo: the stream x is stored in the named kind of memory: the weight FIFO in UltraRAM, or
-// with -DEDGE_MOE_FIFO_MEMORY=bram in block RAM, for an accelerator whose scratch memory leaves no UltraRAM.
+// with -DEDGE_MOE_FIFO_MEMORY=bram in block RAM, where the scratch memory or the part leaves no UltraRAM.
 #ifndef EDGE_MOE_FIFO_MEMORY
 #define EDGE_MOE_FIFO_MEMORY uram
 #endif

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from edge_moe_host.backends.board.devices import choose_device, find_bitstream
+from edge_moe_host.backends.board.devices import choose_device, find_bitstream, interrupt_number, read_handoff
 from edge_moe_host.backends.board.driver import VLNV, EdgeMoEDriver, pynq
 from edge_moe_host.backends.board.lock import DeviceLock
 from edge_moe_host.backends.board.power import PowerMeter
@@ -119,6 +119,7 @@ class PynqAccelerator(Accelerator):
     # Opening
 
     def _load_overlay(self, bitstream: Path) -> None:
+        handoff = read_handoff(bitstream.with_suffix(".hwh"))
         try:
             self._overlay = pynq.Overlay(str(bitstream), device=self.device)
         except Exception as error:  # pynq raises many kinds
@@ -135,7 +136,7 @@ class PynqAccelerator(Accelerator):
         except Exception as error:  # for example: only root may map registers
             raise DeviceError(f"the registers of '{cells[0]}' are out of reach: {reason(error)}.") from error
         if self._by_interrupt:
-            self._driver.use_interrupt()
+            self._driver.use_interrupt(interrupt_number(handoff, cells[0]))
 
     @property
     def _driver(self) -> EdgeMoEDriver:

@@ -132,3 +132,4 @@ AP_START, AP_DONE, AP_IDLE, AP_READY = 1, 2, 4, 8  # bits of ap_ctrl
 REGISTERS: dict[str, Register] = {register.name: register for register in (*CONTROL, *_place())}
 SIZE = max(register.offset + register.bits // 8 for register in REGISTERS.values())  # bytes that are used
 MASTERS = ("program", "tables", "weights0", "weights1", "weights2", "image", "output")  # m_axi_gmem_NAME
+INTERRUPTS = {"pl_ps_irq0": 121, "pl_ps_irq1": 136}  # inputs of the processing system, and Linux's numbers

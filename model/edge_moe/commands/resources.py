@@ -17,7 +17,8 @@ def run(args: argparse.Namespace) -> None:
     from edge_moe.estimate.inventory import inventory
     from edge_moe.estimate.resources import require_fit, table, write_totals
 
-    listed, board = inventory(load_accelerator(args.accelerator)), load_board(args.accelerator)
+    board = load_board(args.accelerator)
+    listed = inventory(load_accelerator(args.accelerator), board.ultraram)
     print(table(listed, args.accelerator, board))
     if args.json:
         write_totals(listed, args.json)

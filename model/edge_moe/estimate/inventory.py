@@ -21,6 +21,7 @@ from edge_moe.estimate.resources import (
     Storage,
     Stream,
     Table,
+    scratch_memory,
     weight_fifo,
 )
 from edge_moe_host.contract import isa
@@ -31,24 +32,25 @@ BLOCK_BITS = 64  # an address and a length
 MOVE_BITS = 48
 
 
-def inventory(config: AcceleratorConfig) -> Inventory:
-    """Everything that an accelerator declares; EdgeMoEError for one that cannot be built."""
+def inventory(config: AcceleratorConfig, ultraram: bool = True) -> Inventory:
+    """Everything that an accelerator declares on a part with or without UltraRAM; EdgeMoEError for one that
+    cannot be built."""
     require_buildable(config)
     return Inventory(
-        tuple(_memories(config)),
+        tuple(_memories(config, ultraram)),
         tuple(_tables(config)),
-        tuple(_streams(config)),
+        tuple(_streams(config, ultraram)),
         tuple(_masters(config)),
         (*_datapath(config), *_control()),
     )
 
 
-def _memories(c: AcceleratorConfig) -> Iterable[Memory]:
+def _memories(c: AcceleratorConfig, ultraram: bool) -> Iterable[Memory]:
     d = Design(c)
     half, wide = 8 * c.tile_in, 32 * c.tile_in
     plane, transfer = 8 * d.plane_bytes, 8 * d.port_bytes
     for name in ("even", "odd"):
-        yield Memory("execute", name, d.scratch_beats, half, Storage.URAM)
+        yield Memory("execute", name, d.scratch_beats, half, scratch_memory(ultraram))
     for name in ("sums0", "sums1"):
         yield Memory("execute", name, d.accumulator_pairs, wide, Storage.BRAM)
     for name in ("finished0", "finished1"):
@@ -97,7 +99,7 @@ def _record_bits(record: type) -> int:
     return ceil(end / largest) * largest
 
 
-def _streams(c: AcceleratorConfig) -> Iterable[Stream]:
+def _streams(c: AcceleratorConfig, ultraram: bool) -> Iterable[Stream]:
     d = Design(c)
     plane, transfer = 8 * d.plane_bytes, 8 * d.port_bytes
     yield Stream("instructions", d.instructions_ahead, _record_bits(isa.Instruction), Storage.LUTRAM)
@@ -108,7 +110,7 @@ def _streams(c: AcceleratorConfig) -> Iterable[Stream]:
     yield Stream("lengths", d.lengths_ahead, 32)
     for name in ("planes0", "planes1", "planes2"):
         yield Stream(name, d.port_planes, plane, Storage.LUTRAM)
-    yield Stream("weights", d.fifo_planes, plane, weight_fifo(c))
+    yield Stream("weights", d.fifo_planes, plane, weight_fifo(c, ultraram))
     for name in ("image_transfers", "output_transfers", "finished"):
         yield Stream(name, d.counts_ahead, 32)
     for name in ("pixels", "results"):

@@ -41,9 +41,14 @@ class Storage(enum.Enum):
     AUTO = "auto"
 
 
-def weight_fifo(config: AcceleratorConfig) -> Storage:
-    """Where the weight FIFO is stored: a large one in UltraRAM, a smaller one in block RAM."""
-    return Storage.URAM if config.fifo_bytes >= Design.fifo_uram_bytes else Storage.BRAM
+def scratch_memory(ultraram: bool) -> Storage:
+    """Where the scratch memory is stored: in UltraRAM if the part has it."""
+    return Storage.URAM if ultraram else Storage.BRAM
+
+
+def weight_fifo(config: AcceleratorConfig, ultraram: bool) -> Storage:
+    """Where the weight FIFO is stored: a large one in UltraRAM if the part has it, others in block RAM."""
+    return scratch_memory(ultraram and config.fifo_bytes >= Design.fifo_uram_bytes)
 
 
 def memory_cost(storage: Storage, words: int, bits: int) -> dict[str, int]:
@@ -236,7 +241,8 @@ def table(inventory: Inventory, accelerator: str, board: Board) -> str:
     lines += ["| resource | available | estimated |", "|---|---:|---:|"]
     for name, total in inventory.totals().items():
         available = board.resources[name]
-        lines.append(f"| {name} | {available:,} | {total:,} ({100 * total / available:.1f} %) |")
+        share = f" ({100 * total / available:.1f} %)" if available else ""
+        lines.append(f"| {name} | {available:,} | {total:,}{share} |")
     lines += [
         "",
         f"{inventory.control_dsp():,} of the DSP are for addresses and counts, each counted separately.",

@@ -248,7 +248,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if args.estimate:
         estimate = read_estimate(args.estimate)
     elif csynth.top == top.top:
-        estimate = inventory(config).totals()
+        estimate = inventory(config, board.ultraram).totals()
     implementation = read_implementation(args.implementation) if args.implementation else None
     data = summary(csynth, estimate, board, implementation)
     write_text(args.out / "report.json", json.dumps(data, indent=1) + "\n")

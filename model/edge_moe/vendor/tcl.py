@@ -22,7 +22,7 @@ from pathlib import Path
 from edge_moe.accelerator import load_accelerator, load_board
 from edge_moe.codegen.headers import render
 from edge_moe.estimate.inventory import inventory
-from edge_moe.estimate.resources import require_fit, weight_fifo
+from edge_moe.estimate.resources import require_fit, scratch_memory, weight_fifo
 from edge_moe.vendor import interface as shown
 from edge_moe.vendor.interface import Interface, accelerator_interface
 from edge_moe_host.errors import EdgeMoEError, one_line_errors
@@ -40,6 +40,7 @@ class Design:
     interface: Interface
     source: Path
     include: tuple[Path, ...]
+    scratch_memory: str
     fifo_memory: str
     test_bench: Path | None = None
     recording: Path | None = None
@@ -49,6 +50,7 @@ class Design:
         """Flags for sources and test bench: cosimulation calls the Verilog with the types of the top's ports,
         which must be the tool's own outside synthesis too."""
         words = ["-std=c++14", "-DEDGE_MOE_EXACT_WIDTHS=1", "-DEDGE_MOE_VENDOR_PORTS=1"]
+        words += [f"-DEDGE_MOE_SCRATCH_MEMORY={self.scratch_memory}"]
         words += [f"-DEDGE_MOE_FIFO_MEMORY={self.fifo_memory}"]
         words += ["-Wno-unused-label", "-Wno-unknown-pragmas", *(f"-I{folder}" for folder in self.include)]
         return " ".join(words)
@@ -71,7 +73,8 @@ def design(accelerator: str, top: str, hls: Path, generated: Path, recording: Pa
     """
     config = load_accelerator(accelerator)
     whole = accelerator_interface(config, load_board(accelerator))
-    fifo_memory = weight_fifo(config).value
+    ultraram = whole.board.ultraram
+    memories = (scratch_memory(ultraram).value, weight_fifo(config, ultraram).value)
     hls, generated = hls.resolve(), generated.resolve()
     known = tops(hls)
     if top not in known:
@@ -80,12 +83,12 @@ def design(accelerator: str, top: str, hls: Path, generated: Path, recording: Pa
     folders = (hls / "include", generated)
     test_bench = hls / "tb" / f"{whole.top}_tb.cpp"
     if top == whole.top:
-        require_fit(inventory(config), accelerator, whole.board)
+        require_fit(inventory(config, ultraram), accelerator, whole.board)
         recorded = recording.resolve() if recording else None
-        result = Design(whole, known[top], folders, fifo_memory, test_bench, recorded)
+        result = Design(whole, known[top], folders, *memories, test_bench, recorded)
     else:
         operator = dataclasses.replace(whole, top=top, masters=(), registers={})
-        result = Design(operator, known[top], folders, fifo_memory)
+        result = Design(operator, known[top], folders, *memories)
     for path in (result.source, *folders, test_bench, *filter(None, [result.recording])):
         if _UNSAFE.search(str(path)):
             raise EdgeMoEError(

@@ -59,7 +59,7 @@ proc record::need {condition sentence} {
     if {!$condition} { error $sentence }
 }
 
-# The part is the ZCU104's: any other name is an error here.
+# Parts of the boards of this project: any other name is an error here.
 proc record::need_part {part} {
-    need [expr {$part eq "xczu7ev-ffvc1156-2-e"}] "there is no part $part"
+    need [expr {$part in {xczu7ev-ffvc1156-2-e xczu9eg-ffvb1156-2-e}}] "there is no part $part"
 }

@@ -18,7 +18,8 @@ namespace eval vivado {
 }
 
 record::declare get_board_parts {-quiet -latest_file_version} {} {0 1} {
-    set board xilinx.com:zcu104:part0:1.1
+    set name [expr {[info exists ::env(VENDOR_BOARD)] ? $::env(VENDOR_BOARD) : "zcu104"}]
+    set board xilinx.com:$name:part0:1.1
     if {[info exists ::env(VENDOR_NO_BOARD)]} { return {} }
     return [expr {[string match [lindex $objects 0] $board] ? $board : {}}]
 }

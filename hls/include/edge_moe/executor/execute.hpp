@@ -26,9 +26,9 @@ inline void execute(InstructionChannel& instructions, EntryChannel& entries, Wei
                     CountChannel& finished) {
   HLS_NO_INLINE
   ScratchHalf even;
-  HLS_URAM(even)
+  HLS_SCRATCH(even)
   ScratchHalf odd;
-  HLS_URAM(odd)
+  HLS_SCRATCH(odd)
   Sums sums0;
   HLS_BRAM(sums0)
   Sums sums1;

@@ -39,8 +39,10 @@ static_assert(MEMORY_LATENCY_LIMIT >= config::memory_latency,
 
 // The weight FIFO sets the reader's lead; no other queue may limit it earlier.
 #ifdef __SYNTHESIS__
-static_assert(HLS_TEXT_OF(EDGE_MOE_FIFO_MEMORY)[0] == (config::fifo_bytes >= FIFO_URAM_BYTES ? 'u' : 'b'),
-              "a weight FIFO below 512 KiB belongs in block RAM: -DEDGE_MOE_FIFO_MEMORY=bram");
+static_assert(HLS_TEXT_OF(EDGE_MOE_FIFO_MEMORY)[0] ==
+                  (config::fifo_bytes >= FIFO_URAM_BYTES ? HLS_TEXT_OF(EDGE_MOE_SCRATCH_MEMORY)[0] : 'b'),
+              "a weight FIFO below 512 KiB, or without UltraRAM, belongs in block RAM: "
+              "-DEDGE_MOE_FIFO_MEMORY=bram");
 #endif
 static_assert(config::max_experts <= EXPERT_BITS, "a bit for each expert");
 

@@ -9,9 +9,12 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
+from xml.etree.ElementTree import Element
 
 from edge_moe_host.backends.board.driver import pynq
 from edge_moe_host.contract.bundle import Bundle
+from edge_moe_host.contract.registers import INTERRUPTS
 from edge_moe_host.errors import BackendError, DeviceError
 
 DEVICE_VARIABLE = "EDGE_MOE_DEVICE"  # a Python file with open_device(bundle), such as the simulated board's
@@ -136,3 +139,22 @@ def find_bitstream(bundle: Bundle, device: Any, bitstream: str | Path | None) ->
     if not found.with_suffix(".hwh").is_file():
         raise DeviceError(f"'{found.with_suffix('.hwh')}' is missing: it belongs to '{found.name}'.")
     return found.resolve()
+
+
+def read_handoff(path: Path) -> Element:
+    """A hardware handoff (.hwh); DeviceError when it is damaged."""
+    try:
+        return ElementTree.parse(path).getroot()
+    except (OSError, ElementTree.ParseError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise DeviceError(f"'{path}' is damaged: {reason}; copy it again, with its .bit.") from None
+
+
+def interrupt_number(handoff: Element, cell: str) -> int:
+    """Linux's number of a cell's interrupt: that of the processing system's input that it is connected to."""
+    pin = handoff.find(f".//MODULE[@FULLNAME='/{cell}']/PORTS/PORT[@NAME='interrupt']")
+    if pin is not None:
+        for name, number in INTERRUPTS.items():
+            if handoff.find(f".//PORT[@NAME='{name}'][@SIGNAME='{pin.get('SIGNAME')}']") is not None:
+                return number
+    raise BackendError(f"the overlay connects no interrupt of '{cell}': open the board with wait='poll'.")

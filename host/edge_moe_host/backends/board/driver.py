@@ -32,7 +32,6 @@ except ImportError as missing:
     ) from None
 
 VLNV = "edge-moe:hls:edge_moe_accelerator:1.0"  # of the packaged IP
-IRQ = 121  # Linux's number of pl_ps_irq0, where the block design connects the interrupt
 POLL_SECONDS = 100e-6
 LOOK_SECONDS = 20e-3  # between reads of the register while waiting for an interrupt
 _DONE_INTERRUPT = 1  # bit of ier and isr
@@ -128,14 +127,14 @@ class EdgeMoEDriver(pynq.DefaultIP):
 
     # Interrupt
 
-    def use_interrupt(self) -> None:
-        """Wait by interrupt from now on. BackendError when the device has none."""
+    def use_interrupt(self, number: int) -> None:
+        """Wait by interrupt ``number`` of Linux from now on. BackendError when the device has none."""
         if self.device.has_capability("REMOTE"):
             raise BackendError("PYNQ.remote carries no interrupts: open the board with wait='poll'.")
-        path = pynq.interrupt.get_uio_irq(IRQ)
+        path = pynq.interrupt.get_uio_irq(number)
         if path is None:
             raise BackendError(
-                f"no UIO device has interrupt {IRQ}: its device tree node is missing; use wait='poll'."
+                f"no UIO device has interrupt {number}: its device tree node is missing; use wait='poll'."
             )
         self._uio = _Uio(path)
         self.enable_interrupt()
