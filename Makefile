@@ -23,7 +23,7 @@ help:
 	@echo "make test        lint and types, then these four: at most 15 minutes"
 	@echo "  make test-unit     pytest on the packages and the C simulation"
 	@echo "  make test-host310  the host package on Python 3.10, if that is installed"
-	@echo "  make test-board    driver, demo and notebook on the simulated board"
+	@echo "  make test-board    driver, demo and notebook on the simulated board, with pynq 4.0, and 3.0 on Python 3.10"
 	@echo "  make test-rtl      every operator in SystemVerilog with Verilator, and the proofs"
 	@echo "make test-slow   the tests marked slow"
 	@echo "make lint        ruff, mypy and the layers of imports"
@@ -56,7 +56,7 @@ $(BOARD_READY): requirements-board.txt host/pyproject.toml | $(READY)
 test: $(READY) $(BOARD_READY)
 	@$(MAKE) --no-print-directory -j 2 --output-sync=target lint built
 	@$(MAKE) --no-print-directory test-unit test-host310 test-board test-rtl
-	@cat build/host310.txt
+	@cat build/python310_*.txt
 
 # Tests that fail first after a change of the contract or the arithmetic; they need neither g++ nor training.
 test-fast: lint
@@ -71,7 +71,7 @@ test-unit: built $(BOARD_READY)
 	$(BIN)/pytest -m "not slow" $(SPREAD)
 
 test-host310: board-bundles
-	@tests/host310.sh $(HOST_VENV) $(JOBS)
+	@tests/python310.sh $(HOST_VENV) $(JOBS) host tests/contract tests/golden tests/host
 
 # Bundles for the tests of the board are made in .venv, which has edge_moe; they take seconds.
 board-bundles: $(READY) $(BOARD_READY)
@@ -80,6 +80,7 @@ board-bundles: $(READY) $(BOARD_READY)
 
 test-board: board-bundles
 	$(BOARD_BIN)/pytest $(SPREAD) --timeout=120 tests/board
+	@tests/python310.sh $(HOST_VENV) $(JOBS) board --timeout=120 tests/board
 
 # tests/sim/verilog has kernels as hand-written Verilog, in place of an HLS tool's output.
 test-rtl: $(READY)

@@ -22,10 +22,15 @@ from typing import Any
 import pynq
 import pynq.interrupt
 import pynq.pmbus
-from pynq.pl_server.embedded_device import DEFAULT_XCLBIN, EmbeddedDevice, _unify_dictionaries, bit2bin
+from pynq.pl_server.embedded_device import (
+    DEFAULT_XCLBIN,
+    EmbeddedDevice,
+    RuntimeMetadataParser,
+    _unify_dictionaries,
+    bit2bin,
+)
 from pynq.pl_server.xclbin_parser import XclBin
 from pynqmetadata.frontends import Metadata
-from pynqmetadata.views.runtime import RuntimeMetadataParser
 from simulated_design import BoardFacts, board_facts, configured_hash, write_design
 from simulated_kernel import Fault, Injected, Kernel
 from simulated_memory import BusFaultError, PhysicalMemory
@@ -176,9 +181,12 @@ class SimulatedDevice(pynq.Device):
         for owner, name, value in stand_ins:
             self._replaced.append((owner, name, vars(owner).get(name)))
             setattr(owner, name, value)
-        pynq.Clocks.set_device(self)
         if "_real_instance" in vars(pynq.Clocks):
             del pynq.Clocks._real_instance  # of the device before
+        if hasattr(pynq.Clocks, "set_device"):
+            pynq.Clocks.set_device(self)
+        else:  # pynq 3.0 knows the clocks of the machine that it runs on, and no others
+            pynq.Clocks._real_instance = pynq.ps._ClocksUltrascale()
 
     def close(self) -> None:
         """Stop everything and restore pynq's state."""

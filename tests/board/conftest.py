@@ -4,9 +4,10 @@
 After every test each board that it used must have all its buffers back and no violations by the driver.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,6 +18,9 @@ if find_spec("pynq") is None:
     collect_ignore_glob = ["test_*.py"]
 else:
     from simulated import SimulatedDevice, simulated_board
+
+    if find_spec("pynq.remote") is None:
+        collect_ignore = ["test_remote.py"]
 
 
 @pytest.fixture(scope="session")
@@ -40,6 +44,15 @@ def locks(tmp_path: Path) -> Path:
     folder = tmp_path / "locks"
     folder.mkdir()
     return folder
+
+
+@pytest.fixture
+def serve() -> Callable[..., tuple[Any, int]]:
+    """Serves a device over PYNQ.remote."""
+    pytest.importorskip("pynq.remote", reason="pynq has no PYNQ.remote before 3.1")
+    import simulated_server
+
+    return simulated_server.serve
 
 
 @pytest.fixture

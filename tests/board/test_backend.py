@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from simulated import SimulatedDevice, simulated_board
-from simulated_server import serve
+from simulated_design import write_design
 
 from edge_moe.testing.checkout import ROOT
 from edge_moe.testing.samples import TIMEOUT, Sample
+from edge_moe_host.backends.board.devices import interrupt_number, read_handoff
 from edge_moe_host.backends.board.driver import EdgeMoEDriver
-from edge_moe_host.errors import BackendError, ClosedError, DeviceError, TaskError
+from edge_moe_host.errors import BackendError, ClosedError, ConfigurationError, DeviceError, TaskError
 from edge_moe_host.runtime.accelerator import Accelerator
 
 
@@ -39,13 +40,17 @@ def test_mini_at_its_full_size(mini: Sample, locks: Path) -> None:
 
 
 @pytest.mark.parametrize("backend", ["csim", "poll", "interrupt", "remote"])
-def test_one_program_on_every_backend(backend: str, small: Sample, locks: Path) -> None:
+def test_one_program_on_every_backend(
+    backend: str, small: Sample, locks: Path, request: pytest.FixtureRequest
+) -> None:
     """The same code on every backend: equal raw values, maps at the picture's own size."""
     picture = np.random.default_rng(3).integers(0, 256, (50, 70, 3)).astype(np.uint8)
+    serve = request.getfixturevalue("serve") if backend == "remote" else None
     board = simulated_board(small.bundle)
-    server, port = serve(board)
     options: dict[str, object] = {"device": board, "wait": backend}
-    if backend == "remote":
+    if serve:
+        server, port = serve(board)
+        request.addfinalizer(lambda: server.stop(None).wait())
         options = {"address": f"127.0.0.1:{port}", "bitstream": board.bitstream}
     name = "csim" if backend == "csim" else "pynq"
     extra = {} if backend == "csim" else {"timeout": TIMEOUT, "locks": locks, **options}
@@ -53,7 +58,6 @@ def test_one_program_on_every_backend(backend: str, small: Sample, locks: Path) 
         assert small.all_frames(accelerator) == small.values
         results = accelerator.run_tasks(picture)
         streamed = list(accelerator.stream(small.images, small.tasks))
-    server.stop(None).wait()
     assert [result.task for result in streamed] == small.tasks * 2
     for index, result in enumerate(streamed):
         small.compare(result.raw, result.task, index)
@@ -209,9 +213,36 @@ def test_bitstream_that_is_not_there(
     lonely.write_bytes(b"")
     with pytest.raises(DeviceError, match=r"lonely\.hwh' is missing"):
         opened(small, board, bitstream=lonely, locks=locks)
-    lonely.with_suffix(".hwh").write_text("no XML")
+    for damaged in (b"", b"no XML", b"<EDKSYSTEM><MODULES>", b"<EDKSYSTEM/>", bytes(range(256))):
+        lonely.with_suffix(".hwh").write_bytes(damaged)
+        with pytest.raises(
+            DeviceError, match=r"lonely\.hwh' is damaged: .*; copy it again, with its \.bit\.\Z"
+        ):
+            opened(small, board, bitstream=lonely, locks=locks)
+    good = write_design(tmp_path / "good", small.bundle.manifest.accelerator.hash)
+    handoff = good.with_suffix(".hwh").read_text()
+    lonely.with_suffix(".hwh").write_text(handoff)
     with pytest.raises(DeviceError, match=r"'lonely\.bit' could not be loaded: "):
         opened(small, board, bitstream=lonely, locks=locks)
+    good.with_suffix(".hwh").write_text(handoff.replace("edge-moe:hls:", "else:hls:"))
+    with pytest.raises(ConfigurationError, match=r"\.hwh' holds 0 cells of type .*, where one is needed"):
+        opened(small, board, bitstream=good, locks=locks)
+
+
+def test_the_interrupt_is_the_one_that_the_overlay_connects(
+    board: SimulatedDevice, small: Sample, tmp_path: Path, locks: Path
+) -> None:
+    own = write_design(tmp_path, small.bundle.manifest.accelerator.hash)
+    handoff = read_handoff(own.with_suffix(".hwh"))
+    assert interrupt_number(handoff, "accelerator") == 121
+    text = own.with_suffix(".hwh").read_text()
+    own.with_suffix(".hwh").write_text(text.replace("pl_ps_irq0", "pl_ps_irq1"))
+    assert interrupt_number(read_handoff(own.with_suffix(".hwh")), "accelerator") == 136
+    with pytest.raises(BackendError, match="no UIO device has interrupt 136: "):  # the board's is 121
+        opened(small, board, bitstream=own, wait="interrupt", locks=locks)
+    own.with_suffix(".hwh").write_text(text.replace("pl_ps_irq0", "elsewhere"))
+    with pytest.raises(BackendError, match="the overlay connects no interrupt of 'accelerator'"):
+        opened(small, board, bitstream=own, wait="interrupt", locks=locks)
 
 
 def test_bitstream_beside_the_bundle(

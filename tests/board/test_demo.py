@@ -22,7 +22,6 @@ from demo_figures import SIMULATED, Stretch, table
 from PIL import Image
 from simulated import Fault, SimulatedDevice
 from simulated_design import write_design
-from simulated_server import serve
 
 from edge_moe.testing.checkout import ROOT
 from edge_moe.testing.samples import Sample
@@ -199,7 +198,9 @@ def test_a_number_of_frames(small: Sample, tmp_path: Path, out: Path, capsys) ->
     assert rows(capsys.readouterr().out)["all"][0] == "3"
 
 
-def test_a_board_over_the_network(small: Sample, tmp_path: Path, out: Path, monkeypatch, capsys) -> None:
+def test_a_board_over_the_network(
+    small: Sample, tmp_path: Path, out: Path, serve, monkeypatch, capsys
+) -> None:
     monkeypatch.setattr(global_state, "STATE_DIR", str(tmp_path))
     far = SimulatedDevice("far")
     server, port = serve(far)

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edge_moe.accelerator import AcceleratorConfig, load_accelerator
+from edge_moe.accelerator import AcceleratorConfig, accelerator_names, load_accelerator, load_board
 from edge_moe.compiler.bundle import compile_bundle
 from edge_moe.estimate.inventory import inventory
+from edge_moe.estimate.resources import ESTIMATED, require_fit
 from edge_moe.export.path import build_path_model
 from edge_moe.testing.bundles import small_accelerator, small_config
 from edge_moe.testing.markdown_files import DOCUMENTS, ROOT, Document
@@ -265,6 +266,36 @@ def test_the_weight_fifo_is_in_the_memory_that_the_guide_says() -> None:
     for size, storage in ((512 * 1024 - 128, "bram"), (512 * 1024, "uram")):
         listed = inventory(dataclasses.replace(load_accelerator("zcu104"), fifo_bytes=size))
         assert next(item for item in listed.streams if item.name == "weights").storage.value == storage
+
+
+def test_the_boards_of_the_guide() -> None:
+    """Percentages follow from the estimate, and a board is said to fit when all of it does."""
+    config, known = load_accelerator("zcu104"), accelerator_names()
+    rows = table("docs/boards.md", "board")
+    assert [row[0] for row in rows][:3] == ["ZCU104", "ZCU106", "ZCU102"]
+    for name, _, *numbers, use in rows:
+        if not numbers[0]:
+            continue
+        available = dict(
+            zip(ESTIMATED, (int(number.replace(",", "")) for number in numbers[:3]), strict=True)
+        )
+        totals = inventory(config, available["URAM"] > 0).totals()
+        shares = [f"{100 * totals[key] / count:.1f}" if count else "" for key, count in available.items()]
+        assert numbers[3:] == shares, name
+        fits = all(totals[key] <= count for key, count in available.items())
+        assert fits or use.startswith("no: too few DSPs and block RAMs"), name
+        if name.lower() in known:
+            board = load_board(name.lower())
+            assert {key: board.resources[key] for key in ESTIMATED} == available
+
+
+def test_the_board_of_the_guide_can_be_built_for(tmp_path: Path) -> None:
+    small, mine = re.findall(r"```toml\n(.*?)```", (ROOT / "docs" / "boards.md").read_text(), re.DOTALL)
+    for number, text in enumerate((small, mine)):
+        (tmp_path / f"{number}.toml").write_text(text)
+        config, board = (load(str(tmp_path / f"{number}.toml")) for load in (load_accelerator, load_board))
+        require_fit(inventory(config, board.ultraram), "mine", board)
+    assert board.name == "MY BOARD"
 
 
 def options_of(name: str) -> list[str]:

@@ -126,8 +126,9 @@ class PynqAccelerator(Accelerator):
             raise DeviceError(f"'{bitstream.name}' could not be loaded: {reason(error)}.") from error
         cells = [name for name, cell in self._overlay.ip_dict.items() if cell["type"] == VLNV]
         if len(cells) != 1:
+            name = bitstream.with_suffix(".hwh").name
             raise ConfigurationError(
-                f"'{bitstream.name}' holds {len(cells)} cells of type {VLNV}, where one is needed."
+                f"'{name}' holds {len(cells)} cells of type {VLNV}, where one is needed."
             )
         try:
             self.driver = getattr(self._overlay, cells[0])

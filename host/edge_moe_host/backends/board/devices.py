@@ -55,10 +55,15 @@ def remote_device(address: str) -> Any:
 
     It becomes pynq's active device: whichever device pynq downloads to, it sets the ports of the active one.
     """
-    from pynq.pl_server.remote_device import (  # type: ignore[import-not-found]
-        PYNQ_PORT,
-        RemoteDevice,
-    )
+    try:
+        from pynq.pl_server.remote_device import (  # type: ignore[import-not-found]
+            PYNQ_PORT,
+            RemoteDevice,
+        )
+    except ImportError:
+        raise BackendError(
+            f"pynq {pynq.__version__} has no PYNQ.remote: address= needs pynq 3.1 or later, with grpcio."
+        ) from None
 
     host, _, port = address.partition(":")
     try:
@@ -144,10 +149,13 @@ def find_bitstream(bundle: Bundle, device: Any, bitstream: str | Path | None) ->
 def read_handoff(path: Path) -> Element:
     """A hardware handoff (.hwh); DeviceError when it is damaged."""
     try:
-        return ElementTree.parse(path).getroot()
+        handoff = ElementTree.parse(path).getroot()
+        reason: object = None if handoff.find("MODULES") is not None else "it describes no modules"
     except (OSError, ElementTree.ParseError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise DeviceError(f"'{path}' is damaged: {reason}; copy it again, with its .bit.") from None
+    if reason is not None:
+        raise DeviceError(f"'{path}' is damaged: {reason}; copy it again, with its .bit.")
+    return handoff
 
 
 def interrupt_number(handoff: Element, cell: str) -> int:

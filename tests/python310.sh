@@ -1,11 +1,12 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# The host package's own tests on Python 3.10 and NumPy 1, as boards have them, where that Python is installed.
-#   host310.sh VENV JOBS      run in the checkout; build/host310.txt has the outcome in one line
+# Tests on Python 3.10, NumPy 1 and pynq 3.0, as boards have them, where that Python is installed.
+#   python310.sh VENV JOBS NAME TESTS...      run in the checkout; build/python310_NAME.txt has the outcome in one line
 set -eu
-venv=$1 jobs=$2
+venv=$1 jobs=$2 name=$3
+shift 3
 mkdir -p build
-say() { echo "Host tests on Python 3.10: $*" > build/host310.txt; cat build/host310.txt; }
+say() { echo "Tests of $name on Python 3.10: $*" > "build/python310_$name.txt"; cat "build/python310_$name.txt"; }
 
 if [ ! -e "$venv/.ready" ] || [ requirements-host.txt -nt "$venv/.ready" ]; then
   python=
@@ -18,7 +19,7 @@ if [ ! -e "$venv/.ready" ] || [ requirements-host.txt -nt "$venv/.ready" ]; then
   fi
   touch "$venv/.ready"
 fi
-if "$venv/bin/pytest" -n "$jobs" --dist loadscope tests/contract tests/golden tests/host; then
+if "$venv/bin/pytest" -n "$jobs" --dist loadscope "$@"; then
   say "passed."
 else
   status=$?
