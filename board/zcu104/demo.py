@@ -243,5 +243,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    sys.stdout.reconfigure(errors="replace")  # a name may have signs that the terminal does not
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # like Ctrl-C: the board is released
     sys.exit(main())

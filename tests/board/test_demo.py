@@ -352,6 +352,25 @@ def test_a_board_that_fails(
     assert equal_files(out, right) == 20 * 16 * 32 * 3
 
 
+@pytest.mark.parametrize("name", ["straße 道.png", b"latin\xe9.png"])
+def test_names_that_the_terminal_cannot_show(
+    small: Sample, tmp_path: Path, out: Path, name: str | bytes
+) -> None:
+    picture = tmp_path / os.fsdecode(name)
+    Image.fromarray(small.images[0]).save(tmp_path / "a.png")
+    (tmp_path / "a.png").rename(picture)
+    command = [sys.executable, str(SCRIPT), str(small.path), str(picture), "--simulated", "--out", str(out)]
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, env=environment)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.count("?") >= len(small.tasks)
+    assert "\nall " in done.stdout
+    assert equal_files(out, {f"{picture.stem}_{task}.png": overlay(small, 0, task) for task in small.tasks})
+    command[3] = str(tmp_path / "no" / picture.name)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, env=environment)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+
+
 # Ctrl-C
 
 
