@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The backend ``pynq`` with the real pynq package on the simulated board: results, buffers, registers."""
 
+import sys
 import threading
 import time
 from pathlib import Path
@@ -199,6 +200,14 @@ def test_bad_options(board: SimulatedDevice, small: Sample) -> None:
         with pytest.raises(BackendError, match=message):
             Accelerator.open("pynq", small.bundle, device=board, **options)
     assert board.downloads == 0
+
+
+def test_an_address_needs_a_pynq_that_has_it(small: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pynq.pl_server.remote_device", None)
+    with pytest.raises(
+        BackendError, match=r"pynq [\d.]+ has no PYNQ.remote: address= needs pynq 3\.1 or later"
+    ):
+        Accelerator.open("pynq", small.bundle, address="localhost")
 
 
 def test_bitstream_that_is_not_there(

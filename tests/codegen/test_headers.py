@@ -293,14 +293,21 @@ def test_an_accelerator_based_on_another(tmp_path):
     )
     assert load_board(str(mine)) == load_board("zcu102")
     other = tmp_path / "other.toml"
+    other.write_text(f'base = "{mine}"\nclock_mhz = 200\n')
+    assert load_accelerator(str(other)) == dataclasses.replace(load_accelerator(str(mine)), clock_mhz=200)
+    assert load_board(str(other)) == load_board("zcu102")
     for base, message in (
-        (f'"{mine}"', r"other\.toml' has base = '.*mine\.toml': name an accelerator that has no base itself"),
-        ("3", r"other\.toml' has base = 3: name an accelerator"),
-        ('"zcu999"', "unknown base 'zcu999': known are zcu102, "),
+        (f'"{other}"', r"other\.toml' has base = '.*other\.toml': name another accelerator"),
+        ("3", r"other\.toml' has base = 3: name another accelerator"),
+        ('"zcu999"', "unknown accelerator 'zcu999': known are zcu102, "),
     ):
         other.write_text(f"base = {base}\n")
         with pytest.raises(EdgeMoEError, match=message):
             load_accelerator(str(other))
+    other.write_text(f'base = "{mine}"\n')
+    mine.write_text(f'base = "{other}"\n')
+    with pytest.raises(EdgeMoEError, match=r"mine\.toml' has base = .*other\.toml': name another"):
+        load_accelerator(str(other))
 
 
 def test_unknown_accelerator(tmp_path, capsys):
