@@ -32,6 +32,8 @@ with packages("simulated_server"):
     from simulated import SimulatedDevice
 
 CHUNK = 2 * 1024 * 1024  # bytes of a buffer in one message
+_DATA = mmio_pb2.ReadResponse.DESCRIPTOR.fields_by_name["data"]
+_SIGNED = _DATA.type == _DATA.TYPE_INT32  # of a register, in pynq 3.1
 _FILES = {
     "/proc/version": b"Linux version (simulated) aarch64\n",
     "/sys/class/fpga_manager/fpga0/state": b"operating\n",
@@ -83,7 +85,7 @@ class _Registers(mmio_pb2_grpc.MmioServicer):
             data = self._device.read_registers(self._bases[request.mmio_id] + request.offset, request.length)
         except OSError as error:
             return mmio_pb2.ReadResponse(msg=str(error))
-        return mmio_pb2.ReadResponse(data=int.from_bytes(data, "little"))
+        return mmio_pb2.ReadResponse(data=int.from_bytes(data, "little", signed=_SIGNED))
 
     def write(self, request: Any, _: Any) -> Any:
         try:

@@ -67,7 +67,7 @@ class EdgeMoEDriver(pynq.DefaultIP):
 
     def _read_word(self, offset: int, name: str) -> int:
         try:
-            return int(self.mmio.read(offset))
+            return int(self.mmio.read(offset)) & 0xFFFFFFFF  # PYNQ.remote 3.1 reads signed words
         except Exception as error:  # OSError, RuntimeError or gRPC's own, by the kind of device
             raise _bus_error("read", name, error) from error
 
