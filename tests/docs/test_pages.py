@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edge_moe.accelerator import AcceleratorConfig, accelerator_names, load_accelerator, load_board
+from edge_moe.accelerator import AcceleratorConfig, load_accelerator, load_board
 from edge_moe.compiler.bundle import compile_bundle
 from edge_moe.estimate.inventory import inventory
 from edge_moe.estimate.resources import ESTIMATED, require_fit
 from edge_moe.export.path import build_path_model
+from edge_moe.settings import packaged_names
 from edge_moe.testing.bundles import small_accelerator, small_config
 from edge_moe.testing.markdown_files import DOCUMENTS, ROOT, Document
 from edge_moe.testing.networks import random_images, random_network
@@ -270,7 +271,7 @@ def test_the_weight_fifo_is_in_the_memory_that_the_guide_says() -> None:
 
 def test_the_boards_of_the_guide() -> None:
     """Percentages follow from the estimate, and a board is said to fit when all of it does."""
-    config, known = load_accelerator("zcu104"), accelerator_names()
+    config, known = load_accelerator("zcu104"), packaged_names("accelerators")
     rows = table("docs/boards.md", "board")
     assert [row[0] for row in rows][:3] == ["ZCU104", "ZCU106", "ZCU102"]
     for name, _, *numbers, use in rows:
