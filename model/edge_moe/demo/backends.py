@@ -79,7 +79,9 @@ def run_board(folder: Folder, python: Path) -> Values:
     except OSError as error:
         raise EdgeMoEError(f"cannot run '{python}' for the simulated board: {error.strerror}.") from None
     if process.returncode:
-        reason = complaint[-1].rstrip(".") if complaint else f"status {process.returncode}"
+        reason = (
+            complaint[-1].removeprefix("error: ").rstrip(".") if complaint else f"status {process.returncode}"
+        )
         raise EdgeMoEError(f"the simulated board failed: {reason}.")
     return device_times(load_record(out))
 
