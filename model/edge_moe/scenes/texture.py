@@ -119,13 +119,13 @@ def brick_tone(u: Array, v: Array, footprint: Array) -> Array:
     level = v * (1 / 0.085)
     row = np.floor(level)
     rows = row.astype(np.int32)
-    shifted = u * 4 + 0.5 * (rows & 1)
+    shifted = u * 4 + 0.5 * (rows & 1)  # float64, as the whole numbers make it
     column = np.floor(shifted)
     cells = hash_unit(column.astype(np.int32), rows, 11)
-    brick = soft_box(shifted - column - 0.5, 0.46, footprint * 4)
+    brick = soft_box(shifted - column - 0.5, np.float32(0.46), footprint * 4)
     brick *= soft_box(level - row - 0.5, 0.41, footprint * 12)
     fade = np.minimum(0.05 / footprint, 1)
-    return 1 + fade * (0.3 * cells + 0.2 - 0.35 * brick)
+    return 1 + fade * (0.3 * cells + 0.2 - np.float32(0.35) * brick)
 
 
 def _paint_road(street: Street, f: Fragments, at: slice) -> None:
