@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, and questions to the file system that end in one sentence."""
 
 import contextlib
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 from edge_moe_host.errors import EdgeMoEError
 
@@ -29,7 +31,7 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
         if durable:
             _sync(path.parent)  # the rename itself
     except OSError as error:
-        kept = "; the previous one is kept" if path.is_file() else ""
+        kept = "; the previous one is kept" if os.path.isfile(path) else ""
         raise EdgeMoEError(f"cannot write '{path}': {error.strerror or error}{kept}.") from None
     finally:
         with contextlib.suppress(OSError):
@@ -50,11 +52,11 @@ def replacing_folder(path: Path) -> Iterator[Path]:
         yield temporary
         for file in temporary.rglob("*"):
             _sync(file)
-        if path.exists():
+        if os.path.lexists(path):
             path.rename(old)
         temporary.rename(path)
     except OSError as error:
-        if old.exists() and not path.exists():
+        if os.path.lexists(old) and not os.path.lexists(path):
             old.rename(path)
         raise EdgeMoEError(f"cannot write '{path}': {error.strerror or error}.") from None
     finally:
@@ -71,12 +73,65 @@ def _sync(path: Path) -> None:
         os.close(handle)
 
 
+Kind = Literal["file", "folder", "other", ""]
+_SHOWN = 200  # characters of a path in a message
+
+
+def kind(path: Path | str, error: type[EdgeMoEError] = EdgeMoEError) -> Kind:
+    """What is at ``path``: "file", "folder", "other" (a device or pipe), or "" for nothing.
+
+    ``error`` where the system does not say: in a folder that may not be entered, for a name that is too long.
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return ""
+    except (OSError, ValueError) as failure:  # ValueError: of a zero byte
+        raise unreadable(path, failure, error) from None
+    return "file" if stat.S_ISREG(mode) else "folder" if stat.S_ISDIR(mode) else "other"
+
+
+def visible(folder: Path | str, error: type[EdgeMoEError] = EdgeMoEError) -> list[Path]:
+    """What a folder holds, sorted by name, without hidden files (as ``._NAME`` of a Mac)."""
+    try:
+        return sorted(path for path in Path(folder).iterdir() if not path.name.startswith("."))
+    except (OSError, ValueError) as failure:
+        raise unreadable(folder, failure, error) from None
+
+
+def unreadable(
+    path: Path | str, failure: Exception, error: type[EdgeMoEError] = EdgeMoEError
+) -> EdgeMoEError:
+    """``error`` with the system's reason; a very long path is shortened."""
+    text = str(path)
+    shown = text if len(text) <= _SHOWN else f"{text[: _SHOWN // 2]}...{text[-_SHOWN // 2 :]}"
+    return error(f"cannot read {shown!r}: {getattr(failure, 'strerror', None) or failure}.")
+
+
+def at_home(path: Path | str, error: type[EdgeMoEError] = EdgeMoEError) -> Path:
+    """``path`` with ``~`` and ``~USER`` replaced. ``error`` where there is no such user or no home."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as failure:
+        raise unreadable(path, failure, error) from None
+
+
+def read_text(path: Path | str, error: type[EdgeMoEError] = EdgeMoEError) -> str:
+    """A UTF-8 file's text without its byte order mark. ``error`` for one that cannot be read or decoded."""
+    try:
+        return read_bytes(Path(path), error).decode("utf-8-sig")
+    except UnicodeDecodeError as failure:
+        raise error(
+            f"'{path}' is not UTF-8 text (byte {failure.start}): save it with the encoding UTF-8."
+        ) from None
+
+
 def read_bytes(path: Path, error: type[EdgeMoEError] = EdgeMoEError) -> bytes:
     """A file's bytes. ``error`` when it cannot be read."""
     try:
         return Path(path).read_bytes()
-    except OSError as failure:
-        raise error(f"cannot read '{path}': {failure.strerror or failure}.") from None
+    except (OSError, ValueError) as failure:
+        raise unreadable(path, failure, error) from None
 
 
 def write_text(path: Path, text: str) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from edge_moe_host.errors import EdgeMoEError
-from edge_moe_host.files import replacing, write_text
+from edge_moe_host.files import at_home, kind, read_bytes, read_text, replacing, visible, write_text
 
 
 def test_writes_and_makes_folders(tmp_path):
@@ -62,3 +62,46 @@ def test_a_file_in_place_of_a_folder_is_named(tmp_path):
     (tmp_path / "x").touch()
     with pytest.raises(EdgeMoEError, match="cannot write"):
         write_text(tmp_path / "x" / "y.txt", "")
+
+
+def test_asks_the_file_system(tmp_path):
+    write_text(tmp_path / "a.txt", "a")
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "loose").symlink_to("nowhere")
+    at = ("a.txt", ".", "pipe", "none", "loose", "a.txt/under")
+    assert [kind(tmp_path / name) for name in at] == ["file", "folder", "other", "", "", ""]
+    write_text(tmp_path / "._a.txt", "of a Mac")
+    (tmp_path / ".hidden").mkdir()
+    assert [path.name for path in visible(tmp_path)] == ["a.txt", "loose", "pipe"]
+
+
+@pytest.mark.parametrize("ask", [kind, visible, read_bytes, read_text])
+def test_what_the_system_refuses_is_a_sentence(ask, tmp_path, monkeypatch):
+    with pytest.raises(EdgeMoEError, match="File name too long") as caught:
+        ask(tmp_path / ("x" * 5000))
+    assert len(str(caught.value)) < 300
+    with pytest.raises(EdgeMoEError, match="null byte"):
+        ask(tmp_path / "a\0b")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    for name in ("os.stat", "os.listdir", "os.scandir", "io.open"):
+        monkeypatch.setattr(name, refuse)
+    with pytest.raises(EdgeMoEError, match=r"locked/a': Permission denied\.$"):
+        ask(Path("locked/a"))
+
+
+def test_a_name_of_nobody_is_a_sentence():
+    with pytest.raises(EdgeMoEError, match="cannot read '~nosuchuser/x'"):
+        at_home("~nosuchuser/x")
+
+
+def test_text_is_utf8_with_or_without_a_mark(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("höhe", encoding="utf-8-sig")
+    assert read_text(path) == "höhe"
+    for encoding in ("latin-1", "utf-16"):
+        path.write_text("höhe", encoding=encoding)
+        with pytest.raises(EdgeMoEError, match=r"not UTF-8 text \(byte \d\): save it"):
+            read_text(path)
