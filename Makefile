@@ -101,7 +101,7 @@ lint: $(READY)
 # edge-moe, with all that it needs outside its package, and edge-moe-host, which it depends on.
 wheel: $(READY)
 	rm -rf dist
-	$(PY) -m pip wheel --quiet --no-deps --wheel-dir dist . ./host
+	$(PY) -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist . ./host
 	@ls dist/*.whl
 
 clean:

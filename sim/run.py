@@ -27,7 +27,7 @@ from edge_moe.vendor.interface import Port
 from edge_moe_host.errors import EdgeMoEError, one_line_errors
 from rtl import yosys
 from sim import hls_verilog
-from sim.declaration import RTL, Operator, choose, jobs
+from sim.declaration import RTL, Operator, choose, jobs, require_path
 
 ROOT = Path(__file__).parents[1]
 SIM, BUILD = ROOT / "sim", ROOT / "build" / "sim"
@@ -83,6 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--jobs", type=jobs, default=os.cpu_count() or 1, help="operators at a time")
     args = parser.parse_args(arguments)
     chosen = choose(args.operators)
+    require_path("Verilator")
     package = generate_package(args.accelerator, ROOT / "build" / "rtl" / Path(args.accelerator).stem)[0]
     _use_tools(package)
     settings = Settings(package, args.waves, args.seed, args.hls and args.hls.resolve())
