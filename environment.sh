@@ -29,8 +29,8 @@ else
 fi
 if [ -z "$python" ]; then
   found=${found:-$nothing}
-  echo "Python 3.11, 3.12 or 3.13 with venv is needed: ${found#, }. Install one, or name one:" \
-    "make setup PYTHON=/usr/local/bin/python3.13." >&2
+  found=${found#, }
+  echo "Python 3.11, 3.12 or 3.13 with venv is needed: $found. Install one, or name one: make setup PYTHON=/usr/local/bin/python3.13." >&2
   exit 1
 fi
 

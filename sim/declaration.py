@@ -43,11 +43,11 @@ def jobs(text: str) -> int:
 
 
 def require_path(tool: str, signs: str = r"[^\w./+@=:,~-]", path: Path = ROOT) -> None:
-    """EdgeMoEError if the project's path has one of the signs, which a tool's own scripts cannot work with."""
+    """EdgeMoEError if the project's path has one of the signs, which a tool's own scripts cannot take."""
     if re.search(signs, str(path)):
         raise EdgeMoEError(
-            f"the path '{path}' has a space or another sign that {tool}'s scripts and make interpret: move the "
-            "project to a folder without it."
+            f"the path '{path}' has a space or another sign that {tool}'s scripts and make interpret: "
+            "move the project to a folder without it."
         )
 
 

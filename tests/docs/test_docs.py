@@ -153,7 +153,17 @@ def test_quoted_targets_exist(name: str, command: str) -> None:
 HOST = ("contract", "golden", "runtime", "backends")
 NOT_SHOWN = {"scenes", "testing"}  # used through edge_moe.data; for tests alone
 SINGLE = {
-    "config": ("config", "accelerator", "tasks", "info", "packaged", "cache", "checkpoint", "distributed"),
+    "config": (
+        "config",
+        "accelerator",
+        "tasks",
+        "info",
+        "packaged",
+        "cache",
+        "places",
+        "checkpoint",
+        "distributed",
+    ),
     "backends": ("torch_backend",),
 }
 HOST_SINGLE = {"runtime": ("errors", "files", "config")}

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edge_moe.accelerator import AcceleratorConfig, has_board, load_accelerator, load_board
+from edge_moe.accelerator import AcceleratorConfig, load_accelerator
 from edge_moe.codegen.csim import build_library
 from edge_moe.compiler.bundle import compile_bundle
 from edge_moe.config import load_preset
@@ -49,8 +49,7 @@ class CsimTime:
 def build_csim(accelerator: str = "zcu104") -> Csim:
     """The C simulation of an accelerator, compiled when it is not up to date; EdgeMoEError otherwise."""
     if CHECKOUT is None:
-        board = load_board(accelerator) if has_board(accelerator) else None
-        return Csim(build_library(to_dict(load_accelerator(accelerator)), board))
+        return Csim(build_library(to_dict(load_accelerator(accelerator))))
     command = [
         "make",
         "-C",

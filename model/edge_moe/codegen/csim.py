@@ -18,7 +18,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from edge_moe.accelerator import AcceleratorConfig, Board
+from edge_moe.accelerator import (
+    AcceleratorConfig,
+    accelerator_names,
+    has_board,
+    load_accelerator,
+    load_board,
+)
 from edge_moe.cache import cache_folder
 from edge_moe.codegen import BOARD_FILE, write_headers
 from edge_moe.places import HLS
@@ -31,12 +37,16 @@ SOURCES = ("src/edge_moe.cpp", "src/csim.cpp")  # one translation unit, as in hl
 _LOG = logging.getLogger(__name__)
 
 
-def build_library(fields: Mapping[str, Any], board: Board | None = None) -> Path:
+def build_library(fields: Mapping[str, Any]) -> Path:
     """The library of an accelerator, whose configuration a bundle's manifest has as plain data.
 
-    ``board`` is described beside it. Raises EdgeMoEError when it cannot be compiled.
+    A packaged accelerator's board is described beside it. Raises EdgeMoEError when it cannot be compiled.
     """
     accelerator: AcceleratorConfig = from_dict(AcceleratorConfig, fields)
+    packaged = [
+        name for name in accelerator_names() if load_accelerator(name) == accelerator and has_board(name)
+    ]
+    board = load_board(packaged[0]) if packaged else None
     compiler = shlex.split(os.environ.get("CXX") or "g++")
     with tempfile.TemporaryDirectory(prefix="edge-moe-") as generated:
         headers = write_headers(accelerator, Path(generated), board)

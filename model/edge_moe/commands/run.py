@@ -51,9 +51,7 @@ def run(args: argparse.Namespace) -> None:
             bundle, options = model.bundle, model.options(args.backend)
             images = args.paths or [EXAMPLE_PICTURE]
         elif len(args.paths) < 2:
-            raise EdgeMoEError(
-                "there is no picture to run: name a bundle and then pictures, or --pretrained and pictures."
-            )
+            raise EdgeMoEError("there is no picture to run: name pictures after the bundle.")
         else:
             (bundle, *images), options = args.paths, {}
         options |= dict(map(parse_option, args.option))
