@@ -20,7 +20,6 @@ PACKAGES = ("edge_moe", "edge_moe_host")
 @pytest.fixture(scope="module")
 def wheels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """As ``make wheel`` makes them, by package."""
-    pytest.importorskip("hatchling")
     out = tmp_path_factory.mktemp("dist")
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
     subprocess.run([*command, "--wheel-dir", out, ROOT, ROOT / "host"], check=True, timeout=300)
