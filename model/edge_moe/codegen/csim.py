@@ -20,7 +20,6 @@ from typing import Any
 
 from edge_moe.accelerator import (
     AcceleratorConfig,
-    accelerator_names,
     has_board,
     load_accelerator,
     load_board,
@@ -28,6 +27,7 @@ from edge_moe.accelerator import (
 from edge_moe.cache import cache_folder
 from edge_moe.codegen import BOARD_FILE, write_headers
 from edge_moe.places import HLS
+from edge_moe.settings import packaged_names
 from edge_moe_host.config import from_dict
 from edge_moe_host.errors import EdgeMoEError
 from edge_moe_host.files import replacing, write_text
@@ -44,7 +44,9 @@ def build_library(fields: Mapping[str, Any]) -> Path:
     """
     accelerator: AcceleratorConfig = from_dict(AcceleratorConfig, fields)
     packaged = [
-        name for name in accelerator_names() if load_accelerator(name) == accelerator and has_board(name)
+        name
+        for name in packaged_names("accelerators")
+        if load_accelerator(name) == accelerator and has_board(name)
     ]
     board = load_board(packaged[0]) if packaged else None
     compiler = shlex.split(os.environ.get("CXX") or "g++")
