@@ -65,9 +65,7 @@ def build_library(fields: Mapping[str, Any]) -> Path:
         library = cache / f"csim-{digest.hexdigest()[:16]}" / f"libedge_moe_{accelerator.hash()}.so"
         if library.is_file():
             return library
-        _LOG.info(
-            "first use of the C simulation: %s compiles it, which takes about half a minute", compiler[0]
-        )
+        _LOG.info("first use of the C simulation: %s compiles it, which takes some seconds", compiler[0])
         if board:
             write_text(
                 library.with_suffix(".json"), (Path(generated) / BOARD_FILE).read_text(encoding="utf-8")
