@@ -21,7 +21,7 @@ NEED_HLS = case "$(HLS_TOOL)" in vitis_hls) programs=vitis_hls;; v++) programs="
   for program in $$programs; do command -v $$program >/dev/null || { echo "$(NO_HLS)"; exit 1; }; done
 
 # Steps of each tool, started in $(WORK), and the places of their results.
-RUN_vitis_hls = vitis_hls -f $(abspath tcl)/$(1).tcl
+RUN_vitis_hls = vitis_hls -f $(call quote,$(abspath tcl)/$(1).tcl)
 RUN_v++ = $(V++_$(1)) --config hls_config.cfg --work_dir component
 V++_csynth := v++ -c --mode hls
 V++_cosim := vitis-run --mode hls --cosim
@@ -31,8 +31,8 @@ SOLUTION_v++ := component/hls
 SOLUTION = $(WORK)/$(SOLUTION_$(HLS_TOOL))
 RUN = cd $(WORK) && $(call RUN_$(HLS_TOOL),$(1))
 
-MODULE = PYTHONPATH=../model:../host $(PYTHON) -m edge_moe.vendor
-DESIGN = $(MODULE).tcl --accelerator $(ACCELERATOR) --top $(TOP) --hls . --generated $(GENERATED)
+MODULE = PYTHONPATH=../model:../host $(RUN_PYTHON) -m edge_moe.vendor
+DESIGN = $(MODULE).tcl --accelerator $(CHOSEN) --top $(TOP) --hls . --generated $(GENERATED)
 DESCRIBE = $(DESIGN) --out $(WORK)
 # A folder of results appears whole or not at all: $(call KEEP,name,commands that fill $$new)
 KEEP = new=$(VENDOR)/.$(1) && rm -rf $$new && mkdir -p $$new && $(2) && rm -rf $(VENDOR)/$(1) \
@@ -67,17 +67,17 @@ $(CSYNTH): $(INPUTS)
 # Verilog from elsewhere: make rtl VERILOG=folder
 RTL_FROM = $(or $(VERILOG),$(VENDOR)/csynth/verilog)
 rtl: $(if $(VERILOG),,$(CSYNTH))
-	$(MODULE).ports $(RTL_FROM) --accelerator $(ACCELERATOR) --top $(TOP)
+	$(MODULE).ports $(RTL_FROM) --accelerator $(CHOSEN) --top $(TOP)
 	@$(call KEEP,rtl,cp -r $(RTL_FROM)/. $$new)
 
 needs-test-bench:
 	@test -z "$(OP)" || { echo "operators have no test bench of their own: say make cosim without OP"; exit 1; }
 
-RECORD = tb/record.py $(VENDOR)/recording --accelerator $(ACCELERATOR) \
+RECORD = tb/record.py $(VENDOR)/recording --accelerator $(CHOSEN) \
   $(if $(BUNDLE),--bundle $(BUNDLE)) $(if $(TASK),--task $(TASK))
 cosim: needs-test-bench $(CSYNTH)
 	@$(NEED_HLS)
-	PYTHONPATH=../model:../host $(PYTHON) $(RECORD)
+	PYTHONPATH=../model:../host $(RUN_PYTHON) $(RECORD)
 	@$(DESCRIBE) --recording $(VENDOR)/recording
 	$(call RUN,cosim)
 	@$(call KEEP,cosim,cp -r $(SOLUTION)/sim/report/. $$new)
@@ -94,5 +94,5 @@ $(EXPORTED): $(CSYNTH)
 	@touch $@
 
 report: $(CSYNTH)
-	$(MODULE).reports --accelerator $(ACCELERATOR) --csynth $(CSYNTH) --out $(VENDOR)/report \
+	$(MODULE).reports --accelerator $(CHOSEN) --csynth $(CSYNTH) --out $(VENDOR)/report \
 	  $(if $(ESTIMATE),--estimate $(ESTIMATE))

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from edge_moe.codegen import generate_package
 from edge_moe_host.errors import EdgeMoEError, one_line_errors
-from sim.declaration import jobs
+from sim.declaration import jobs, require_path
 
 ROOT = Path(__file__).parents[1]
 FORMAL, BUILD = ROOT / "rtl" / "formal", ROOT / "build" / "formal"
@@ -52,10 +52,10 @@ def prove(path: Path, task: str) -> str | None:
     work = BUILD / f"{path.stem}_{task}"
     shutil.rmtree(work, ignore_errors=True)
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-    command = ["yowasp-sby", "-f", "-d", str(work)]
+    command = ["yowasp-sby", "-f", "-d", str(work.relative_to(ROOT))]  # its shell splits absolute paths
     for tool, program in TOOLS.items():
         command += [f"--{tool}", program]
-    command += [str(path), task]
+    command += [str(path.relative_to(ROOT)), task]
     ran = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     wanted = FAIL if task.startswith("fails") else PASS
     if ran.returncode == wanted:
@@ -73,6 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--accelerator", default="zcu104", help="a name, or the path of a .toml file")
     parser.add_argument("--jobs", type=jobs, default=2, help="proofs at a time")
     args = parser.parse_args(arguments)
+    require_path("SymbiYosys", r'[$"`\\]')
     generate_package(args.accelerator, ROOT / "build" / "rtl" / "formal")
     BUILD.mkdir(parents=True, exist_ok=True)
     chosen = proofs(args.names)

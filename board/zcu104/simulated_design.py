@@ -15,7 +15,7 @@ from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
 
 from edge_moe_host.backends.board.driver import VLNV
-from edge_moe_host.backends.csim_library import library_path
+from edge_moe_host.backends.csim_library import how_to_build, library_path
 from edge_moe_host.contract.registers import CONTROL, MASTERS, REGISTERS, Register
 from edge_moe_host.errors import BackendError
 
@@ -58,7 +58,7 @@ def board_facts(config_hash: str) -> BoardFacts:
     except (OSError, ValueError, KeyError):
         raise BackendError(
             f"'{path}' does not describe the board of accelerator {config_hash}: name a board in the "
-            "accelerator's file and build the C simulation with make -C hls csim ACCELERATOR=..."
+            f"accelerator's file; {how_to_build()}."
         ) from None
 
 

@@ -7,6 +7,7 @@ The bundle is stored in the cache folder under a name that depends on all its in
 import contextlib
 import hashlib
 import logging
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -86,6 +87,7 @@ def _kept(source: Path, folder: Path) -> PackagedModel:
             shutil.rmtree(folder, ignore_errors=True)
     with replacing_folder(folder) as temporary:
         _make(source, temporary)
+    _LOG.info("kept in '%s'", folder)
     return _read(folder)
 
 
@@ -96,9 +98,10 @@ def _make(source: Path, folder: Path) -> None:
     from edge_moe.export.source import export_source
 
     _LOG.info("first use of '%s': it is quantised, exported and compiled; later uses start at once", source)
-    _LOG.info(export_source(source, None, folder / "graphs"))
+    place = f"{folder}{os.sep}"  # temporary
+    _LOG.info(export_source(source, None, folder / "graphs").replace(place, ""))
     paths = sorted((folder / "graphs").glob(f"*/{PATH_FILE}"))
-    _LOG.info(compile_verified(paths, ACCELERATOR, folder / "bundle"))
+    _LOG.info(compile_verified(paths, ACCELERATOR, folder / "bundle").replace(place, ""))
 
 
 def _read(folder: Path) -> PackagedModel:

@@ -3,6 +3,9 @@
 
 import re
 import subprocess
+import tomllib
+from collections.abc import Mapping
+from importlib.metadata import EntryPoint, EntryPoints
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +17,7 @@ from edge_moe.testing.checkout import ROOT
 from edge_moe.testing.csim import build, csim
 from edge_moe.testing.hls_build import make
 from edge_moe.testing.networks import random_images, random_network
+from edge_moe_host.backends import csim_library
 from edge_moe_host.backends.csim_library import Csim, library_path, open_csim, program_bytes
 from edge_moe_host.contract import registers
 from edge_moe_host.contract.bundle import Bundle
@@ -55,12 +59,51 @@ def test_identity() -> None:
     assert identity.cycles == 0
 
 
-def test_a_missing_library(tmp_path: Path) -> None:
+@pytest.fixture
+def other(tmp_path: Path) -> Bundle:
+    """For an accelerator that has not been built."""
     network = random_network(small_config(tasks={"depth": 1}))
-    other, _ = compile_network(network, tmp_path, accelerator=small_accelerator(max_tokens=280))
-    assert not library_path(other.manifest.accelerator.hash).exists()
-    with refused(r"is missing: build the C simulation with make -C hls csim ACCELERATOR=\.\.\.\Z"):
+    bundle, _ = compile_network(network, tmp_path, accelerator=small_accelerator(max_tokens=280))
+    assert not library_path(bundle.manifest.accelerator.hash).exists()
+    return bundle
+
+
+def builders(monkeypatch: pytest.MonkeyPatch, *entries: EntryPoint) -> None:
+    monkeypatch.setattr(csim_library, "entry_points", lambda group: EntryPoints(entries))
+
+
+def test_a_missing_library_in_a_checkout(other: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    builders(monkeypatch)
+    command = f"make -C {ROOT}/hls csim ACCELERATOR=zcu104"
+    with refused(rf"is missing: {command} builds it, with .* another accelerator in place of zcu104\.\Z"):
         open_csim(other)
+
+
+def test_a_missing_library_of_a_wheel(other: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    builders(monkeypatch)
+    monkeypatch.setattr(csim_library, "BUILD", tmp_path / "lib" / "build" / "hls")
+    with refused(r"is missing: pip install edge-moe, which builds it at its first use\.\Z"):
+        open_csim(other)
+
+
+def test_a_missing_library_is_built_where_edge_moe_is_installed(
+    other: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The builder that the package declares gets the bundle's own accelerator."""
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"][
+        csim_library.BUILDERS
+    ]
+    builders(monkeypatch, *(EntryPoint(*item, csim_library.BUILDERS) for item in declared.items()))
+    asked = []
+
+    def build_library(fields: Mapping[str, object]) -> Path:
+        asked.append(fields)
+        return build("O3")
+
+    monkeypatch.setattr("edge_moe.codegen.csim.build_library", build_library)
+    with refused("is of the accelerator configuration"):
+        open_csim(other)
+    assert asked == [other.manifest.accelerator.config]
 
 
 def test_a_file_that_is_no_library(tmp_path: Path) -> None:

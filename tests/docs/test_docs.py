@@ -155,7 +155,7 @@ NOT_SHOWN = {"scenes", "testing"}  # used through edge_moe.data; for tests alone
 SINGLE = {
     "config": (
         *("settings", "config", "accelerator", "tasks", "info", "packaged"),
-        *("cache", "checkpoint", "distributed"),
+        *("cache", "places", "checkpoint", "distributed"),
     ),
     "backends": ("torch_backend",),
 }

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The backend ``csim``: the accelerator's C++ as a library of this machine (``make -C hls csim``)."""
+"""The backend ``csim``: the accelerator's C++ as a library of this machine."""
 
 import time
 from pathlib import Path
@@ -12,7 +12,7 @@ from edge_moe_host.runtime.result import Raw
 
 
 class CsimAccelerator(Accelerator):
-    """``library``: by default the one that ``make -C hls csim`` builds for the bundle's accelerator.
+    """``library``: by default the one of the bundle's accelerator, compiled at its first use.
 
     Cycles are those of the loops as written, without waiting for memory; seconds are this machine's.
     """

@@ -1,13 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The accelerator in C simulation: the shared library that ``make -C hls csim`` builds, through ctypes.
+"""The accelerator in C simulation, through ctypes: a shared library that ``make -C hls csim`` builds, or the
+package edge-moe at its first use.
 
 It executes a bundle's program and weight image as the hardware does, and shows every intermediate.
 """
 
 import ctypes
 import functools
+import os
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +27,8 @@ from edge_moe_host.contract.scratch import int8_pairs, named
 from edge_moe_host.errors import BundleError, reason
 
 BUILD = Path(__file__).parents[3] / "build" / "hls"
+FOLDER_VARIABLE = "EDGE_MOE_CSIM_FOLDER"  # another folder with libraries
+BUILDERS = "edge_moe_host.csim"  # entry points: configuration of an accelerator -> its library
 _MESSAGE_BYTES = 1024
 
 
@@ -78,7 +84,16 @@ class CsimRun:
 
 def library_path(config_hash: str) -> Path:
     """Where ``make -C hls csim`` puts the accelerator of this configuration."""
-    return BUILD / f"libedge_moe_{config_hash}.so"
+    return Path(os.environ.get(FOLDER_VARIABLE) or BUILD) / f"libedge_moe_{config_hash}.so"
+
+
+def how_to_build() -> str:
+    """What to do where a library is missing and nothing here can build it."""
+    hls = BUILD.parents[1] / "hls"
+    if hls.is_dir():
+        make = f"make -C {shlex.quote(str(hls))} csim ACCELERATOR=zcu104"
+        return f"{make} builds it, with the name or file of another accelerator in place of zcu104"
+    return "pip install edge-moe, which builds it at its first use"
 
 
 class Csim:
@@ -87,9 +102,7 @@ class Csim:
     def __init__(self, library: Path) -> None:
         """BundleError when the library is missing or is not an accelerator's."""
         if not library.is_file():
-            raise BundleError(
-                f"'{library}' is missing: build the C simulation with make -C hls csim ACCELERATOR=..."
-            )
+            raise BundleError(f"the C simulation '{library}' is missing: {how_to_build()}.")
         try:
             self._run = ctypes.CDLL(str(library)).edge_moe_csim_run
         except (OSError, AttributeError) as error:
@@ -190,8 +203,17 @@ class Csim:
 
 
 def open_csim(bundle: Bundle, library: Path | None = None) -> Csim:
-    """The C simulation that a bundle was compiled for; BundleError when it is missing or does not match."""
-    csim = Csim(library or library_path(bundle.manifest.accelerator.hash))
+    """The C simulation that a bundle was compiled for, built now if edge-moe is installed and it is missing.
+
+    BundleError when it is missing all the same, or does not match.
+    """
+    accelerator = bundle.manifest.accelerator
+    if library is None:
+        library = library_path(accelerator.hash)
+        builders = entry_points(group=BUILDERS)
+        if builders and not library.is_file():
+            library = next(iter(builders)).load()(accelerator.config)
+    csim = Csim(library)
     csim.check(bundle)
     return csim
 

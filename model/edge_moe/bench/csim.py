@@ -14,16 +14,18 @@ from pathlib import Path
 import numpy as np
 
 from edge_moe.accelerator import AcceleratorConfig, load_accelerator
+from edge_moe.codegen.csim import build_library
 from edge_moe.compiler.bundle import compile_bundle
 from edge_moe.config import load_preset
 from edge_moe.estimate.cycles import estimate_images
 from edge_moe.export.graph import path_graph
+from edge_moe.places import CHECKOUT, HLS, make_text
 from edge_moe.quant.network import IntegerNetwork, run_network
 from edge_moe_host.backends.csim_library import Csim, library_path
+from edge_moe_host.config import to_dict
 from edge_moe_host.contract.bundle import Bundle, load_bundle
 from edge_moe_host.errors import EdgeMoEError
 
-HLS = Path(__file__).parents[3] / "hls"
 CALIBRATION = 4  # images
 
 
@@ -46,7 +48,16 @@ class CsimTime:
 
 def build_csim(accelerator: str = "zcu104") -> Csim:
     """The C simulation of an accelerator, compiled when it is not up to date; EdgeMoEError otherwise."""
-    command = ["make", "-C", str(HLS), "csim", f"ACCELERATOR={accelerator}", f"PYTHON={sys.executable}"]
+    if CHECKOUT is None:
+        return Csim(build_library(to_dict(load_accelerator(accelerator))))
+    command = [
+        "make",
+        "-C",
+        str(HLS),
+        "csim",
+        f"ACCELERATOR={accelerator}",
+        f"PYTHON={make_text(sys.executable)}",
+    ]
     try:
         run = subprocess.run(command, capture_output=True, text=True)
     except OSError as error:

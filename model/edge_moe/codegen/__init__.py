@@ -7,7 +7,7 @@ Imports no torch.
 import json
 from pathlib import Path
 
-from edge_moe.accelerator import has_board, load_accelerator, load_board
+from edge_moe.accelerator import AcceleratorConfig, Board, has_board, load_accelerator, load_board
 from edge_moe.codegen.design import require_buildable
 from edge_moe.codegen.headers import config_header, design_header, isa_header, sv_package, tables_header
 from edge_moe.codegen.opcodes_header import opcodes_header
@@ -23,6 +23,7 @@ __all__ = [
     "opcodes_header",
     "sv_package",
     "tables_header",
+    "write_headers",
 ]
 
 
@@ -36,7 +37,12 @@ def generate(accelerator: str, out: Path) -> list[Path]:
 
     Raises EdgeMoEError for an unknown or illegal accelerator and when a file cannot be written.
     """
-    config = load_accelerator(accelerator)
+    board = load_board(accelerator) if has_board(accelerator) else None
+    return write_headers(load_accelerator(accelerator), out, board)
+
+
+def write_headers(config: AcceleratorConfig, out: Path, board: Board | None = None) -> list[Path]:
+    """The same for a configuration, and its board."""
     require_buildable(config)
     texts = {
         "edge_moe_config.hpp": config_header(config),
@@ -45,8 +51,8 @@ def generate(accelerator: str, out: Path) -> list[Path]:
         "edge_moe_opcodes.hpp": opcodes_header(),
         "edge_moe_tables.hpp": tables_header(),
     }
-    if has_board(accelerator):
-        texts[BOARD_FILE] = json.dumps(to_dict(load_board(accelerator)), indent=1) + "\n"
+    if board:
+        texts[BOARD_FILE] = json.dumps(to_dict(board), indent=1) + "\n"
     for name, text in texts.items():
         write_text(Path(out) / name, text)
     return [Path(out) / name for name in texts]

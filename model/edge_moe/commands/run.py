@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_moe.packaged import packaged_model
+from edge_moe.places import EXAMPLE_PICTURE
 from edge_moe_host import Accelerator
 from edge_moe_host.contract.bundle import Bundle
 from edge_moe_host.errors import EdgeMoEError
@@ -19,10 +20,11 @@ from edge_moe_host.runtime.images import frames
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "paths",
-        nargs="+",
+        nargs="*",
         type=Path,
         metavar="BUNDLE PICTURE",
-        help="folder that compile wrote, then pictures, folders or videos; only these with --pretrained",
+        help="folder that compile wrote, then pictures, folders or videos; with --pretrained only these, or "
+        "nothing for a packaged picture",
     )
     parser.add_argument(
         "--pretrained",
@@ -30,9 +32,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="use the packaged tiny model, which is compiled at its first use and kept",
     )
     parser.add_argument("--task", help="one task; default: all of the bundle")
-    parser.add_argument(
-        "--backend", default="golden", help="golden (default), csim (make -C hls csim), onnx, pynq or torch"
-    )
+    parser.add_argument("--backend", default="golden", help="golden (default), csim, onnx, pynq or torch")
     parser.add_argument(
         "--option",
         action="append",
@@ -46,12 +46,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     with contextlib.ExitStack() as stack:
-        bundle, images, options = args.paths[0], args.paths[1:], {}
         if args.pretrained:
             model = stack.enter_context(packaged_model())
-            bundle, images, options = model.bundle, args.paths, model.options(args.backend)
-        if not images:
+            bundle, options = model.bundle, model.options(args.backend)
+            images = args.paths or [EXAMPLE_PICTURE]
+        elif len(args.paths) < 2:
             raise EdgeMoEError("there is no picture to run: name pictures after the bundle.")
+        else:
+            (bundle, *images), options = args.paths, {}
         options |= dict(map(parse_option, args.option))
         for line in run_bundle(
             bundle, images, args.out, args.task, args.backend, overlay=args.overlay, options=options

@@ -13,6 +13,9 @@ import numpy as np
 from tqdm import tqdm
 
 from edge_moe.demo.folder import Folder
+from edge_moe.places import BOARD as BOARD_FOLDER
+from edge_moe_host.backends.csim_library import FOLDER_VARIABLE, open_csim
+from edge_moe_host.contract.bundle import load_bundle
 from edge_moe_host.errors import EdgeMoEError
 from edge_moe_host.runtime import record as recording
 from edge_moe_host.runtime.accelerator import Accelerator
@@ -27,8 +30,7 @@ TITLES = {
     "csim": "the accelerator's C++, compiled for this computer",
     "pynq": "the real PYNQ driver on a board in software, which runs the C simulation",
 }
-ROOT = Path(__file__).parents[3]
-SIMULATED_BOARD = ROOT / "board" / "zcu104" / "simulated.py"
+SIMULATED_BOARD = BOARD_FOLDER / "simulated.py"
 _LOG = logging.getLogger(__name__)
 
 Values = dict[str, Any]
@@ -60,7 +62,8 @@ def run_board(folder: Folder, python: Path) -> Values:
     out = folder.record(BOARD)
     arguments = [BOARD, *map(str, (folder.bundle, folder.images, out))]
     command = [str(python), "-m", recording.__name__, *arguments]
-    environment = os.environ | {"EDGE_MOE_DEVICE": str(SIMULATED_BOARD)}
+    csim = open_csim(load_bundle(folder.bundle)).library
+    environment = os.environ | {"EDGE_MOE_DEVICE": str(SIMULATED_BOARD), FOLDER_VARIABLE: str(csim.parent)}
     total = sum(map(len, load_record(folder.record(REFERENCE)).raw.values()))
     try:
         with (

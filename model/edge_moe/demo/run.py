@@ -25,6 +25,7 @@ from edge_moe.demo.pictures import FORMS, draw_results
 from edge_moe.demo.published import compare_published
 from edge_moe.demo.report import write_report
 from edge_moe.demo.steps import Steps
+from edge_moe.places import CHECKOUT
 from edge_moe_host.config import to_dict
 from edge_moe_host.errors import EdgeMoEError
 from edge_moe_host.files import write_text
@@ -32,9 +33,11 @@ from edge_moe_host.runtime.record import load_record
 
 REPORT, RESULTS = "report.html", "results.json"
 BOARD_PYTHON = Path(".venv-board/bin/python")
-NO_BOARD = (
-    "the simulated board was left out, as there is no {python} with pynq: make .venv-board/.ready sets it "
-    "up, then run the demo again"
+NO_BOARD = "the simulated board was left out, as there is no {python} with pynq: " + (
+    "make .venv-board/.ready sets it up, then run the demo again"
+    if CHECKOUT
+    else "pip install 'edge-moe-host[board,images]' into another environment, then run the demo again with "
+    "--board-python and its Python"
 )
 _LOG = logging.getLogger(__name__)
 _STEPS = 13  # with training and the board

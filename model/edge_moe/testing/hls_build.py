@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from edge_moe.places import make_text
 from edge_moe.testing.checkout import HLS, ROOT, TESTS
 
 
@@ -24,7 +25,14 @@ def building() -> Iterator[None]:
 
 def make(*arguments: str, timeout: float = 500) -> subprocess.CompletedProcess[str]:
     """Run hls/Makefile with this Python."""
-    command = ["make", "-C", str(HLS), "--no-print-directory", f"PYTHON={sys.executable}", *arguments]
+    command = [
+        "make",
+        "-C",
+        str(HLS),
+        "--no-print-directory",
+        f"PYTHON={make_text(sys.executable)}",
+        *arguments,
+    ]
     with building():
         return subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
 

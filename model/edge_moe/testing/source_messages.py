@@ -140,9 +140,11 @@ def script_messages(source: str) -> Iterator[str]:
 @cache
 def messages() -> tuple[Template, ...]:
     """Every message of the project."""
-    python = [path for folder in ("model", "host", "board") for path in sorted((ROOT / folder).rglob("*.py"))]
+    folders = ("model", "host", "board", "rtl", "sim")
+    python = [path for folder in folders for path in sorted((ROOT / folder).rglob("*.py"))]
     scripts = [
         ROOT / "Makefile",
+        ROOT / "environment.sh",
         *ROOT.glob("*/Makefile"),
         *ROOT.glob("*/*/Makefile"),
         *ROOT.glob("hls/*.mk"),
