@@ -79,6 +79,12 @@ def reason(error: BaseException) -> str:
     return lines[0].rstrip(".")[:300] if lines else type(error).__name__
 
 
+def out_of_memory(error: BaseException) -> bool:
+    """Whether Python, NumPy, OpenCV or PyTorch, which have no common class for it, ran out of memory."""
+    texts = ("out of memory", "not enough memory", "allocate memory", "insufficient memory")
+    return isinstance(error, MemoryError) or any(text in str(error).lower() for text in texts)
+
+
 def one_line_errors(command: Callable[P, int]) -> Callable[P, int]:
     """The command, printing an EdgeMoEError as one sentence and returning exit status 2."""
 

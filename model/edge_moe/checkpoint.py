@@ -4,13 +4,14 @@
 A checkpoint is a torch zip archive of one plain dict: ``format``, ``version``, ``preset``
 (:func:`edge_moe.config.to_dict`), ``data`` (specification), ``model`` (state dict), ``ema`` (state
 dict or None), ``optimizer`` (state dict or None), ``step`` and ``epoch`` (both completed),
-``validated``, ``metrics``, ``best`` and, after fine-tuning with fake quantisation, ``quantisation``
-(:meth:`edge_moe.quant.fake.FakeQuantiser.to_plain`). It holds no random state: every draw in
+``validated``, ``val_every``, ``metrics``, ``best`` and, after fine-tuning with fake quantisation,
+``quantisation`` (:meth:`edge_moe.quant.fake.FakeQuantiser.to_plain`). It holds no random state: every draw in
 training is a function of seed, step and rank.
 """
 
 import io
 import pickle
+import shlex
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -36,8 +37,8 @@ Metrics = dict[str, dict[str, float]]
 _MOE_FIELDS = ("routing", "num_experts", "top_k", "expert_ratio", "task_embed_dim")
 # Fields that change how a model is trained, not which weights it has.
 _TRAINING_ONLY = ("gate_noise",)
-# Fields that change no number of a run.
-_RESUMABLE = ("workers",)
+# Fields that change no number of the steps already done, but epochs those of the learning rate to come.
+_RESUMABLE = ("workers", "epochs", "patience")
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ class Checkpoint:
     step: int = 0
     epoch: int = 0
     validated: bool = False
+    val_every: int = 1
     metrics: Metrics = field(default_factory=dict)
     best: dict[str, Any] = field(default_factory=dict)
     quantisation: dict[str, Any] | None = None
@@ -145,7 +147,7 @@ def initialise_from(model: M3ViT, path: Path) -> None:
 def check_resumable(checkpoint: Checkpoint, preset: Preset, data: str, path: Path) -> None:
     """EdgeMoEError naming the first field that changed since ``checkpoint`` was written.
 
-    ``train.workers`` may change, and the folder of a data set may have moved.
+    ``train.workers``, ``epochs`` and ``patience`` may change, and the folder of a data set may have moved.
     """
     ours = to_dict(preset)
     for section, ignored in (("model", ()), ("train", _RESUMABLE)):
@@ -154,7 +156,8 @@ def check_resumable(checkpoint: Checkpoint, preset: Preset, data: str, path: Pat
             field_name, then, now = difference
             raise EdgeMoEError(
                 f"cannot resume from '{path}': {section}.{field_name} was {then!r} and is now {now!r}; "
-                "use the same preset and overrides, or start in another folder."
+                f"continue as it was (edge-moe train --resume {shlex.quote(str(path.parent))}), or start in "
+                "another folder."
             )
     if checkpoint.data.partition(":")[0] != data.partition(":")[0]:
         raise EdgeMoEError(

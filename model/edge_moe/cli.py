@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from edge_moe import __version__
 from edge_moe.commands import COMMANDS
-from edge_moe_host.errors import EdgeMoEError
+from edge_moe_host.errors import EdgeMoEError, out_of_memory, reason
 
 # Commands import what they need when they run: `edge-moe info` starts without torch.
 
@@ -46,6 +46,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     except BrokenPipeError:
         return 141
+    except Exception as error:
+        if not out_of_memory(error):
+            raise
+        print(f"edge-moe: out of memory: {reason(error)}; close other programs, or use a smaller model or "
+              "fewer pictures.", file=sys.stderr)  # fmt: skip
+        return 2
     return 0
 
 

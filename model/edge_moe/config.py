@@ -6,6 +6,7 @@ value and rule. Imports no torch: the board reads configurations too.
 """
 
 import dataclasses
+import json
 import math
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -147,6 +148,7 @@ class TrainConfig:
     val_images: int = 200  # scenes only
     workers: int = 0  # data loader processes
     seed: int = 0
+    patience: int = 0  # stop after this many validations without improvement; 0: off
 
     def __post_init__(self) -> None:
         def rule(condition: bool, name: str, text: str) -> None:
@@ -155,9 +157,10 @@ class TrainConfig:
         for name in ("epochs", "batch_size", "train_images", "val_images"):
             rule(getattr(self, name) >= 1, name, "it must be at least 1")
         for name in ("momentum", "weight_decay", "warmup_steps", "grad_clip", "balance_weight", "rotate",
-                     "workers", "color_jitter"):  # fmt: skip
+                     "workers", "color_jitter", "patience"):  # fmt: skip
             rule(getattr(self, name) >= 0, name, "it must not be negative")
         rule(self.lr > 0, "lr", "it must be positive")
+        rule(0 <= self.seed < 2**63, "seed", "it must be within [0, 2^63)")
         rule(0 <= self.ema_decay < 1, "ema_decay", "it must be within [0, 1)")
         rule(bool(self.scales) and min(self.scales) > 0, "scales", "positive zoom factors")
         low, high = self.scale_range
@@ -195,11 +198,32 @@ def load_preset(name_or_path: str, overrides: Sequence[str] = ()) -> Preset:
     dense = name_or_path in known and name_or_path.endswith(DENSE_SUFFIX)
     base = name_or_path.removesuffix(DENSE_SUFFIX) if dense else name_or_path
     data = read_toml(base, "preset", "presets", known)
+    if not name_or_path.endswith(".toml"):
+        data["name"] = name_or_path
+    preset = preset_from({"name": Path(name_or_path).stem} | data, overrides)
+    return dataclasses.replace(preset, model=preset.model.dense_twin()) if dense else preset
+
+
+def preset_from(data: dict[str, Any], overrides: Sequence[str] = ()) -> Preset:
+    """The preset of plain data, which the overrides of :func:`load_preset` change first."""
     for override in overrides:
         _apply_override(data, override)
-    data["name"] = Path(name_or_path).stem if name_or_path.endswith(".toml") else name_or_path
-    preset = from_dict(Preset, data)
-    return dataclasses.replace(preset, model=preset.model.dense_twin()) if dense else preset
+    preset: Preset = from_dict(Preset, data)
+    return preset
+
+
+def to_toml(preset: Preset) -> str:
+    """The whole preset as a file that :func:`load_preset` reads back."""
+    lines = [f"name = {json.dumps(preset.name)}"]
+    for section in ("model", "train"):
+        values = to_dict(getattr(preset, section))
+        tables = {key: value for key, value in values.items() if isinstance(value, Mapping)}
+        lines.append(f"\n[{section}]")
+        lines += [f"{key} = {json.dumps(value)}" for key, value in values.items() if key not in tables]
+        for name, table in tables.items():
+            lines.append(f"\n[{section}.{name}]")
+            lines += [f"{key} = {json.dumps(value)}" for key, value in table.items()]
+    return "\n".join(lines) + "\n"
 
 
 def _apply_override(data: dict[str, Any], override: str) -> None:

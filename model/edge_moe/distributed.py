@@ -17,9 +17,10 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from edge_moe_host.errors import EdgeMoEError
+from edge_moe_host.errors import EdgeMoEError, reason
 
 _TIMEOUT = timedelta(hours=2)  # rank 0 validates alone while the others wait
+_MEETING = timedelta(minutes=5)  # until all processes have started
 _log = logging.getLogger(__name__)
 
 
@@ -38,12 +39,8 @@ def rank() -> int:
     return dist.get_rank() if is_parallel() else 0
 
 
-def start(device: str) -> torch.device:
-    """Join the process group that ``torchrun`` announces in the environment, if any.
-
-    ``device`` is ``"auto"`` (a GPU if there is one), ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
-    Returns this rank's device. Uses NCCL on GPUs and gloo on CPUs.
-    """
+def choose_device(device: str) -> torch.device:
+    """The device ``"auto"`` (a GPU if there is one), ``"cpu"``, ``"cuda"`` or ``"cuda:N"``."""
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
@@ -54,12 +51,39 @@ def start(device: str) -> torch.device:
         raise EdgeMoEError(f"device '{device}' is not supported: use auto, cpu, cuda or cuda:N.")
     if chosen.type == "cuda" and not torch.cuda.is_available():
         raise EdgeMoEError(f"device '{device}': this PyTorch finds no CUDA device; use --device cpu.")
-    if "RANK" in os.environ and "WORLD_SIZE" in os.environ and not is_parallel():
-        if chosen.type == "cuda":
-            chosen = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-            torch.cuda.set_device(chosen)
-        dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo", timeout=_TIMEOUT)
-        _log.info("rank %d of %d on %s", rank(), world_size(), chosen)
+    if chosen.type == "cuda" and (chosen.index or 0) >= (count := torch.cuda.device_count()):
+        raise EdgeMoEError(f"device '{chosen}' does not exist: this machine has {count} CUDA device(s).")
+    return chosen
+
+
+def start(device: str) -> torch.device:
+    """Join the process group that ``torchrun`` announces in the environment, if any, to train with it.
+
+    Returns this rank's device; ``device`` as for :func:`choose_device`. Uses NCCL on GPUs and gloo on CPUs.
+    """
+    chosen = choose_device(device)
+    if is_parallel() or not ("RANK" in os.environ or "WORLD_SIZE" in os.environ):
+        return chosen
+    needed = ["RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", *["LOCAL_RANK"] * (chosen.type == "cuda")]
+    remedy = "start all processes with torchrun, or train alone: env -u RANK -u WORLD_SIZE ..."
+    if missing := [name for name in needed if name not in os.environ]:
+        found = " and ".join(name for name in ("RANK", "WORLD_SIZE") if name in os.environ)
+        raise EdgeMoEError(f"the environment has {found} but lacks {', '.join(missing)}: {remedy}.")
+    numbers = [os.environ[name] for name in needed if name != "MASTER_ADDR"]
+    if not all(number.isdecimal() for number in numbers) or int(numbers[0]) >= int(numbers[1]):
+        values = ", ".join(f"{name}={os.environ[name]}" for name in needed)
+        raise EdgeMoEError(f"{values} in the environment do not describe a group of processes: {remedy}.")
+    if chosen.type == "cuda":
+        chosen = choose_device(f"cuda:{os.environ['LOCAL_RANK']}")
+        torch.cuda.set_device(chosen)
+    place = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
+    _log.info("process %s of %s meets the others at %s", numbers[0], numbers[1], place)
+    try:
+        store, own, world = next(dist.rendezvous("env://", timeout=_MEETING))
+        backend = "nccl" if chosen.type == "cuda" else "gloo"
+        dist.init_process_group(backend, store=store, rank=own, world_size=world, timeout=_TIMEOUT)
+    except (dist.DistError, RuntimeError, ValueError) as error:
+        raise EdgeMoEError(f"the processes do not meet at {place} ({reason(error)}): {remedy}.") from None
     return chosen
 
 

@@ -25,10 +25,10 @@ class TorchAccelerator(Accelerator):
             raise BackendError("backend 'torch' needs checkpoint=: a file, or 'pretrained'.")
         path = pretrained_checkpoint() if checkpoint == PRETRAINED else Path(checkpoint)
         from edge_moe.checkpoint import load_model
-        from edge_moe.distributed import start
+        from edge_moe.distributed import choose_device
 
         model, preset, _ = load_model(path)
-        self._device = start(device)
+        self._device = choose_device(device)
         if preset.model.hash() != self.bundle.manifest.model.hash:
             raise BackendError(f"'{path}' is of another model than bundle '{self.bundle.path}'.")
         self._model = model.to(self._device)

@@ -12,12 +12,12 @@ import os
 import statistics
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal
 
-from edge_moe.config import ModelConfig, Preset
+from edge_moe.config import ModelConfig, Preset, to_toml
 from edge_moe.eval.metrics import delta_m
 from edge_moe.tasks import TASKS
 from edge_moe_host.config import to_dict
@@ -93,8 +93,9 @@ def _train_and_evaluate(run: Run, preset: Preset, data: str, out: Path) -> Metri
     report = folder / "metrics.json"
     if not report.is_file():
         train = dataclasses.replace(preset.train, seed=run.seed)
+        variant = dataclasses.replace(preset, name=run.folder, model=run.model, train=train)
         config = out / f"{run.folder}.toml"
-        write_text(config, _toml(dataclasses.replace(preset, model=run.model, train=train)))
+        write_text(config, to_toml(variant))
         resume = ["--resume"] if (folder / "last.pt").is_file() else []
         _call(["train", str(config), "--data", data, "--out", str(folder), "--val-every", "5", *resume])
         _call(["eval", str(folder / "last.pt"), "--data", data, "--json", str(report)])
@@ -110,20 +111,6 @@ def _call(arguments: Sequence[str]) -> None:
     if done.returncode:
         lines = done.stderr.strip().splitlines()
         raise EdgeMoEError(f"'edge-moe {' '.join(arguments)}' failed: {lines[-1] if lines else 'no message'}")
-
-
-def _toml(preset: Preset) -> str:
-    """The preset as TOML; every value in a configuration is a scalar, a list or a table of those."""
-    lines: list[str] = []
-    for section in ("model", "train"):
-        values = to_dict(getattr(preset, section))
-        tables = {key: value for key, value in values.items() if isinstance(value, Mapping)}
-        lines.append(f"[{section}]")
-        lines += [f"{key} = {json.dumps(value)}" for key, value in values.items() if key not in tables]
-        for name, table in tables.items():
-            lines.append(f"[{section}.{name}]")
-            lines += [f"{key} = {json.dumps(value)}" for key, value in table.items()]
-    return "\n".join(lines) + "\n"
 
 
 def tabulate(preset: Preset, runs: Sequence[Run], results: Sequence[Metrics]) -> str:

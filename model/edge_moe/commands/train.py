@@ -4,14 +4,25 @@
 import argparse
 from pathlib import Path
 
-from edge_moe.commands.options import DATA_HELP, add_preset, checkpoint_path
+from edge_moe.commands.options import DATA_HELP, add_overrides, checkpoint_path
+from edge_moe_host.errors import EdgeMoEError
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    add_preset(parser)
-    parser.add_argument("--data", default="scenes", help=DATA_HELP)
+    parser.add_argument(
+        "preset", nargs="?", help="preset name, NAME_dense for its dense twin, or a .toml file"
+    )
+    add_overrides(parser)
+    parser.add_argument("--data", help=f"{DATA_HELP} (default: scenes)")
     parser.add_argument("--out", type=Path, help="folder for checkpoints and logs (default: runs/PRESET)")
-    parser.add_argument("--resume", action="store_true", help="continue the run in --out")
+    parser.add_argument(
+        "--resume",
+        nargs="?",
+        const="",
+        metavar="RUN",
+        help="continue the run in this folder, or in --out, with its preset, data and --set; --set "
+        "train.epochs=N lengthens it: the learning rate goes on as in a run of N epochs",
+    )
     parser.add_argument(
         "--init", type=checkpoint_path, help="start from this checkpoint of the model or its dense twin"
     )
@@ -22,18 +33,36 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-steps", type=int, help="stop after this many steps; the schedule keeps its length"
     )
-    parser.add_argument("--val-every", type=int, default=1, help="epochs between validations")
+    parser.add_argument("--val-every", type=int, help="epochs between validations (default: 1); 0: none")
 
 
 def run(args: argparse.Namespace) -> None:
-    from edge_moe.config import load_preset
-    from edge_moe.train import run_training
+    from edge_moe.config import load_preset, preset_from, preset_names
+    from edge_moe.train import load_run, run_training
 
+    resume, preset_name, out = args.resume is not None, args.preset, args.out
+    if args.resume in preset_names() and not preset_name:  # edge-moe train --resume mini --out runs/mini
+        preset_name = args.resume
+    elif args.resume:
+        if out is not None:
+            raise EdgeMoEError("--resume RUN and --out both name a folder: give one of them.")
+        out = Path(args.resume)
+    if preset_name:
+        preset = load_preset(preset_name, args.set)
+        out = out or Path("runs") / Path(preset_name).stem
+    if out is None:
+        raise EdgeMoEError("what to train is missing: give a preset, or --resume with a run's folder.")
+    data = args.data
+    if resume:
+        saved = load_run(out)
+        data = data or saved.data
+        if not preset_name:
+            preset = preset_from(saved.preset, args.set)
     run_training(
-        load_preset(args.preset, args.set),
-        args.data,
-        args.out or Path("runs") / Path(args.preset).stem,
-        resume=args.resume,
+        preset,
+        data or "scenes",
+        out,
+        resume=resume,
         init=args.init,
         device=args.device,
         max_steps=args.max_steps,

@@ -4,7 +4,8 @@
 """
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import cast
 
 import cv2
 import numpy as np
@@ -38,7 +39,7 @@ def steps_per_epoch(count: int, batch_size: int, world: int = 1) -> int:
     return count // batch_size
 
 
-class _AugmentedEpoch(Dataset[dict[str, Tensor]]):
+class _AugmentedEpoch(Dataset[dict[str, Tensor] | EdgeMoEError]):
     """The augmented tensors of one epoch."""
 
     def __init__(self, dataset: TaskDataset, augmentation: Augmentation, seed: int, epoch: int) -> None:
@@ -48,9 +49,12 @@ class _AugmentedEpoch(Dataset[dict[str, Tensor]]):
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
+    def __getitem__(self, index: int) -> dict[str, Tensor] | EdgeMoEError:
         rng = np.random.default_rng((_AUGMENTATION, self.seed, self.epoch, index))
-        return to_tensors(self.augmentation(self.dataset[index], rng))
+        try:
+            return to_tensors(self.augmentation(self.dataset[index], rng))
+        except EdgeMoEError as error:
+            return error  # raised in the main process: a worker's exception would be wrapped in its traceback
 
 
 def epoch_batches(
@@ -77,12 +81,27 @@ def epoch_batches(
         _AugmentedEpoch(dataset, augmentation, train.seed, epoch),
         batch_sampler=[order[start : start + share].tolist() for start in starts],
         num_workers=train.workers,
-        collate_fn=collate,
+        collate_fn=_collate,
         pin_memory=pin_memory,
         worker_init_fn=_start_worker,
         generator=torch.Generator().manual_seed(train.seed),  # leaves the global generator alone
     )
-    return iter(loader)
+    return _raising(iter(loader))
+
+
+def _collate(samples: Sequence[dict[str, Tensor] | EdgeMoEError]) -> dict[str, Tensor] | EdgeMoEError:
+    failed = [sample for sample in samples if isinstance(sample, EdgeMoEError)]
+    try:
+        return failed[0] if failed else collate(cast(list[dict[str, Tensor]], samples))
+    except EdgeMoEError as error:
+        return error
+
+
+def _raising(batches: Iterator[dict[str, Tensor] | EdgeMoEError]) -> Iterator[dict[str, Tensor]]:
+    for batch in batches:
+        if isinstance(batch, EdgeMoEError):
+            raise batch
+        yield batch
 
 
 def _start_worker(_: int) -> None:

@@ -42,7 +42,7 @@ def run_backend(folder: Folder, backend: str) -> Values:
     images = load_images(folder.images)
     with (
         Accelerator.open(backend, folder.bundle, **options) as accelerator,
-        tqdm(total=len(images) * len(accelerator.tasks), desc=backend, unit="img") as bar,
+        tqdm(total=len(images) * len(accelerator.tasks), desc=backend, unit="img", disable=None) as bar,
     ):
         save_record(record(accelerator, images, lambda _: bar.update()), folder.record(backend))
     return device_times(load_record(folder.record(backend)))
@@ -71,7 +71,7 @@ def run_board(folder: Folder, python: Path) -> Values:
             subprocess.Popen(
                 command, env=environment, stdout=subprocess.PIPE, stderr=errors, text=True
             ) as process,
-            tqdm(total=total, desc="simulated board", unit="img") as bar,
+            tqdm(total=total, desc="simulated board", unit="img", disable=None) as bar,
         ):
             assert process.stdout is not None
             for _ in process.stdout:

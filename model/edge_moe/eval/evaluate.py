@@ -102,7 +102,8 @@ def evaluate(
     place = torch.device(device) if device is not None else next(model.parameters()).device
     metrics = {task: make_metric(task, dataset.tasks[task], boundaries) for task in tasks}
     usage = ExpertUsage(getattr(cfg, "num_experts", 0))
-    with _evaluation_mode(model), tqdm(total=count, desc="eval", unit="img", disable=not progress) as bar:
+    hidden = not progress or None  # None: a bar on a terminal only
+    with evaluation_mode(model), tqdm(total=count, desc="eval", unit="img", disable=hidden) as bar:
         for start in range(0, count, batch_size):
             samples = [dataset[index] for index in range(start, min(start + batch_size, count))]
             output = model(_image_batch(samples, size).to(place), tasks=list(tasks))
@@ -157,7 +158,7 @@ def _checked_count(dataset: TaskDataset, tasks: Sequence[str], batch_size: int, 
 
 
 @contextlib.contextmanager
-def _evaluation_mode(model: nn.Module) -> Iterator[None]:
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
     """Evaluation mode without gradients; every module returns to its previous mode afterwards."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()

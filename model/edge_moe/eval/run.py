@@ -9,7 +9,7 @@ import torch
 from edge_moe.checkpoint import load_model
 from edge_moe.config import Preset
 from edge_moe.data import TaskDataset, open_dataset
-from edge_moe.distributed import start
+from edge_moe.distributed import choose_device
 from edge_moe.eval.evaluate import evaluate
 from edge_moe.eval.metrics import delta_m
 from edge_moe.eval.report import metric_table, read_json, write_json
@@ -28,7 +28,7 @@ def load_for_inference(
         if task not in preset.model.tasks:
             known = ", ".join(preset.model.tasks)
             raise EdgeMoEError(f"task '{task}' is not in the model of '{checkpoint}': it has {known}.")
-    return model.to(start(device)), preset, chosen, str(meta["data"])
+    return model.to(choose_device(device)), preset, chosen, str(meta["data"])
 
 
 def open_validation(preset: Preset, data: str, tasks: Sequence[str]) -> TaskDataset:

@@ -124,7 +124,7 @@ def verify_qdq(
 
 
 def _bar(steps: Iterable[int], text: str, progress: bool) -> Iterable[int]:
-    return tqdm(steps, desc=text, unit="img", disable=not progress)
+    return tqdm(steps, desc=text, unit="img", disable=not progress or None)  # None: on a terminal only
 
 
 def _check_images(images: np.ndarray) -> None:

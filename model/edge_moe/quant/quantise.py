@@ -145,7 +145,7 @@ def calibration_images(
 ) -> Iterator[np.ndarray]:
     """uint8 [H, W, 3] of the model's size: pictures spread evenly over the split."""
     chosen = np.linspace(0, len(dataset) - 1, min(count, len(dataset))).round().astype(int)
-    for index in tqdm(chosen, desc="calibrate", unit="img", disable=not progress):
+    for index in tqdm(chosen, desc="calibrate", unit="img", disable=not progress or None):
         yield resize_image(dataset[int(index)][IMAGE], preset.model.image_size)
 
 

@@ -10,11 +10,15 @@ headline metric against the current best is positive.
 """
 
 import contextlib
+import fcntl
 import logging
 import math
+import os
+import shlex
+import shutil
 import signal
-import sys
 import threading
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
@@ -34,22 +38,26 @@ from edge_moe.checkpoint import (
     load_weights,
     save_checkpoint,
 )
-from edge_moe.config import Preset
+from edge_moe.config import Preset, to_toml
 from edge_moe.data import TaskDataset, open_dataset
 from edge_moe.data.loader import epoch_batches, steps_per_epoch
 from edge_moe.data.transforms import Augmentation
 from edge_moe.eval.evaluate import evaluate
 from edge_moe.nn import M3ViT, build_model
 from edge_moe.quant.fake import FakeQuantiser, load_grids
+from edge_moe.settings import require
 from edge_moe.tasks import TASKS
 from edge_moe.train.gradients import pcgrad_gradients, summed_gradients, task_order
 from edge_moe.train.losses import task_loss
-from edge_moe.train.monitor import Monitor, StepReport
+from edge_moe.train.monitor import BOARD, LOG_FILE, Monitor, StepReport
 from edge_moe.train.optim import Ema, build_optimizer, learning_rate, set_learning_rate
+from edge_moe.train.pictures import draw_curves, draw_samples
 from edge_moe_host.config import to_dict
-from edge_moe_host.errors import EdgeMoEError
+from edge_moe_host.errors import EdgeMoEError, out_of_memory, reason
+from edge_moe_host.files import write_text
 
-LAST, BEST = "last.pt", "best.pt"
+LAST, BEST, CONFIG = "last.pt", "best.pt", "config.toml"
+CURVES, SAMPLES = "curves.png", "samples.png"
 _MODEL_STREAM, _PCGRAD_STREAM = 1, 2
 _log = logging.getLogger(__name__)
 
@@ -60,12 +68,19 @@ class TrainingInterrupted(EdgeMoEError):  # noqa: N818 - requested, not an error
     exit_code = 130
 
 
+class _DivergedError(EdgeMoEError):
+    """A loss or gradient that is not finite."""
+
+
 class _StopValidation(Exception):  # noqa: N818 - a signal, not an error
     """Leaves a validation when the run is asked to stop."""
 
 
 class Trainer:
-    """One training run in the folder ``out``.
+    """One training run in the folder ``out``, which one process at a time may train in.
+
+    Whatever stops a run between two steps, the state is saved before the error is raised. An epoch is saved
+    before its validation, which a resumed run repeats.
 
     Args:
         preset: model and recipe.
@@ -78,7 +93,11 @@ class Trainer:
         device: this rank's device, see :func:`edge_moe.distributed.start`.
         max_steps: stop (with a checkpoint) after this many steps in total; the schedule still spans
             ``train.epochs``.
-        val_every: validate every ``val_every`` epochs, and after the last.
+        val_every: validate every ``val_every`` epochs, and after the last; 0: never. Default: that of the
+            resumed run, or 1.
+
+    A run that resumes with another ``train.epochs`` follows from there on the learning rates of a run of that
+    length.
 
     Raises EdgeMoEError for bad input of any kind.
     """
@@ -92,7 +111,7 @@ class Trainer:
         init: Path | None = None,
         device: torch.device | None = None,
         max_steps: int | None = None,
-        val_every: int = 1,
+        val_every: int | None = None,
         quantised: Path | None = None,
     ) -> None:
         train = preset.train
@@ -101,11 +120,13 @@ class Trainer:
                 "train.gradient_method = 'pcgrad' compares the tasks' gradients of one step: "
                 "it needs train.step_mode = 'summed'."
             )
-        if val_every < 1:
-            raise EdgeMoEError(f"val_every = {val_every} is not allowed: it must be at least 1.")
+        if val_every is not None:
+            require(val_every >= 0, "val_every", val_every, "it must be at least 1, or 0 for no validation")
+        if max_steps is not None:
+            require(max_steps >= 1, "max_steps", max_steps, "it must be at least 1")
         self.preset, self.data, self.out = preset, data, Path(out)
         self.device = device or torch.device("cpu")
-        self.max_steps, self.val_every = max_steps, val_every
+        self.max_steps = max_steps
         self.is_main = distributed.rank() == 0
         if quantised is not None and init is None:
             raise EdgeMoEError(
@@ -117,6 +138,11 @@ class Trainer:
             len(self.train_set), train.batch_size, distributed.world_size()
         )
         self.total_steps = train.epochs * self.steps_per_epoch
+        if train.batch_size == distributed.world_size() and preset.model.grid_size == (1, 1):
+            raise EdgeMoEError(
+                "batch norm needs more than one value to train: the model has one patch, so every "
+                "process needs at least 2 pictures of train.batch_size."
+            )
         self.augmentation = Augmentation(train, preset.model.image_size, self.train_set.depth_kind)
         self.tasks = list(preset.model.tasks)
 
@@ -128,9 +154,17 @@ class Trainer:
         self.metrics: Metrics = {}
         self.best: dict[str, Any] = {}
         self.grids = None if quantised is None else load_grids(quantised, preset.model)
-        checkpoint = load_checkpoint(self.out / LAST) if resume else None
+        self.saved: int | None = None  # the step of LAST
+        checkpoint = load_run(self.out) if resume else None
+        if val_every is None:
+            val_every = 1 if checkpoint is None else checkpoint.val_every
+        self.val_every = val_every
+        if train.patience and not val_every:
+            raise EdgeMoEError(f"train.patience = {train.patience} counts validations, and val_every is 0.")
         if checkpoint is not None:
             check_resumable(checkpoint, preset, data, self.out / LAST)
+            rule = f"the run has done {checkpoint.step} steps, which is more"
+            require(checkpoint.step <= self.total_steps, "train.epochs", train.epochs, rule)
             load_weights(model, checkpoint.model, self.out / LAST)
             if checkpoint.quantisation is not None:
                 self.grids = FakeQuantiser.from_plain(checkpoint.quantisation)
@@ -152,23 +186,31 @@ class Trainer:
             self._restore(checkpoint)
         self._stop_requested = False
         self._in_validation = False
+        self._in_step = False  # parameters and statistics may belong to different steps
+        self._outlasted = self._is_outlasted()
 
     def fit(self) -> Metrics:
         """Train to the end of the schedule (or ``max_steps``); returns the last validation's metrics.
 
         Raises TrainingInterrupted after Ctrl-C, and EdgeMoEError for a loss that is not finite.
         """
-        self.monitor = Monitor(
-            self.out if self.is_main else None, self.preset, self.steps_per_epoch, self.step
-        )
-        with contextlib.closing(self.monitor), self._signals():
+        with self._lock(), self._kept(), contextlib.ExitStack() as stack:
+            out = self.out if self.is_main else None
+            self.monitor = Monitor(out, self.preset, self.steps_per_epoch, self.step, self.validated)
+            stack.enter_context(contextlib.closing(self.monitor))
+            stack.enter_context(self._signals())
+            if self.is_main:
+                _log.info("%s", self._first_line())
+                write_text(self.out / CONFIG, to_toml(self.preset))
             if self.step == 0:
                 self._save_last()  # also checks at once that the folder can be written
             if not self.validated:
                 self._finish_epoch()
-            while self.step < self.total_steps and not self._at_limit():
+            while self.step < self.total_steps and not self._at_limit() and not self._outlasted:
                 self._train_epoch()
         distributed.wait_for_all()  # rank 0 has written when any rank returns
+        if self.is_main:
+            _log.info("%s", self._last_line())
         return self.metrics
 
     def _train_epoch(self) -> None:
@@ -185,9 +227,11 @@ class Trainer:
             distributed.world_size(),
             pin_memory=self.device.type == "cuda",
         )
-        for batch in batches:
+        while (batch := self._next(batches)) is not None:
+            self._in_step = True
             report = self._train_step(batch)
             self.step += 1
+            self._in_step = False
             self.validated = self.step % self.steps_per_epoch != 0
             self.monitor.train_step(self.step, report)
             if report.stop:
@@ -198,6 +242,20 @@ class Trainer:
             self._save_last()
         else:
             self._finish_epoch()
+
+    def _next(self, batches: Iterator[dict[str, Tensor]]) -> dict[str, Tensor] | None:
+        """The next batch, None after the last. EdgeMoEError on every rank if one cannot read its share."""
+        batch, failure = None, None
+        try:
+            batch = next(batches, None)
+        except EdgeMoEError as error:
+            failure = error
+        failures = distributed.sum_over_ranks(torch.tensor(float(failure is not None), device=self.device))
+        if failure is not None:
+            raise failure
+        if distributed.is_parallel() and failures > 0:
+            raise EdgeMoEError("another process cannot read its pictures: see its message.")
+        return batch
 
     def _train_step(self, batch: Mapping[str, Tensor]) -> StepReport:
         """Forward, backward and update for one batch."""
@@ -263,7 +321,7 @@ class Trainer:
         clip = (
             f"lower train.grad_clip (now {train.grad_clip:g})" if train.grad_clip else "set train.grad_clip=1"
         )
-        raise EdgeMoEError(
+        raise _DivergedError(
             f"training stopped at step {self.step + 1} (epoch {epoch + 1}): {wrong[0]}; try a lower train.lr "
             f"(now {train.lr:g}), more train.warmup_steps (now {train.warmup_steps}), or {clip}; "
             f"the last good checkpoint is '{self.out / LAST}'."
@@ -273,12 +331,22 @@ class Trainer:
         """Validate if it is due, keep the best, save."""
         self.monitor.end_epoch(self.step)
         epoch = self.step // self.steps_per_epoch
-        if epoch % self.val_every == 0 or self.step == self.total_steps:
+        if self.val_every and (epoch % self.val_every == 0 or self.step == self.total_steps):
+            if self.saved != self.step:
+                self._save_last()
             stopped = self._validate() if self.is_main else False
             if distributed.agree(int(stopped)):
                 self._stop()
+            self._outlasted = bool(distributed.agree(int(self._is_outlasted())))
         self.validated = True
         self._save_last()
+
+    def _is_outlasted(self) -> bool:
+        """Whether ``train.patience`` validations have passed since the best."""
+        if not (self.preset.train.patience and self.best):
+            return False
+        period = self.steps_per_epoch * self.val_every
+        return self.step // period - self.best["step"] // period >= self.preset.train.patience
 
     def _validate(self) -> bool:
         """Metrics of the (average) model on the validation split; True if a stop was asked for."""
@@ -287,7 +355,7 @@ class Trainer:
             self._in_validation = True
             if self._stop_requested:
                 return True
-            result = evaluate(model, self.val_set, self.tasks, progress=sys.stderr.isatty())
+            result = evaluate(model, self.val_set, self.tasks)
         except _StopValidation:
             return True
         finally:
@@ -299,11 +367,14 @@ class Trainer:
             weights_only = {key: value for key, value in self._content().items() if key != "optimizer"}
             save_checkpoint(self.out / BEST, weights_only)
         self.monitor.validation(self.step, result, is_best)
+        draw_curves(self.out / LOG_FILE, self.out / CURVES)
+        draw_samples(cast(M3ViT, model), self.val_set, self.tasks, self.out / SAMPLES)
         return False
 
     def _save_last(self) -> None:
         if self.is_main:
             save_checkpoint(self.out / LAST, self._content())
+        self.saved = self.step
 
     def _content(self) -> dict[str, Any]:
         return {
@@ -315,6 +386,7 @@ class Trainer:
             "step": self.step,
             "epoch": self.step // self.steps_per_epoch,
             "validated": self.validated,
+            "val_every": self.val_every,
             "metrics": self.metrics,
             "best": self.best,
             "quantisation": None if self.grids is None else self.grids.to_plain(),
@@ -323,6 +395,7 @@ class Trainer:
     def _restore(self, checkpoint: Checkpoint) -> None:
         """Everything but the weights, which the model has already."""
         self.step, self.validated = checkpoint.step, checkpoint.validated
+        self.saved = self.step
         self.metrics, self.best = checkpoint.metrics, checkpoint.best
         if checkpoint.optimizer is not None:
             self.optimizer.load_state_dict(checkpoint.optimizer)
@@ -332,11 +405,7 @@ class Trainer:
     def _check_folder(self, resume: bool, init: Path | None) -> None:
         if resume and init is not None:
             raise EdgeMoEError("--init starts a new run and --resume continues one: give one of them.")
-        if resume:
-            if not (self.out / LAST).is_file():
-                raise EdgeMoEError(f"nothing to resume: folder '{self.out}' has no {LAST}.")
-            return
-        if not self.is_main:
+        if resume or not self.is_main:
             return
         if self.out.exists() and not self.out.is_dir():
             raise EdgeMoEError(f"output '{self.out}' is a file: give a folder.")
@@ -364,8 +433,106 @@ class Trainer:
         epoch = self.step / self.steps_per_epoch
         raise TrainingInterrupted(
             f"interrupted after step {self.step} of {self.total_steps} (epoch {epoch:.2f}): the state is in "
-            f"'{self.out / LAST}'; add --resume to the same command to continue."
+            f"'{self.out / LAST}'; continue with: {self._resume_command()}"
         )
+
+    def _resume_command(self) -> str:
+        return f"edge-moe train --resume {shlex.quote(str(self.out))}"
+
+    def _first_line(self) -> str:
+        train, count = self.preset.train, sum(parameter.numel() for parameter in self.parameters)
+        pictures = f"{len(self.train_set):,} training and {len(self.val_set):,} validation pictures"
+        after = f", continued after step {self.step:,}" if self.step else ""
+        return (
+            f"training {self.preset.name} on {self.device}: tasks {', '.join(self.tasks)}, {count:,} "
+            f"parameters; {self.data}: {pictures}; "
+            f"{self.total_steps:,} steps of {train.batch_size} pictures in {train.epochs} epochs{after}; "
+            f"folder '{self.out}'"
+        )
+
+    def _last_line(self) -> str:
+        resume = self._resume_command()
+        done = f"step {self.step:,} of {self.total_steps:,} is done"
+        if self.step < self.total_steps and not self._outlasted:
+            return f"{done} (--max-steps), saved in '{self.out / LAST}'; continue with: {resume}"
+        if self.step < self.total_steps:
+            done += f", and the last {self.preset.train.patience} validations were no better (train.patience)"
+        name = BEST if self.best else LAST
+        which = f"the best of the validations, step {self.best['step']:,}" if self.best else "not validated"
+        target = shlex.quote(str(self.out / name))
+        return f"{done}: '{self.out / name}' ({which}); next: edge-moe export {target} --out export"
+
+    @contextlib.contextmanager
+    def _lock(self) -> Iterator[None]:
+        """Keep other processes from training in the folder; the kernel frees it however this process ends."""
+        if not self.is_main:
+            yield
+            return
+        handle = os.open(self.out, os.O_RDONLY)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(handle)
+            raise EdgeMoEError(
+                f"another process is training in '{self.out}': choose another folder."
+            ) from None
+        except OSError:
+            pass  # some network file systems have no locks
+        try:
+            yield
+        finally:
+            os.close(handle)
+
+    @contextlib.contextmanager
+    def _kept(self) -> Iterator[None]:
+        """Whatever stops training, save what is done, and say in one sentence how to go on."""
+        try:
+            yield
+        except (TrainingInterrupted, _DivergedError):
+            raise
+        except Exception as error:
+            sentence = self._sentence(error)
+            if self.step and self.step != self.saved and not self._in_step:
+                with contextlib.suppress(EdgeMoEError):  # a full disk: the sentence names the older state
+                    self._save_last()
+            if self.is_main and not self.step:  # nothing is lost, and the folder can be used again
+                for name in (LAST, CONFIG, LOG_FILE):
+                    (self.out / name).unlink(missing_ok=True)
+                shutil.rmtree(self.out / BOARD, ignore_errors=True)
+            if sentence is None:
+                raise
+            traceback.clear_frames(error.__traceback__)  # they hold the loader, whose processes end with it
+            if self.saved and not self.validated and self.step == self.saved:
+                sentence += (
+                    f"; the epoch is saved in '{self.out / LAST}': mend this, and continue with "
+                    f"{self._resume_command()} (--val-every 0: without validation)"
+                )
+            elif self.saved:
+                sentence += (
+                    f"; step {self.saved:,} of {self.total_steps:,} is saved in '{self.out / LAST}': mend "
+                    f"this, and continue with {self._resume_command()}"
+                )
+            raise EdgeMoEError(sentence + ".") from None
+
+    def _sentence(self, error: Exception) -> str | None:
+        """What went wrong, without full stop; None for an error of this program."""
+        train = self.preset.train
+        if out_of_memory(error):
+            height, width = self.preset.model.image_size
+            lower = f"train.batch_size (now {train.batch_size}), " if train.batch_size > 1 else ""
+            workers = f", train.workers (now {train.workers})" if train.workers else ""
+            return (
+                f"out of memory on {self.device} in step {self.step + 1}: lower {lower}model.image_size (now "
+                f"{height}x{width}){workers}, or close other programs; the system says: {reason(error)}"
+            )
+        if isinstance(error, RuntimeError) and "DataLoader worker" in str(error):
+            return (
+                f"a loader process of train.workers = {train.workers} was ended from outside, often for lack "
+                f"of memory or of shared memory (docker run --shm-size): lower train.workers; {reason(error)}"
+            )
+        if isinstance(error, EdgeMoEError | OSError):
+            return (str(error) if isinstance(error, EdgeMoEError) else reason(error)).rstrip(".")
+        return None
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
@@ -388,6 +555,13 @@ class Trainer:
         finally:
             for number, handler in previous.items():
                 signal.signal(number, handler)
+
+
+def load_run(out: Path) -> Checkpoint:
+    """The state of the run in ``out``."""
+    if not (Path(out) / LAST).is_file():
+        raise EdgeMoEError(f"nothing to resume: folder '{out}' has no {LAST}.")
+    return load_checkpoint(Path(out) / LAST)
 
 
 def run_training(preset: Preset, data: str, out: Path, device: str = "auto", **options: Any) -> Metrics:

@@ -7,6 +7,7 @@
 MoE block and expert); all have ``step`` and ``epoch``.
 """
 
+import contextlib
 import json
 import logging
 import time
@@ -20,10 +21,11 @@ from tqdm import tqdm
 
 from edge_moe.config import Preset
 from edge_moe.eval.evaluate import EvaluationResult
+from edge_moe_host.errors import EdgeMoEError
 from edge_moe_host.files import write_text
 
 LOG_EVERY = 10
-LOG_FILE = "log.jsonl"
+LOG_FILE, BOARD = "log.jsonl", "tensorboard"
 _log = logging.getLogger(__name__)
 
 
@@ -41,7 +43,10 @@ class StepReport:
 class Monitor:
     """Reports of rank 0; on other ranks (``out`` None) every method does nothing."""
 
-    def __init__(self, out: Path | None, preset: Preset, steps_per_epoch: int, step: int) -> None:
+    def __init__(
+        self, out: Path | None, preset: Preset, steps_per_epoch: int, step: int, validated: bool = True
+    ) -> None:
+        """``step``: how many are done; ``validated``: no validation of this step is to be repeated."""
         self.out = out
         self.preset = preset
         self.steps_per_epoch = steps_per_epoch
@@ -53,8 +58,8 @@ class Monitor:
             # Slow to import and of no use to other ranks.
             from torch.utils.tensorboard import SummaryWriter
 
-            drop_lines_after(out / LOG_FILE, step)
-            self.board = SummaryWriter(str(out / "tensorboard"), purge_step=step + 1 if step else None)
+            drop_lines_after(out / LOG_FILE, step, validated)
+            self.board = SummaryWriter(str(out / BOARD), purge_step=step + 1 if step else None)
 
     def start_epoch(self, epoch: int, step: int) -> None:
         """Open the bar of a (0-based) epoch that begins, or continues, at ``step``."""
@@ -147,23 +152,28 @@ class Monitor:
         """Finish all reports."""
         self.close_bar()
         if self.board is not None:
-            self.board.close()
+            with contextlib.suppress(OSError):  # a full disk, of which log.jsonl has told
+                self.board.close()
 
     def _write(self, kind: str, step: int, content: Mapping[str, Any]) -> None:
         assert self.out is not None
         line = {"kind": kind, "step": step, "epoch": step / self.steps_per_epoch, **content}
-        with open(self.out / LOG_FILE, "a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        try:
+            with open(self.out / LOG_FILE, "a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+        except OSError as error:
+            raise EdgeMoEError(f"cannot write '{self.out / LOG_FILE}': {error.strerror or error}.") from None
 
 
-def drop_lines_after(path: Path, step: int) -> None:
-    """Remove the lines of steps that a killed run made after its last checkpoint."""
+def drop_lines_after(path: Path, step: int, validated: bool = True) -> None:
+    """Remove the lines that a stopped run wrote after its last checkpoint, which may await a validation."""
     if not path.is_file():
         return
     kept = []
     for line in path.read_text(encoding="utf-8").splitlines():
         try:
-            if json.loads(line)["step"] <= step:
+            values = json.loads(line)
+            if values["step"] < step + (validated or values["kind"] == "train"):
                 kept.append(line + "\n")
         except ValueError:
             continue  # a line cut short by the kill
