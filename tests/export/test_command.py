@@ -5,6 +5,7 @@ import onnx
 import pytest
 
 from edge_moe import EdgeMoEError
+from edge_moe.compiler.read_graph import read_path
 from edge_moe.export import files as command
 from edge_moe.export.files import export_path
 from edge_moe.export.path import path_metadata, read_path_model
@@ -66,6 +67,17 @@ def test_nothing_is_left_when_a_model_fails(
     with pytest.raises(EdgeMoEError, match=message):
         export_path(network, "semseg", tmp_path / "out", images, progress=False)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_flat_form_is_verified_and_none_of_an_older_export_stays(tmp_path, network, images):
+    text = export_path(network, "depth", tmp_path, images, flat=True, progress=False)
+    flat = tmp_path / "depth" / "path.flat.onnx"
+    assert f"{flat} (" in text
+    assert verify_path(onnx.load(flat), network, "depth", images, 1).values > 5000
+    with pytest.raises(EdgeMoEError, match="which the accelerator cannot run"):
+        read_path(flat)
+    assert "path.flat" not in export_path(network, "depth", tmp_path, images, progress=False)
+    assert not flat.exists()
 
 
 def test_an_older_export_survives_a_failing_one(tmp_path, network, images, monkeypatch):

@@ -6,13 +6,14 @@ import json
 import numpy as np
 import onnx
 import pytest
+from onnx.reference import ReferenceEvaluator
 
 from edge_moe import EdgeMoEError
 from edge_moe.export.functions import path_functions
 from edge_moe.export.graph import METADATA_KEY, path_graph
-from edge_moe.export.path import build_path_model, path_metadata, read_path_model
+from edge_moe.export.path import build_path_model, flat_model, path_metadata, read_path_model
 from edge_moe.export.qdq import build_qdq_model
-from edge_moe.export.verify import traced_model, verify_path, verify_qdq
+from edge_moe.export.verify import require_equal, traced_model, verify_path, verify_qdq
 from edge_moe.info import HEAD_CONVS
 from edge_moe.quant.network import run_network
 from edge_moe.quant.prune import drop_unused
@@ -41,6 +42,27 @@ def test_every_intermediate_equals_golden(name):
     assert counts.values == 2 * traced + results
     assert counts.tensors == len(trace.tensors) == expected_tensors(cfg)
     assert (counts.images, counts.traced_images) == (3, 2)
+
+
+@pytest.mark.parametrize("form", [lambda model: model, flat_model], ids=["functions", "flat"])
+@pytest.mark.parametrize("name", CONFIGS)
+def test_reference_evaluator_of_onnx_equals_golden(name, form):
+    cfg = CONFIGS[name]
+    network, images = random_network(cfg, seed=3), random_images(cfg, 2)
+    for task in cfg.tasks:
+        trace, model = Trace(), form(traced_model(build_path_model(network, task)))
+        run_network(network, images, task, trace)
+        values = ReferenceEvaluator(model).run(None, {"image": images})
+        actual = dict(zip((output.name for output in model.graph.output), values, strict=True))
+        count = require_equal("ReferenceEvaluator", "golden", actual, trace.tensors, actual, 0)
+        assert count > 1500
+
+
+def test_flat_form_has_operators_of_onnx_only():
+    flat = flat_model(build_path_model(random_network(CONFIGS["three experts"]), "depth"))
+    assert {node.domain for node in flat.graph.node} == {""}
+    assert [entry.domain for entry in flat.opset_import] == [""]
+    assert not flat.functions
 
 
 @pytest.mark.parametrize("task", ALL_TASKS)

@@ -18,6 +18,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--out", type=Path, default=Path("export"), help="folder; a task's files go to OUT/TASK"
     )
     parser.add_argument("--verify-images", type=int, default=10, help="held-out images to compare on")
+    parser.add_argument(
+        "--flat", action="store_true", help="also write path.flat.onnx, with the functions inlined"
+    )
     add_quantisation(parser)
 
 
@@ -26,4 +29,8 @@ def run(args: argparse.Namespace) -> None:
     from edge_moe.quant.storage import is_network
 
     options = quantisation(args, args.source if is_network(args.source) else None)
-    print(export_source(args.source, args.tasks, args.out, args.data, options, args.verify_images))
+    print(
+        export_source(
+            args.source, args.tasks, args.out, args.data, options, args.verify_images, flat=args.flat
+        )
+    )

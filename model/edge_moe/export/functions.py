@@ -9,6 +9,8 @@ a size of the model: shapes come from the inputs, so every file has the same fun
 import functools
 import itertools
 import re
+from collections.abc import Iterable, Iterator
+from graphlib import TopologicalSorter
 from importlib.resources import files
 
 import numpy as np
@@ -19,7 +21,7 @@ from edge_moe.export.graph import DOMAIN, ONNX_OPSET
 from edge_moe_host.golden import arithmetic, operators
 
 HEADER = f'<domain: "{DOMAIN}", opset_import: ["": {ONNX_OPSET}, "{DOMAIN}": 1]>\n'
-TEXTS = ("arithmetic", "encoder", "moe", "head")  # in the order of the functions in a file
+TEXTS = ("arithmetic", "encoder", "moe", "head")
 
 
 def _names() -> dict[str, str]:
@@ -60,7 +62,7 @@ def _names() -> dict[str, str]:
 
 @functools.cache
 def path_functions() -> tuple[onnx.FunctionProto, ...]:
-    """Every function of the domain ``edge_moe``: those of nodes and those that they share.
+    """Every function of the domain ``edge_moe``: those of nodes and those that they share, callees first.
 
     Blank lines separate them. Comment lines before one are its doc string.
     """
@@ -74,4 +76,19 @@ def path_functions() -> tuple[onnx.FunctionProto, ...]:
             function = parser.parse_function(HEADER + filled)
             function.doc_string = " ".join(line.removeprefix("# ") for line in comments)
             functions.append(function)
-    return tuple(functions)
+    return tuple(_callees_first({function.name: function for function in functions}))
+
+
+def _callees_first(functions: dict[str, onnx.FunctionProto]) -> Iterator[onnx.FunctionProto]:
+    calls = {name: dict.fromkeys(_calls(function.node)) for name, function in functions.items()}
+    for name in TopologicalSorter(calls).static_order():
+        yield functions[name]
+
+
+def _calls(nodes: Iterable[onnx.NodeProto]) -> Iterator[str]:
+    """Names of the functions that nodes, and the bodies of their loops, call."""
+    for node in nodes:
+        if node.domain == DOMAIN:
+            yield node.op_type
+        for attribute in node.attribute:
+            yield from _calls(attribute.g.node)

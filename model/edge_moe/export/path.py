@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import onnx
+import onnx.inliner
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from edge_moe.export.functions import path_functions
-from edge_moe.export.graph import FORMAT_VERSION, METADATA_KEY, path_graph
+from edge_moe.export.graph import DOMAIN, FORMAT_VERSION, METADATA_KEY, path_graph
 from edge_moe.export.tensors import describe_tensors
 from edge_moe.quant.network import IntegerNetwork, check_network
 from edge_moe_host.errors import EdgeMoEError, reason
@@ -36,6 +37,16 @@ def build_path_model(
     describe_tensors(model)
     onnx.checker.check_model(model, full_check=True)
     return model
+
+
+def flat_model(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The same model with its functions inlined, for runtimes that know only the operators of ONNX."""
+    flat = onnx.inliner.inline_local_functions(model)
+    kept = [entry for entry in flat.opset_import if entry.domain != DOMAIN]
+    del flat.opset_import[:]
+    flat.opset_import.extend(kept)
+    onnx.checker.check_model(flat, full_check=True)
+    return flat
 
 
 def path_metadata(model: onnx.ModelProto, source: str = "the model") -> dict[str, Any]:

@@ -24,6 +24,8 @@ def export_source(
     data: str | None = None,
     options: QuantOptions | None = None,
     verify_images: int = 10,
+    *,
+    flat: bool = False,
     progress: bool = True,
 ) -> str:
     """Export ``tasks`` (default: all) of a checkpoint, quantised now, or of a ``.int.npz`` file.
@@ -38,7 +40,12 @@ def export_source(
         raise EdgeMoEError(f"no task to export: this network has {', '.join(network.tasks)}.")
     dataset, images = validation_images(network.config, str(extra["data"]), verify_images)
     return "\n".join(
-        export_path(path, task, out, images, classes=class_styles(dataset, task), progress=progress)
+        export_path(
+            *(path, task, out, images),
+            classes=class_styles(dataset, task),
+            flat=flat,
+            progress=progress,
+        )
         for task, path in paths.items()
     )
 

@@ -54,6 +54,7 @@ def verify_path(
     images: np.ndarray,
     trace_images: int = 3,
     *,
+    file: str = "path.onnx",
     progress: bool = False,
 ) -> PathCounts:
     """Run stock onnxruntime on uint8 ``images`` [n, H, W, 3] and compare with golden for equality.
@@ -62,7 +63,7 @@ def verify_path(
     names the first tensor that differs, where and how.
     """
     _check_images(images)
-    name = f"path.onnx of task '{task}'"
+    name = f"{file} of task '{task}'"
     traced = min(trace_images, len(images))
     session = Session(traced_model(model).SerializeToString(), name)
     values, tensors = 0, 0
