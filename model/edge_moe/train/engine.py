@@ -30,6 +30,8 @@ from torch import Tensor, nn
 
 from edge_moe import distributed
 from edge_moe.checkpoint import (
+    BEST,
+    LAST,
     Checkpoint,
     Metrics,
     check_resumable,
@@ -56,8 +58,7 @@ from edge_moe_host.config import to_dict
 from edge_moe_host.errors import EdgeMoEError, out_of_memory, reason
 from edge_moe_host.files import write_text
 
-LAST, BEST, CONFIG = "last.pt", "best.pt", "config.toml"
-CURVES, SAMPLES = "curves.png", "samples.png"
+CONFIG, CURVES, SAMPLES = "config.toml", "curves.png", "samples.png"
 _MODEL_STREAM, _PCGRAD_STREAM = 1, 2
 _log = logging.getLogger(__name__)
 
