@@ -110,6 +110,19 @@ def require_file(path: Path) -> None:
         raise EdgeMoEError(f"checkpoint '{path}' does not exist.")
 
 
+def is_checkpoint(path: Path) -> bool:
+    """Whether a file has this project's mark, undamaged or not."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(
+                FORMAT.encode() in archive.read(name)
+                for name in archive.namelist()
+                if name.endswith("/data.pkl")
+            )
+    except (OSError, EOFError, RuntimeError, NotImplementedError, ValueError, zlib.error, zipfile.BadZipFile):
+        return False
+
+
 def check_archive(path: Path, otherwise: str = "") -> None:
     """EdgeMoEError when a torch zip archive is cut short or a file in it differs from its checksum."""
     try:

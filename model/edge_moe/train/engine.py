@@ -35,7 +35,6 @@ from edge_moe.checkpoint import (
     Checkpoint,
     Metrics,
     check_resumable,
-    initialise_from,
     load_checkpoint,
     load_weights,
     save_checkpoint,
@@ -45,6 +44,7 @@ from edge_moe.data import TaskDataset, open_dataset
 from edge_moe.data.loader import epoch_batches, steps_per_epoch
 from edge_moe.data.transforms import Augmentation
 from edge_moe.eval.evaluate import evaluate
+from edge_moe.importers import initialise
 from edge_moe.nn import M3ViT, build_model
 from edge_moe.quant.fake import FakeQuantiser, load_grids
 from edge_moe.settings import require
@@ -150,7 +150,8 @@ class Trainer:
         torch.manual_seed(train.seed)
         model = build_model(preset.model)
         if init is not None:
-            initialise_from(model, Path(init))
+            for note in initialise(model, Path(init), preset):
+                _log.info("%s", note)
         self.step, self.validated = 0, True
         self.metrics: Metrics = {}
         self.best: dict[str, Any] = {}
