@@ -13,6 +13,7 @@ import io
 import pickle
 import shlex
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,10 +26,11 @@ from edge_moe.config import Preset
 from edge_moe.nn import M3ViT, build_model, check_weights, load_dense_weights
 from edge_moe_host.config import from_dict, to_dict
 from edge_moe_host.errors import EdgeMoEError
-from edge_moe_host.files import replacing
+from edge_moe_host.files import kind, replacing, unreadable
 
 FORMAT = "edge-moe-checkpoint"
 VERSION = 1
+LAST, BEST = "last.pt", "best.pt"  # files of a training run
 
 Metrics = dict[str, dict[str, float]]
 """Validation result: task -> metric -> value."""
@@ -79,10 +81,8 @@ def save_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
 def load_checkpoint(path: Path) -> Checkpoint:
     """Read a checkpoint to CPU tensors; EdgeMoEError if it is missing, cut short or not a checkpoint."""
     path = Path(path)
-    if not path.is_file():
-        raise EdgeMoEError(f"checkpoint '{path}' does not exist.")
-    if not zipfile.is_zipfile(path):
-        raise EdgeMoEError(f"checkpoint '{path}' is cut short or was not written by Edge-MoE.")
+    require_file(path)
+    check_archive(path, " or was not written by Edge-MoE")
     try:
         data = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, KeyError, ValueError):
@@ -99,6 +99,45 @@ def load_checkpoint(path: Path) -> Checkpoint:
     except TypeError:
         missing = next(key for key in ("preset", "model") if key not in data)
         raise EdgeMoEError(f"checkpoint '{path}' lacks its '{missing}' entry.") from None
+
+
+def require_file(path: Path) -> None:
+    """EdgeMoEError unless ``path`` is a file; a folder gets a sentence of its own."""
+    found = kind(path)
+    if found == "folder":
+        raise EdgeMoEError(f"folder '{path}' holds neither {BEST} nor {LAST}: give a checkpoint file.")
+    if found != "file":
+        raise EdgeMoEError(f"checkpoint '{path}' does not exist.")
+
+
+def is_checkpoint(path: Path) -> bool:
+    """Whether a file has this project's mark, undamaged or not."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(
+                FORMAT.encode() in archive.read(name)
+                for name in archive.namelist()
+                if name.endswith("/data.pkl")
+            )
+    except (OSError, EOFError, RuntimeError, NotImplementedError, ValueError, zlib.error, zipfile.BadZipFile):
+        return False
+
+
+def check_archive(path: Path, otherwise: str = "") -> None:
+    """EdgeMoEError when a torch zip archive is cut short or a file in it differs from its checksum."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except zipfile.BadZipFile:  # above all: the directory at the end is gone
+        raise EdgeMoEError(
+            f"checkpoint '{path}' is cut short{otherwise}: copy or download it again."
+        ) from None
+    except OSError as error:
+        raise unreadable(path, error) from None
+    except (EOFError, RuntimeError, NotImplementedError, ValueError, zlib.error) as error:
+        damaged = str(error)
+    if damaged is not None:
+        raise EdgeMoEError(f"checkpoint '{path}' is damaged ({damaged}): copy or download it again.")
 
 
 def load_model(path: Path) -> tuple[M3ViT, Preset, dict[str, Any]]:

@@ -320,6 +320,40 @@ def test_image_size_and_source_grid_options(tmp_path):
     assert imported.state["pos_embed"].shape == (1, 9, D)
 
 
+@pytest.mark.parametrize("scale", [1.0, 20.0])
+def test_depth_scale_of_the_preset_is_obeyed(tmp_path, scale):
+    """The head's weights are divided by it: the same metres."""
+    ck = make_checkpoint("multi_gate")
+    imported = import_m3vit(save(tmp_path, ck), preset=Preset("p", config(depth_scale=scale)))
+    assert imported.preset.model.depth_scale == scale
+    assert_same_function(imported, ck, 6)
+
+
+def test_position_of_a_distillation_token_is_left_out(tmp_path):
+    ck = make_checkpoint("multi_gate", grid=(4, 4))
+    positions = torch.cat([ck["pos_embed"][:, :1], torch.ones(1, 1, D), ck["pos_embed"][:, 1:]], 1)
+    distilled = {**ck, "dist_token": torch.ones(1, 1, D), "pos_embed": positions}
+    for preset in (None, Preset("p", config(image_size=(64, 64)))):
+        imported = import_m3vit(save(tmp_path, distilled), preset=preset, num_heads=6)
+        assert_same_function(imported, ck, 6, (4, 4))
+
+
+def test_set_is_obeyed_or_refused(tmp_path):
+    path, out = save(tmp_path, make_checkpoint("multi_gate")), tmp_path / "out.pt"
+    sets = [f"model.{name}={value}" for name, value in {
+        "image_size": "[32, 64]", "embed_dim": D, "num_heads": 6, "depth": DEPTH, "num_experts": EXPERTS,
+        "head": "pup", "head_channels": CHANNELS, "tasks": "{semseg=3, saliency=1, depth=1}",
+        "depth_scale": 7.5}.items()]  # fmt: skip
+    import_checkpoint("m3vit", path, out, preset="mini", overrides=sets)
+    assert load_model(out)[1].model.depth_scale == 7.5
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    (folder / "l0_norm1_bias.float32.bin").touch()
+    mean = ["model.pixel_mean=[0.5, 0.5, 0.5]"]
+    with pytest.raises(EdgeMoEError, match=r"pixel_mean = \(0\.0, 0\.0, 0\.0\); leave it out"):
+        import_checkpoint("edge-moe-bin", folder, out, overrides=mean, allow_missing=True)
+
+
 def test_grid_inference_and_identity():
     assert [infer_grid(n) for n in (196, 1024, 128, 1200, 8, 1)] == [
         (14, 14), (32, 32), (8, 16), (30, 40), (2, 4), (1, 1),

@@ -4,6 +4,7 @@
 import builtins
 import dataclasses
 import errno
+import re
 import resource
 from pathlib import Path
 from typing import Any
@@ -131,6 +132,30 @@ def test_checkpoint_cut_short(tmp_path: Path, share: float) -> None:
     path.write_bytes(data[: int(len(data) * share)])
     with pytest.raises(EdgeMoEError, match=r"a.pt' is cut short or was not written by Edge-MoE"):
         load_checkpoint(path)
+
+
+def test_a_flipped_byte_is_seen(tmp_path: Path) -> None:
+    path = tmp_path / "a.pt"
+    save_checkpoint(path, content(tiny()))
+    data, weights = path.read_bytes(), load_checkpoint(path).weights
+    seen = 0
+    for place in range(len(data) // 8, len(data) * 7 // 8, len(data) // 32):
+        path.write_bytes(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
+        try:  # a byte between two entries is nobody's
+            found = load_checkpoint(path).weights
+            assert all(torch.equal(found[name], weights[name]) for name in weights)
+        except EdgeMoEError as error:
+            seen += bool(re.search(r"a.pt' is damaged \(.*\): copy or download it again", str(error)))
+    assert seen > 16
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "file/a.pt", "\0"], ids=["long", "below a file", "zero"])
+def test_paths_that_cannot_be_read(tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(EdgeMoEError, match=r"does not exist|cannot read"):
+        load_checkpoint(tmp_path / name)
+    with pytest.raises(EdgeMoEError, match=r"holds neither best\.pt nor last\.pt"):
+        load_checkpoint(tmp_path)
 
 
 def test_foreign_files(tmp_path: Path) -> None:

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from edge_moe.checkpoint import save_checkpoint
-from edge_moe.config import load_preset
+from edge_moe.config import ModelConfig, load_preset
 from edge_moe.importers.assembly import Imported
 from edge_moe.importers.edge_moe_bin import DEFAULT_PRESET, import_edge_moe_bin
 from edge_moe.importers.m3vit import import_m3vit
+from edge_moe.importers.vit import import_vit
 from edge_moe.tasks import TASKS
 from edge_moe_host.config import to_dict
 from edge_moe_host.errors import EdgeMoEError
@@ -27,26 +28,56 @@ def import_checkpoint(
     overrides: Sequence[str] = (),
     tasks: Sequence[str] | None = None,
     allow_missing: bool = False,
+    source_grid: tuple[int, int] | None = None,
 ) -> str:
     """Import ``source``, write the checkpoint ``out`` (atomically) and return the report.
 
-    source_format: "m3vit" or "edge-moe-bin". preset: name or .toml file; overrides as for
+    source_format: "vit", "m3vit" or "edge-moe-bin". preset: name or .toml file; overrides as for
     :func:`edge_moe.config.load_preset`. Without a preset an M3ViT model is inferred, and only
     model.num_heads, model.top_k and model.image_size may be overridden. tasks: "NAME=CHANNELS" in
     the order of the gates; "NAME" alone takes the channels of the preset or of the task itself.
+    source_grid: rows and columns of the source's position embeddings, where their number does not tell.
     """
     bins = source_format == "edge-moe-bin"
     if preset is None and bins:
         preset = DEFAULT_PRESET
+    if preset is None and source_format == "vit":
+        raise EdgeMoEError("a ViT starts the model of a preset: give --preset NAME.")
+    if allow_missing and source_format == "vit":
+        raise EdgeMoEError("--allow-missing belongs to m3vit and edge-moe-bin: a ViT must be whole.")
+    if source_grid is not None and bins:
+        raise EdgeMoEError("--source-grid belongs to vit and m3vit.")
     base = load_preset(preset, overrides) if preset else None
     channels = None if tasks is None else _channels(tasks, dict(base.model.tasks) if base else {})
     if bins:
         imported = import_edge_moe_bin(source, preset=base, tasks=channels, allow_missing=allow_missing)
+    elif base is not None and source_format == "vit":
+        imported = import_vit(source, preset=base, tasks=channels, source_grid=source_grid)
     else:
         options = {} if base else _free_options(overrides)
-        imported = import_m3vit(source, preset=base, tasks=channels, allow_missing=allow_missing, **options)
+        imported = import_m3vit(
+            source,
+            preset=base,
+            tasks=channels,
+            source_grid=source_grid,
+            allow_missing=allow_missing,
+            **options,
+        )
+    if base is not None:
+        _check_overrides(overrides, base.model, imported.preset.model, source_format)
     save_checkpoint(out, {"preset": to_dict(imported.preset), "model": imported.state})
-    return _report(imported, out)
+    return _report(imported, out, listed=source_format != "vit")
+
+
+def _check_overrides(overrides: Sequence[str], wanted: ModelConfig, got: ModelConfig, source: str) -> None:
+    """EdgeMoEError when the source's format decides a value that was set."""
+    for override in overrides:
+        section, _, name = override.partition("=")[0].strip().partition(".")
+        field = name.partition(".")[0]
+        if section == "model" and getattr(wanted, field) != (value := getattr(got, field)):
+            raise EdgeMoEError(
+                f"--set {override}: here {source} has model.{field} = {value!r}; leave it out."
+            )
 
 
 def _channels(tasks: Sequence[str], known: dict[str, int]) -> dict[str, int]:
@@ -90,16 +121,16 @@ def _free_options(overrides: Sequence[str]) -> dict[str, Any]:
     return options
 
 
-def _report(imported: Imported, out: Path) -> str:
+def _report(imported: Imported, out: Path, listed: bool) -> str:
     cfg = imported.preset.model
     height, width = cfg.image_size
     tasks = ", ".join(f"{task} {channels}" for task, channels in cfg.tasks.items())
     lines = [
         f"{out}: {imported.preset.name}, {cfg.routing}, {height}x{width}, "
         f"{cfg.depth} blocks of {cfg.embed_dim}, {cfg.num_heads} heads; tasks {tasks}",
-        *(f"note: {note}" for note in imported.notes),
+        *(f"note: {note}" if listed else note for note in imported.notes),
     ]
-    if imported.filled:
+    if imported.filled and listed:  # a ViT's notes say it shorter
         lines += [f"{len(imported.filled)} parameters were missing and are initialised:"]
         lines += [f"  {name}" for name in imported.filled]
     return "\n".join(lines)

@@ -8,6 +8,7 @@ initialised. The published folder lacks the experts' weights (``htoh4_weight`` a
 """
 
 import dataclasses
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,6 +21,7 @@ from torch import Tensor
 from edge_moe.config import ModelConfig, Preset, load_preset
 from edge_moe.importers.assembly import Imported, Porter, listing
 from edge_moe_host.errors import EdgeMoEError
+from edge_moe_host.files import visible
 
 DEFAULT_PRESET = "m3vit_tiny_cityscapes"  # the model whose dimensions Edge-MoE compiles in
 HEAD_DIM = 64  # of the attention scale 1/8
@@ -32,7 +34,9 @@ class _Folder(Porter):
     def __init__(self, path: Path, cfg: ModelConfig, allow_missing: bool) -> None:
         super().__init__(path, cfg)
         self.allow_missing = allow_missing
-        self.names = {file.name.removesuffix(_SUFFIX) for file in path.glob(f"*{_SUFFIX}")}
+        self.names = {
+            file.name.removesuffix(_SUFFIX) for file in visible(path) if file.name.endswith(_SUFFIX)
+        }
 
     def read(self, name: str, shape: tuple[int, ...]) -> Tensor | None:
         file = self.path / f"{name}{_SUFFIX}"
@@ -69,7 +73,7 @@ def import_edge_moe_bin(
     files of even blocks or dense files of odd ones, and more gates than tasks.
     """
     path = Path(folder)
-    if not path.is_dir():
+    if not os.path.isdir(path):
         raise EdgeMoEError(f"folder '{path}' does not exist: give the folder with the {_SUFFIX} files.")
     base = preset or load_preset(DEFAULT_PRESET)
     cfg = _configure(base, base.model.tasks if tasks is None else tasks)

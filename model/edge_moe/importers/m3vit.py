@@ -23,17 +23,15 @@ supported.
 """
 
 import dataclasses
-import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 
-from edge_moe.config import ModelConfig, Preset
-from edge_moe.importers.assembly import Imported, Porter, listing
+from edge_moe.config import Preset
+from edge_moe.importers.assembly import Imported, TensorPorter, listing
 from edge_moe.importers.m3vit_structure import (
     HEAD_CONVS,
     M3VIT_TASKS,
@@ -43,30 +41,10 @@ from edge_moe.importers.m3vit_structure import (
     infer_config,
     task_order,
 )
-from edge_moe.importers.position import infer_grid, interpolate_positions
 from edge_moe.importers.tensor_file import read_state_dict
 from edge_moe.nn.block import LAYERNORM_EPS
 from edge_moe.nn.moe import SHARED_GATE
 from edge_moe_host.errors import EdgeMoEError
-
-
-class _Porter(Porter):
-    """A checkpoint of M3ViT; ``owner``: whose shapes are expected, in words."""
-
-    def __init__(self, path: Path, cfg: ModelConfig, tensors: Mapping[str, Tensor], owner: str) -> None:
-        super().__init__(path, cfg)
-        self.tensors, self.owner = tensors, owner
-
-    def read(self, name: str, shape: tuple[int, ...]) -> Tensor | None:
-        if name not in self.tensors:
-            self.missing.append(name)
-            return None
-        value = self.tensors[name]
-        if tuple(value.shape) != shape:
-            raise EdgeMoEError(
-                f"'{name}' in '{self.path}' has shape {list(value.shape)}, {self.owner} needs {list(shape)}."
-            )
-        return value
 
 
 def import_m3vit(
@@ -109,12 +87,14 @@ def import_m3vit(
         num_heads=num_heads or cfg.num_heads,
         top_k=top_k or cfg.top_k,
         image_size=image_size or cfg.image_size,
-        depth_scale=1.0,  # M3ViT's depth head is in the unit of the labels
     )
     gates = check_structure(path, tensors, cfg, order)
 
-    porter = _Porter(path, cfg, tensors, owner)
-    notes += _port_embedding(porter, source_grid)
+    porter = TensorPorter(path, cfg, tensors, owner)
+    porter.copy_affine("patch_embed.proj.", "patch_embed")
+    if cfg.cls_token:
+        porter.copy("cls_token", "cls_token")
+    notes += porter.positions([int(cfg.cls_token)], source_grid)
     notes += _port_blocks(porter, gates, list(order))
     if cfg.routing == "task_conditioned":
         notes += _port_task_embedding(porter, list(order))
@@ -126,31 +106,7 @@ def import_m3vit(
     return Imported(result, state, filled, notes)
 
 
-def _port_embedding(porter: _Porter, source_grid: tuple[int, int] | None) -> list[str]:
-    cfg = porter.cfg
-    porter.copy_affine("patch_embed.proj.", "patch_embed")
-    if cfg.cls_token:
-        porter.copy("cls_token", "cls_token")
-    given = porter.tensors.get("pos_embed")
-    rows = given.shape[1] if given is not None and given.ndim == 3 else cfg.num_tokens
-    positions = porter.take("pos_embed", (1, rows, cfg.embed_dim))
-    if positions is None:
-        return []
-    patches = rows - int(cfg.cls_token)
-    # as many patches as in the model: assume the model's grid, as loading them would
-    grid = source_grid or (cfg.grid_size if patches == math.prod(cfg.grid_size) else infer_grid(patches))
-    if grid is None or math.prod(grid) != patches:
-        raise EdgeMoEError(
-            f"'pos_embed' in '{porter.path}' is of {patches} patches: give the source grid (rows, columns)."
-        )
-    porter.put("pos_embed", interpolate_positions(positions, grid, cfg.grid_size))
-    if grid == cfg.grid_size:
-        return []
-    old, new = (" x ".join(map(str, size)) for size in (grid, cfg.grid_size))
-    return [f"position embeddings are interpolated (bicubic) from {old} to {new} patches."]
-
-
-def _port_blocks(porter: _Porter, gates: Gates, order: list[str]) -> list[str]:
+def _port_blocks(porter: TensorPorter, gates: Gates, order: list[str]) -> list[str]:
     cfg = porter.cfg
     qkv_bias = any(name.endswith(".attn.qkv.bias") for name in porter.tensors)
     for index in range(cfg.depth):
@@ -180,7 +136,7 @@ def _port_blocks(porter: _Porter, gates: Gates, order: list[str]) -> list[str]:
     return notes
 
 
-def _port_task_embedding(porter: _Porter, order: list[str]) -> list[str]:
+def _port_task_embedding(porter: TensorPorter, order: list[str]) -> list[str]:
     """The embedding MLP. Its last LayerNorm, which the model lacks, is folded into the weights.
 
     There is one input per task, so the embeddings e_t are a finite table: with fc1 = [I 0]^T hidden
@@ -221,7 +177,7 @@ def _port_task_embedding(porter: _Porter, order: list[str]) -> list[str]:
     )
 
 
-def _port_heads(porter: _Porter) -> None:
+def _port_heads(porter: TensorPorter) -> None:
     cfg = porter.cfg
     if cfg.head != "pup":  # then the checkpoint has no decoders at all
         porter.missing.extend(f"decoders.{M3VIT_TASKS[task]}" for task in cfg.tasks)
@@ -245,10 +201,13 @@ def _port_heads(porter: _Porter) -> None:
             counter = f"{bn}.num_batches_tracked"
             if counter in porter.tensors:
                 porter.put(f"{our_bn}.num_batches_tracked", porter.tensors[counter].reshape(()))
-        porter.copy_affine(f"{theirs}.conv_{HEAD_CONVS}.", f"{ours}.out")
+        # M3ViT's depth head is in metres, the model's in units of depth_scale metres: the same function
+        scale = cfg.depth_scale if task == "depth" else 1.0
+        for kind in ("weight", "bias"):
+            porter.copy(f"{theirs}.conv_{HEAD_CONVS}.{kind}", f"{ours}.out.{kind}", divisor=scale)
 
 
-def _leftover(porter: _Porter, dropped: set[str]) -> list[str]:
+def _leftover(porter: TensorPorter, dropped: set[str]) -> list[str]:
     """Check that unused parameters belong to tasks that the model leaves out."""
     decoders = tuple(f"decoders.{name}." for task in dropped for name in (task, M3VIT_TASKS.get(task, task)))
     wrong = [

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from edge_moe.config import ModelConfig, Preset
@@ -18,7 +19,6 @@ from edge_moe_host.errors import EdgeMoEError
 HEAD_CONVS = 4  # 3x3 convolutions of the PUP decoder; number 4 is the 1x1 that follows
 M3VIT_TASKS = {task: {"saliency": "sal"}.get(task, task) for task in TASKS}  # our name -> M3ViT's
 _OUR_TASKS = {theirs: task for task, theirs in M3VIT_TASKS.items()}
-_PREFIXES = ("module.", "backbone.")
 _DEFAULT_HEAD_CHANNELS = 256  # of M3ViT's decoder; used when a checkpoint has none
 
 _AFFINE = r"\.(weight|bias)"
@@ -43,12 +43,10 @@ Gates = Literal["dense", "single_gate", "multi_gate", "task_conditioned"]
 def canonical_names(
     path: Path, tensors: Mapping[str, Tensor], tasks: Mapping[str, int] | None
 ) -> tuple[dict[str, Tensor], list[str]]:
-    """Names without wrappers' prefixes, single-task ``decoder.`` as ``decoders.TASK.``, and notes.
+    """M3ViT's names, single-task ``decoder.`` as ``decoders.TASK.``, and notes.
 
     Names without effect are dropped and noted; unknown ones raise EdgeMoEError.
     """
-    for prefix in _PREFIXES:
-        tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
     if any(name.startswith("decoder.") for name in tensors):
         if tasks is None or len(tasks) != 1:
             raise EdgeMoEError(
@@ -67,6 +65,10 @@ def canonical_names(
     unknown = [name for name in used if not _USED.fullmatch(name)]
     if unknown:
         raise EdgeMoEError(f"'{path}' has parameters that M3ViT does not have: {listing(unknown)}.")
+    positions = used.get("pos_embed", torch.empty(0))
+    rows = positions.shape[1] if positions.ndim == 3 else 0
+    if "dist_token" in tensors and infer_grid(rows - 2) and not infer_grid(rows - 1):  # its position is row 1
+        used["pos_embed"] = torch.cat([positions[:, :1], positions[:, 2:]], dim=1)
     return used, [f"not used by the model: {listing(unused)}."] if unused else []
 
 
@@ -214,8 +216,9 @@ def check_structure(
             )
         if (index in moe) != (index in cfg.moe_blocks):
             theirs, ours = ("experts", "a dense FFN") if index in moe else ("a dense FFN", "experts")
+            hint = "" if moe else "; edge-moe import vit starts experts from the FFNs of a ViT or DeiT"
             raise EdgeMoEError(
-                f"block {index} in '{path}' has {theirs}, the model {ours}: choose another preset."
+                f"block {index} in '{path}' has {theirs}, the model {ours}: choose another preset{hint}."
             )
     positions = tensors.get("pos_embed")
     rows = positions.shape[1] if positions is not None and positions.ndim == 3 else 0

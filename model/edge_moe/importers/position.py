@@ -3,7 +3,6 @@
 
 import math
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -17,21 +16,20 @@ def infer_grid(patches: int) -> tuple[int, int] | None:
     At most one fits: the ratios between the products of two aspects are not squares.
     """
     for width, height in ASPECTS:
-        unit = math.isqrt(patches // (width * height))
+        unit = math.isqrt(max(patches, 0) // (width * height))
         if unit and unit * unit * width * height == patches:
             return height * unit, width * unit
     return None
 
 
 def interpolate_positions(positions: Tensor, source: tuple[int, int], target: tuple[int, int]) -> Tensor:
-    """Resample position embeddings [1, C + h*w, D] from the grid ``source`` to ``target``.
+    """Resample position embeddings [1, h*w, D] from the grid ``source`` to ``target``.
 
-    C leading rows (CLS) are kept. Bicubic, half-pixel centres, no antialiasing, as DeiT does it
+    Bicubic, half-pixel centres, no antialiasing, as DeiT does it
     (Touvron et al., 2021). Equal grids give the values back unchanged.
     """
     if source == target:
         return positions
-    extra = positions.shape[1] - math.prod(source)
-    grid = positions[:, extra:].reshape(1, *source, -1).permute(0, 3, 1, 2)
+    grid = positions.reshape(1, *source, -1).permute(0, 3, 1, 2)
     grid = F.interpolate(grid.float(), size=target, mode="bicubic", align_corners=False)
-    return torch.cat([positions[:, :extra].float(), grid.flatten(2).transpose(1, 2)], dim=1)
+    return grid.flatten(2).transpose(1, 2)

@@ -30,10 +30,11 @@ from torch import Tensor, nn
 
 from edge_moe import distributed
 from edge_moe.checkpoint import (
+    BEST,
+    LAST,
     Checkpoint,
     Metrics,
     check_resumable,
-    initialise_from,
     load_checkpoint,
     load_weights,
     save_checkpoint,
@@ -43,6 +44,7 @@ from edge_moe.data import TaskDataset, open_dataset
 from edge_moe.data.loader import epoch_batches, steps_per_epoch
 from edge_moe.data.transforms import Augmentation
 from edge_moe.eval.evaluate import evaluate
+from edge_moe.importers import initialise
 from edge_moe.nn import M3ViT, build_model
 from edge_moe.quant.fake import FakeQuantiser, load_grids
 from edge_moe.settings import require
@@ -56,8 +58,7 @@ from edge_moe_host.config import to_dict
 from edge_moe_host.errors import EdgeMoEError, out_of_memory, reason
 from edge_moe_host.files import write_text
 
-LAST, BEST, CONFIG = "last.pt", "best.pt", "config.toml"
-CURVES, SAMPLES = "curves.png", "samples.png"
+CONFIG, CURVES, SAMPLES = "config.toml", "curves.png", "samples.png"
 _MODEL_STREAM, _PCGRAD_STREAM = 1, 2
 _log = logging.getLogger(__name__)
 
@@ -149,7 +150,8 @@ class Trainer:
         torch.manual_seed(train.seed)
         model = build_model(preset.model)
         if init is not None:
-            initialise_from(model, Path(init))
+            for note in initialise(model, Path(init), preset):
+                _log.info("%s", note)
         self.step, self.validated = 0, True
         self.metrics: Metrics = {}
         self.best: dict[str, Any] = {}
