@@ -47,9 +47,8 @@ def validation_images(config: ModelConfig, data: str, count: int) -> tuple[TaskD
     """Validation split of ``data``, and its first images as uint8 [n, H, W, 3] of the model's size."""
     if count < 1:
         raise EdgeMoEError(f"verify-images = {count} is not allowed: compare on at least 1.")
-    dataset = open_dataset(
-        data, "val", dict(config.tasks), config.image_size, TrainConfig().train_images, count
-    )
+    size, train = config.image_size, TrainConfig().train_images
+    dataset = open_dataset(data, "val", dict(config.tasks), size, train, count, unlabelled=True)
     chosen = range(min(count, len(dataset)))
     images = [evaluation_resize({IMAGE: dataset[i][IMAGE]}, config.image_size)[IMAGE] for i in chosen]
     return dataset, np.stack(images)

@@ -133,11 +133,10 @@ def _quantised(
 
 
 def open_calibration(preset: Preset, data: str) -> TaskDataset:
-    """Training split of ``data`` with the labels of all tasks."""
+    """Training split of ``data`` with the labels of all tasks, or pictures without labels."""
     model, train = preset.model, preset.train
-    return open_dataset(
-        data, "train", dict(model.tasks), model.image_size, train.train_images, train.val_images
-    )
+    size, counts = model.image_size, (train.train_images, train.val_images)
+    return open_dataset(data, "train", dict(model.tasks), size, *counts, unlabelled=True)
 
 
 def calibration_images(
