@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Inputs of ``edge-moe export``: a checkpoint or an integer network, and held-out images."""
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from edge_moe.data.transforms import evaluation_resize
 from edge_moe.export.files import export_path
 from edge_moe.quant.options import QuantOptions
 from edge_moe.quant.prune import task_path
-from edge_moe.quant.quantise import obtain_network
+from edge_moe.quant.quantise import labelled_data, obtain_network
 from edge_moe_host.errors import EdgeMoEError
 
 
@@ -37,6 +38,9 @@ def export_source(
     if not paths:
         raise EdgeMoEError(f"no task to export: this network has {', '.join(network.tasks)}.")
     dataset, images = validation_images(network.config, str(extra["data"]), verify_images)
+    if not dataset.tasks:  # pictures without labels: the names of the classes are those of the training data
+        with contextlib.suppress(EdgeMoEError):
+            dataset = validation_images(network.config, labelled_data(extra), 1)[0]
     return "\n".join(
         export_path(path, task, out, images, classes=class_styles(dataset, task), progress=progress)
         for task, path in paths.items()
