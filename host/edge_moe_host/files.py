@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
-from edge_moe_host.errors import EdgeMoEError
+from edge_moe_host.errors import EdgeMoEError, reason
 
 
 @contextlib.contextmanager
@@ -105,7 +105,7 @@ def unreadable(
     """``error`` with the system's reason; a very long path is shortened."""
     text = str(path)
     shown = text if len(text) <= _SHOWN else f"{text[: _SHOWN // 2]}...{text[-_SHOWN // 2 :]}"
-    return error(f"cannot read {shown!r}: {getattr(failure, 'strerror', None) or failure}.")
+    return error(f"cannot read {shown!r}: {getattr(failure, 'strerror', None) or reason(failure)}.")
 
 
 def at_home(path: Path | str, error: type[EdgeMoEError] = EdgeMoEError) -> Path:

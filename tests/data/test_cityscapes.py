@@ -215,3 +215,29 @@ def test_bad_camera_file(tmp_path: Path, camera: object) -> None:
     data = open_split(cityscapes_official(tmp_path, all_labels(), disparity, camera), {"depth": 1})  # type: ignore[arg-type]
     with pytest.raises(EdgeMoEError, match=r"camera file '.*_camera\.json' has"):
         data[0]
+
+
+def test_hidden_files_are_passed_over(tmp_path: Path) -> None:
+    cityscapes_official(tmp_path, all_labels())
+    for image in list(tmp_path.glob("leftImg8bit/*/*/*.png")):
+        image.with_name(f"._{image.name}").write_bytes(b"of a Mac")
+        (image.parent.parent / ".hidden").mkdir(exist_ok=True)
+        (image.parent.parent / ".hidden" / image.name).write_bytes(b"of a Mac")
+    data = open_split(tmp_path, {"semseg": 7})
+    assert not [identifier for identifier in data.ids if "._" in identifier or ".hidden" in identifier]  # type: ignore[attr-defined]
+    assert set(data[len(data) - 1]) == {"image", "semseg"}
+
+
+def test_arrays_with_padded_numbers(tmp_path: Path) -> None:
+    for number in (9, 10, 2):
+        arrays = {
+            "image": np.full((4, 6, 3), number / 10),
+            "label_7": np.zeros((4, 6)),
+            "depth": np.ones((4, 6)),
+        }
+        cityscapes_arrays(tmp_path, arrays, number=number)
+    for path in list(tmp_path.glob("*/*/*.npy")):
+        path.rename(path.with_stem(f"{int(path.stem):05d}"))
+    data = open_split(tmp_path, BOTH)
+    assert [data.image_id(index) for index in range(len(data))] == ["00002", "00009", "00010"]
+    assert data[1]["image"].max() == round(0.9 * 255)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edge_moe.data.images import read_array, read_label, read_mat, read_mat_array
+from edge_moe.data.images import read_array, read_label, read_mat, read_mat_map
 from edge_moe.testing.trees import (
     colors,
     cut_short,
@@ -124,11 +124,11 @@ def test_arrays_and_their_errors(tmp_path: Path) -> None:
 
 def test_matlab_files_and_their_errors(tmp_path: Path) -> None:
     path = save_mat(tmp_path / "a.mat", {"depth": np.eye(3), "name": "text"})
-    np.testing.assert_array_equal(read_mat_array(path, "depth"), np.eye(3))
+    np.testing.assert_array_equal(read_mat_map(path, "depth"), np.eye(3))
     with pytest.raises(EdgeMoEError, match=r"a\.mat' has no variable 'labels': it has depth, name"):
         read_mat(path, "labels")
     with pytest.raises(EdgeMoEError, match=r"'name' .* does not hold an array of numbers"):
-        read_mat_array(path, "name")
+        read_mat_map(path, "name")
     with pytest.raises(EdgeMoEError, match=r"a\.mat' is damaged"):
         read_mat(cut_short(path), "depth")
     with pytest.raises(EdgeMoEError, match=r"none\.mat' does not exist"):

@@ -137,7 +137,7 @@ def test_other_layout_and_missing_task(tmp_path: Path) -> None:
 def test_split_file_missing_or_empty_or_with_a_missing_picture(tmp_path: Path) -> None:
     make_tree(tmp_path)
     (tmp_path / "gt_sets/val.txt").unlink()
-    with pytest.raises(EdgeMoEError, match=r"split file '.*val\.txt' cannot be read"):
+    with pytest.raises(EdgeMoEError, match=r"cannot read '.*val\.txt': No such file"):
         open_split(tmp_path, split="val")
     save_text(tmp_path / "gt_sets/val.txt", "\n")
     with pytest.raises(EdgeMoEError, match=r"split file '.*val\.txt' lists no images"):
@@ -153,7 +153,7 @@ def test_unknown_ids_and_values(tmp_path: Path) -> None:
     with pytest.raises(EdgeMoEError, match=r"0001\.png' has unknown ids 41: allowed are 0 to 40, 255\."):
         open_split(tmp_path, {"semseg": 40})[0]
     save_npy(tmp_path / "edge/0001.npy", np.full(SIZE, -1.0))
-    with pytest.raises(EdgeMoEError, match=r"edge map '.*0001\.npy' has values outside 0 to 255"):
+    with pytest.raises(EdgeMoEError, match=r"mask '.*0001\.npy' has the values -1: 0 and 1"):
         open_split(tmp_path, {"edge": 1})[0]
 
 
@@ -179,3 +179,76 @@ def test_truncated_picture(tmp_path: Path) -> None:
     cut_short(tmp_path / "images/0001.jpg", 0.9)
     with pytest.raises(EdgeMoEError, match=r"images/0001\.jpg' is damaged or truncated"):
         open_split(tmp_path)[0]
+
+
+# Files as people have them
+
+
+def test_a_line_of_a_split_file_is_a_name(tmp_path: Path) -> None:
+    make_tree(tmp_path)
+    for path in tmp_path.glob("*/0001.*"):
+        path.rename(path.with_stem("living room 1"))
+    (tmp_path / "gt_sets/train.txt").write_bytes(b"\xef\xbb\xbfliving room 1 \r\n\r\n0007\r\n")
+    data = open_split(tmp_path)
+    assert [data.image_id(index) for index in range(len(data))] == ["living room 1", "0007"]
+    assert set(data[0]) == {"image", *TASKS}
+    (tmp_path / "gt_sets/train.txt").write_text("0007\n", encoding="utf-16")
+    with pytest.raises(EdgeMoEError, match=r"train\.txt' is not UTF-8 text \(byte 0\): save it with"):
+        open_split(tmp_path)
+
+
+@pytest.mark.parametrize("stored", [PIXELS, NORMALS.transpose(2, 0, 1), NORMALS.astype(np.float64)])
+def test_arrays_of_normals(tmp_path: Path, stored: np.ndarray) -> None:
+    make_tree(tmp_path)
+    save_npy(tmp_path / "normals/0001.npy", stored)
+    np.testing.assert_allclose(open_split(tmp_path)[0]["normals"], NORMALS, atol=0.01)
+
+
+@pytest.mark.parametrize(
+    ("stored", "found"),
+    [
+        (PIXELS.astype(np.float32), r"float32 values from 0 to 2\d\d"),
+        (PIXELS.astype(np.int64), r"int64 values from 0 to 2\d\d"),
+        (PIXELS / 255, r"float64 values from 0 to 0.9"),
+    ],
+)
+def test_normals_in_another_range(tmp_path: Path, stored: np.ndarray, found: str) -> None:
+    make_tree(tmp_path)
+    save_npy(tmp_path / "normals/0001.npy", stored)
+    with pytest.raises(EdgeMoEError, match=rf"normals '.*0001\.npy' have {found}.*: unit vectors"):
+        open_split(tmp_path)[0]
+
+
+def test_normals_of_one_channel(tmp_path: Path) -> None:
+    make_tree(tmp_path, "png")
+    save_png(tmp_path / "normals/0001.png", PIXELS[..., 0])
+    with pytest.raises(EdgeMoEError, match="picture of mode L: three channels are needed"):
+        open_split(tmp_path)[0]
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.float32])
+def test_depth_in_millimetres(tmp_path: Path, dtype: type) -> None:
+    make_tree(tmp_path)
+    save_npy(tmp_path / "depth/0001.npy", np.full(SIZE, 2500, dtype))
+    with pytest.raises(
+        EdgeMoEError, match=r"depth '.*' has values up to 2500 \(.*\), but metres, at most 1000"
+    ):
+        open_split(tmp_path)[0]
+
+
+def test_depth_of_other_dimensions(tmp_path: Path) -> None:
+    make_tree(tmp_path)
+    save_npy(tmp_path / "depth/0001.npy", np.ones((2, 4, 2)))
+    with pytest.raises(EdgeMoEError, match=r"0001\.npy' has shape \(2, 4, 2\), but one value per pixel"):
+        open_split(tmp_path)[0]
+
+
+def test_paths_that_the_system_refuses(tmp_path: Path) -> None:
+    make_tree(tmp_path)
+    save_text(tmp_path / "gt_sets/train.txt", "x" * 5000)
+    with pytest.raises(EdgeMoEError, match="File name too long"):
+        open_split(tmp_path)
+    with pytest.raises(EdgeMoEError, match="File name too long"):
+        open_split(Path("x" * 5000))
+    with pytest.raises(EdgeMoEError, match="cannot read '~nosuchuser/x'"):
+        open_split(Path("~nosuchuser/x"))

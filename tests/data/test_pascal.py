@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import scipy.ndimage
+from PIL import Image
 
 from edge_moe.data import open_dataset
 from edge_moe.data.base import TaskDataset
@@ -253,3 +254,65 @@ def test_damaged_files(tmp_path: Path) -> None:
         with pytest.raises(EdgeMoEError, match=rf"{folder}/{path.name}' is (damaged|not a picture)"):
             open_split(tmp_path, {task: TASKS[task]})[1]
         save_jpg(tmp_path / "JPEGImages/2008_000015.jpg", colors(SIZE))
+
+
+# Files as people have them
+
+
+@pytest.mark.parametrize(
+    ("marks", "seen"),
+    [
+        ([0, 1], [0, 1]),
+        ([0, 1, 255], [0, 1, 255]),
+        ([1, 255], [1, 255]),
+        ([0, 255], [0, 1]),
+        ([255], [1]),
+        ([0], [0]),
+        ([0, 3, 20, 90], [0, 0, 0, 0]),
+        ([0, 3, 127, 128], [0, 0, 0, 1]),
+    ],
+)
+def test_every_usual_mask(tmp_path: Path, marks: list[int], seen: list[int]) -> None:
+    make_tree(tmp_path)
+    stored = np.resize(np.array(marks, np.uint8), SIZE)
+    path = tmp_path / "sal_distill/2008_000008.png"
+    for form in (stored, np.stack([stored] * 3, axis=2)):
+        save_png(path, form)
+        label = open_split(tmp_path, {"saliency": 1})[0]["saliency"]
+        np.testing.assert_array_equal(label, np.resize(seen, SIZE))
+    save_palette_png(path, stored)
+    np.testing.assert_array_equal(open_split(tmp_path, {"saliency": 1})[0]["saliency"], label)
+    if set(marks) <= {0, 1}:
+        Image.fromarray(stored > 0).save(path)
+        np.testing.assert_array_equal(open_split(tmp_path, {"saliency": 1})[0]["saliency"], label)
+
+
+def test_a_mask_of_16_bits(tmp_path: Path) -> None:
+    make_tree(tmp_path)
+    save_png(tmp_path / "sal_distill/2008_000008.png", np.resize(np.array([0, 300, 65535], np.uint16), SIZE))
+    label = open_split(tmp_path, {"saliency": 1})[0]["saliency"]
+    np.testing.assert_array_equal(label, np.resize([0, 0, 1], SIZE))
+
+
+@pytest.mark.parametrize(("marks", "shown"), [([0, 1, 2], "0, 1, 2"), ([0, 38], "0, 38"), ([7], "7")])
+def test_ids_are_no_mask(tmp_path: Path, marks: list[int], shown: str) -> None:
+    make_tree(tmp_path)
+    save_png(tmp_path / "sal_distill/2008_000008.png", np.resize(np.array(marks, np.uint8), SIZE))
+    with pytest.raises(EdgeMoEError, match=rf"mask '.*2008_000008\.png' has the values {shown}: 0 and 1"):
+        open_split(tmp_path, {"saliency": 1})[0]
+
+
+def test_a_mask_with_colours(tmp_path: Path) -> None:
+    make_tree(tmp_path)
+    save_png(tmp_path / "sal_distill/2008_000008.png", colors(SIZE))
+    with pytest.raises(EdgeMoEError, match="is a picture with colours: one channel, or greys"):
+        open_split(tmp_path, {"saliency": 1})[0]
+
+
+@pytest.mark.parametrize("task", ["edge", "normals"])
+@pytest.mark.parametrize("shape", [(6, 8, 2), (2, 6, 8, 2)])
+def test_a_label_map_of_other_dimensions(tmp_path: Path, task: str, shape: tuple[int, ...]) -> None:
+    make_tree(tmp_path)
+    save_mat(tmp_path / "pascal-context/trainval/2008_000008.mat", {"LabelMap": np.zeros(shape)})
+    with pytest.raises(EdgeMoEError, match=r"'LabelMap' of .* has shape .*, but one value per pixel"):
+        open_split(tmp_path, {task: TASKS[task]})[0]

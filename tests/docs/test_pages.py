@@ -4,6 +4,7 @@
 import ast
 import dataclasses
 import re
+import shlex
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,7 +15,10 @@ import pytest
 from PIL import Image
 
 from edge_moe.accelerator import AcceleratorConfig, load_accelerator, load_board
+from edge_moe.cli import main
 from edge_moe.compiler.bundle import compile_bundle
+from edge_moe.data import open_dataset
+from edge_moe.data.folder import Description, TaskFolder
 from edge_moe.estimate.inventory import inventory
 from edge_moe.estimate.resources import ESTIMATED, require_fit
 from edge_moe.export.path import build_path_model
@@ -32,6 +36,7 @@ from edge_moe.testing.source_messages import (
     script_messages,
 )
 from edge_moe_host import errors
+from edge_moe_host.contract.bundle import load_bundle
 from edge_moe_host.errors import EdgeMoEError
 from edge_moe_host.runtime.accelerator import backend_names
 
@@ -196,22 +201,40 @@ def test_other_examples_are_python() -> None:
 def test_data_set_of_the_guide_gets_its_name(
     surroundings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Step 4: the branch that the guide shows, in the place that it names."""
+    """Step 4: the class in a module of its own."""
     monkeypatch.chdir(tmp_path)
     names = run_page("docs/data.md")
-    monkeypatch.setitem(sys.modules, "edge_moe.data.orchard", SimpleNamespace(Orchard=names["Orchard"]))
-    branch = next(
-        text for _, text, _ in DOCUMENTS["docs/data.md"].blocks if text.startswith("    if name ==")
-    )
-    source = (ROOT / "model/edge_moe/data/__init__.py").read_text()
-    known, last = '("cityscapes", "nyud", "pascal")', "    from edge_moe.data.pascal import"
-    assert source.count(known) == source.count(last) == 1
-    source = source.replace(known, f'{known[:-1]}, "orchard")').replace(last, branch + last)
-    module: dict[str, Any] = {"__name__": "edge_moe.data"}
-    exec(compile(source, "edge_moe/data/__init__.py", "exec"), module)
-    dataset = module["open_dataset"]("orchard:orchard", "val", {"semseg": 3}, (32, 64), 0, 0)
+    assert "--data orchards:Orchard:DIR" in DOCUMENTS["docs/data.md"].text
+    monkeypatch.setitem(sys.modules, "orchards", SimpleNamespace(Orchard=names["Orchard"]))
+    dataset = open_dataset("orchards:Orchard:orchard", "val", {"semseg": 3}, (32, 64), 0, 0)
     assert len(dataset) == 4
     assert set(np.unique(dataset[0]["semseg"])) == {0, 1, 2, 255}
+
+
+def test_the_folder_of_the_guide_becomes_a_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every command after the example, as a reader would type it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("EDGE_MOE_CACHE", "off")
+    blocks = list(DOCUMENTS["docs/data.md"].blocks)
+    exec(compile(next(text for _, text, marked in blocks if marked), "docs/data.md", "exec"), {})
+    commands = next(
+        text for _, text, _ in blocks if text.startswith("edge-moe train mini --data folder:garden")
+    )
+    for command in commands.replace("\\\n", " ").splitlines():
+        assert main(shlex.split(command)[1:]) == 0, command
+    assert len(list(Path("seen").iterdir())) == 2
+    assert [path.name for path in sorted(Path("results").iterdir())] == [
+        f"photo 1.{task}.png" for task in ("depth", "semseg")
+    ]
+    names = [style.name for style in load_bundle(Path("bundle")).tasks["semseg"].entry.classes]
+    assert names == ["soil", "plant", "fruit"]
+
+
+def test_keys_of_dataset_toml_are_explained() -> None:
+    listed = [code(row[0])[0] for row in table("docs/data.md", "key of a task")]
+    assert sorted(listed) == sorted(spec.name for spec in dataclasses.fields(TaskFolder))
+    keys = [code(row[0])[0].partition(".")[0] for row in table("docs/data.md", "key")]
+    assert sorted(keys) == sorted(spec.name for spec in dataclasses.fields(Description))
 
 
 # Tables

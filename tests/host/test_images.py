@@ -232,3 +232,73 @@ def test_a_generator_is_closed() -> None:
     next(some)
     some.close()  # type: ignore[attr-defined]
     assert closed == [True]
+
+
+# Files as people have them
+
+
+def test_the_content_decides(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by a quarter
+    for name in ("a.jfif", "b", "c.txt", "d.jpg"):
+        Image.fromarray(noise(4, 6)).save(tmp_path / name, format="JPEG", exif=exif)
+    (tmp_path / "notes.md").write_text("no picture")
+    for name in ("._a.jpg", ".DS_Store", ".hidden.png"):
+        (tmp_path / name).write_text("of a Mac")
+    (tmp_path / "folder").mkdir()
+    seen = list(frames(tmp_path))
+    assert [frame.name for frame in seen] == ["a", "b", "c", "d"]
+    for frame in seen:
+        assert frame.image.shape == (6, 4, 3)
+        np.testing.assert_array_equal(frame.image, seen[0].image)
+    assert [next(frames(tmp_path / name)).image.shape for name in ("a.jfif", "b")] == [(6, 4, 3)] * 2
+    assert caplog.messages == [
+        f"folder '{tmp_path}': 1 of 5 files are no pictures and are skipped: notes.md."
+    ]
+    (tmp_path / "e.png").write_text("damaged")  # its name promises a picture
+    with pytest.raises(ImageError, match=r"e\.png' is not a picture that can be read"):
+        list(frames(tmp_path))
+
+
+def test_a_folder_of_hidden_files_has_no_pictures(tmp_path: Path) -> None:
+    Image.fromarray(noise(4, 6)).save(tmp_path / "._a.png")
+    with pytest.raises(ImageError, match=r"has no pictures \(\.png"):
+        frames(tmp_path)
+
+
+def test_half_a_video(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "a.mkv"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10, (64, 48))
+    for number in range(30):
+        writer.write(noise(48, 64, number))
+    writer.release()
+    assert len(list(frames(path))) == 30
+    assert caplog.messages == []
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    count = len(list(frames(path)))
+    assert 5 < count < 20
+    (message,) = caplog.messages
+    assert message.startswith(f"video 'a' announces 30 frames, but only {count} can be decoded")
+
+
+def test_pixels_of_a_float_picture_that_are_not_finite(tmp_path: Path) -> None:
+    for scale in (1.0, 200.0):
+        values = np.array([[0.5, np.inf, 1.0], [np.nan, -np.inf, 0.0]], np.float32) * np.float32(scale)
+        Image.fromarray(values).save(tmp_path / "a.tif")
+        top = 255 if scale == 1 else 200
+        grey = [[round(top / 2), top, top], [0, 0, 0]]
+        assert read_image(tmp_path / "a.tif")[..., 0].tolist() == grey
+
+
+def test_paths_that_the_system_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for ask in (frames, read_image):
+        with pytest.raises(ImageError, match="File name too long"):
+            ask(tmp_path / ("x" * 5000))
+    Image.fromarray(noise(4, 6)).save(tmp_path / "a.png")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("PIL.Image.open", refuse)
+    with pytest.raises(ImageError, match=r"cannot read '.*a\.png': Permission denied\.$"):
+        read_image(tmp_path / "a.png")

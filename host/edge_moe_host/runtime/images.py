@@ -6,6 +6,7 @@ Everything becomes uint8 RGB [h, w, 3]. Files need Pillow; videos and cameras ne
 """
 
 import functools
+import logging
 import math
 import os
 import struct
@@ -21,11 +22,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edge_moe_host.errors import ImageError, reason
+from edge_moe_host.files import kind, unreadable, visible
 
 if TYPE_CHECKING:
     from PIL import Image
 
+_LOG = logging.getLogger(__name__)
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+# Formats by which a file under any other name is known for a picture; an animated GIF is a video.
+_FORMATS = ("PNG", "JPEG", "MPO", "BMP", "WEBP", "TIFF", "PPM")
 MAX_PIXELS, MAX_SIDE = 2**26, 2**16  # of a picture; a board has no memory for more
 
 # Exceptions of Pillow's decoders on damaged files, besides its own classes (which derive from OSError).
@@ -70,7 +75,7 @@ def _check_size(what: str, height: int, width: int) -> None:
 def open_picture(path: Path) -> "Image.Image":
     """Open and decode a whole picture file with Pillow, so that a truncated one fails here."""
     pillow = _pillow()
-    if not path.is_file():
+    if kind(path, ImageError) != "file":
         raise ImageError(f"image '{path}' does not exist or is not a file.")
     try:
         with warnings.catch_warnings():  # of large pictures and odd metadata
@@ -85,6 +90,8 @@ def open_picture(path: Path) -> "Image.Image":
     except pillow.Image.DecompressionBombError as error:
         raise ImageError(f"image '{path}' is too large: {error}") from None
     except (*_DECODE_ERRORS, MemoryError) as error:
+        if getattr(error, "errno", None):  # the system's, not the decoder's
+            raise unreadable(path, error, ImageError) from None
         raise ImageError(f"image '{path}' is damaged or truncated: {reason(error)}.") from None
     return image
 
@@ -96,8 +103,11 @@ def read_image(path: Path | str, *, upright: bool = True) -> np.ndarray:
     applies the EXIF orientation: right for photographs, wrong for data sets with labels drawn on the
     stored pixels. ImageError for a missing, damaged or truncated file.
     """
-    path = Path(path)
-    image = open_picture(path)
+    return to_rgb(Path(path), open_picture(Path(path)), upright)
+
+
+def to_rgb(path: Path, image: "Image.Image", upright: bool) -> np.ndarray:
+    """:func:`read_image` of an opened picture."""
     try:
         if upright:
             image = _pillow().ImageOps.exif_transpose(image)
@@ -115,7 +125,8 @@ def _to_8_bit(image: "Image.Image") -> "Image.Image":
     from_array: Callable[[np.ndarray], Image.Image] = _pillow().Image.fromarray
     values = np.asarray(image)
     if values.dtype.kind == "f":
-        scaled = np.nan_to_num(values) * (255.0 if np.nanmax(values, initial=0.0) <= 1.0 else 1.0)
+        top = values.max(where=np.isfinite(values), initial=0.0)
+        scaled = np.nan_to_num(values, posinf=top).clip(0, top) * (255.0 if top <= 1.0 else 1.0)
         return from_array(np.rint(scaled.clip(0, 255)).astype(np.uint8))
     # Mode "I" also carries 16-bit data; 65535 / 257 = 255.
     wide = image.mode.startswith("I;16") or int(values.max(initial=0)) > 255
@@ -156,7 +167,8 @@ def frames(source: Any) -> Iterator[Frame]:
     """Frames of a picture, a folder of pictures, a video, a camera (index or /dev/videoN), an array, or an
     iterable of arrays, files and Frames.
 
-    A folder is read in the order of its names, without its subfolders. Names are the stem of a picture (the
+    A folder is read in the order of its names, without its subfolders and hidden files. The content decides
+    what is a picture, whatever its name. Names are the stem of a picture (the
     whole name where two stems are equal), STEM_NNNNNN for frame N of a video, and a number otherwise.
     ImageError at once for a source that does not exist, an empty folder, or an undecodable video.
     """
@@ -189,17 +201,45 @@ def _numbered(source: Iterator[Any]) -> Iterator[Frame]:
 
 
 def _path_frames(path: Path) -> Iterator[Frame]:
-    if path.is_dir():
-        files = sorted(p for p in path.iterdir() if p.is_file() and p.suffix.lower() in IMAGE_SUFFIXES)
-        if not files:
-            raise ImageError(f"folder '{path}' has no pictures ({', '.join(IMAGE_SUFFIXES)}).")
-        return _pictures(files)
-    if not path.is_file():
+    found = kind(path, ImageError)
+    if found == "folder":
+        return _pictures(pictures_in(path))
+    if found != "file":
         raise ImageError(f"'{path}' does not exist: give a picture, a folder of pictures or a video file.")
-    if path.suffix.lower() in IMAGE_SUFFIXES:
+    if is_picture(path):
         return _pictures([path])
-    return _video(path.stem, *_open_capture(str(path), f"'{path}' is neither a picture nor a video that can"
-                                            " be decoded."))  # fmt: skip
+    refusal = f"'{path}' is neither a picture nor a video that can be decoded."
+    capture, first = _open_capture(str(path), refusal)
+    return _video(path.stem, capture, first, capture.get(_cv2().CAP_PROP_FRAME_COUNT))
+
+
+def is_picture(path: Path) -> bool:
+    """Whether a file is a picture: by its suffix, so that a damaged one is not skipped, or its content."""
+    if path.suffix.lower() in IMAGE_SUFFIXES:
+        return True
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            _pillow().Image.open(path, formats=_FORMATS).close()
+    except (*_DECODE_ERRORS, ImageError):
+        return False
+    except Exception as error:
+        return type(error).__name__ == "DecompressionBombError"
+    return True
+
+
+def pictures_in(folder: Path) -> list[Path]:
+    """The pictures of a folder, sorted by name; ImageError if it has none. Hidden files are passed over; how
+    many other files are skipped is logged."""
+    files = [path for path in visible(folder, ImageError) if kind(path, ImageError) == "file"]
+    pictures = [path for path in files if is_picture(path)]
+    if not pictures:
+        raise ImageError(f"folder '{folder}' has no pictures ({', '.join(IMAGE_SUFFIXES)}).")
+    if skipped := [path.name for path in files if path not in set(pictures)]:
+        names = ", ".join(skipped[:3]) + (", ..." if skipped[3:] else "")
+        _LOG.warning("folder '%s': %d of %d files are no pictures and are skipped: %s.", folder, len(skipped),
+                     len(files), names)  # fmt: skip
+    return pictures
 
 
 def _pictures(files: list[Path]) -> Iterator[Frame]:
@@ -224,7 +264,8 @@ def _open_capture(device: int | str, refusal: str) -> tuple[Any, np.ndarray]:
     return capture, frame
 
 
-def _video(stem: str, capture: Any, first: np.ndarray) -> Iterator[Frame]:
+def _video(stem: str, capture: Any, first: np.ndarray, announced: float = 0) -> Iterator[Frame]:
+    """``announced``: the number of frames by the file's header, which can be inexact."""
     cv2 = _cv2()
     try:
         index, decoded, frame = 0, True, first
@@ -232,6 +273,9 @@ def _video(stem: str, capture: Any, first: np.ndarray) -> Iterator[Frame]:
             yield Frame(f"{stem}_{index:06d}", cv2.cvtColor(frame, cv2.COLOR_BGR2RGB))
             decoded, frame = capture.read()
             index += 1
+        if announced > 1.02 * index + 1:
+            _LOG.warning("video '%s' announces %d frames, but only %d can be decoded: it is damaged or cut.",
+                         stem, announced, index)  # fmt: skip
     finally:
         capture.release()
 

@@ -9,7 +9,7 @@ from edge_moe.packaged import PRETRAINED, pretrained_checkpoint
 from edge_moe.quant.options import QuantOptions
 from edge_moe_host.errors import EdgeMoEError
 
-DATA_HELP = "scenes, cityscapes:DIR, nyud:DIR or pascal:DIR"
+DATA_HELP = "scenes, folder:DIR, cityscapes:DIR, nyud:DIR, pascal:DIR or MODULE:CLASS:DIR"
 
 
 def checkpoint_path(text: str) -> Path:
@@ -61,7 +61,9 @@ def add_accelerator(parser: argparse.ArgumentParser) -> None:
 
 def add_quantisation(parser: argparse.ArgumentParser) -> None:
     """Options of quantisation; :func:`quantisation` reads them."""
-    parser.add_argument("--data", help=f"calibration: {DATA_HELP} (default: what it was trained on)")
+    parser.add_argument(
+        "--data", help=f"calibration: {DATA_HELP}, or images:DIR (default: what it was trained on)"
+    )
     parser.add_argument("--observer", choices=("minmax", "percentile", "mse"), help="activation ranges")
     parser.add_argument("--percentile", type=float, help="for the observer percentile, such as 99.99")
     parser.add_argument("--images", type=int, help="number of training images for calibration")

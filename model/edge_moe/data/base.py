@@ -13,13 +13,15 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from edge_moe.data.sample import IMAGE, Sample
-from edge_moe.tasks import TASKS
+from edge_moe.tasks import IGNORE_LABEL, TASKS
 from edge_moe_host.errors import EdgeMoEError
+from edge_moe_host.files import kind, read_text, visible
 from edge_moe_host.runtime.drawing import DepthKind
 from edge_moe_host.runtime.images import read_image
 
 Split = Literal["train", "val"]
 SPLITS: tuple[Split, ...] = ("train", "val")
+MAX_METRES = 1000  # of a depth; larger numbers are millimetres, or mean "none"
 
 
 class TaskDataset(Dataset[Sample]):
@@ -71,11 +73,11 @@ class FileDataset(TaskDataset):
         self.palette = {}
         for identifier in self.ids:
             image = self.image_path(identifier)
-            if not image.is_file():
+            if kind(image) != "file":
                 raise EdgeMoEError(f"image '{image}' of the {split} split of '{name}' does not exist.")
             for task in self.tasks:
                 label = self.label_path(task, identifier)
-                if not label.is_file():
+                if kind(label) != "file":
                     raise EdgeMoEError(
                         f"{task} label '{label}' of the {split} split of '{name}' does not exist: "
                         f"add it or leave {task} out of the model."
@@ -103,7 +105,7 @@ class FileDataset(TaskDataset):
         return len(self.ids)
 
     def image_id(self, index: int) -> str:
-        return self.ids[index]
+        return self.ids[index].replace("/", "_")
 
     def __getitem__(self, index: int) -> Sample:
         identifier = self.ids[index]
@@ -169,26 +171,57 @@ def class_tables(dataset: str) -> dict[str, Any]:
     return tables
 
 
-def clean_depth(stored: np.ndarray) -> np.ndarray:
-    """float32 H x W; values that are not positive numbers become 0 (no measurement)."""
+def clean_depth(path: Path, stored: np.ndarray, depth_kind: DepthKind = "metric") -> np.ndarray:
+    """float32 H x W; values that are not positive numbers become 0 (no measurement).
+
+    An error for metric depths that cannot be metres.
+    """
     depth = stored.astype(np.float32)
-    return np.where(np.isfinite(depth) & (depth > 0), depth, np.float32(0))
+    depth = np.where(np.isfinite(depth) & (depth > 0), depth, np.float32(0))
+    if depth_kind == "metric" and depth.max(initial=0) > MAX_METRES:
+        raise EdgeMoEError(
+            f"depth '{path}' has values up to {depth.max():g} ({stored.dtype}), but metres, at most "
+            f"{MAX_METRES}, are expected: divide millimetres by 1000, and store 0 where nothing was measured."
+        )
+    return depth
+
+
+def binary_map(path: Path, stored: np.ndarray) -> np.ndarray:
+    """uint8 map of 0, 1 and 255 (unknown) from a mask in one of the usual forms.
+
+    They are 0 and 1, also with 255 for unknown pixels; 0 and 255 (or 65535); probabilities; grey,
+    cut in half.
+    """
+    levels = np.unique(stored)
+    top = levels[-1] if len(levels) else 0
+    if top <= 1 and (not len(levels) or levels[0] >= 0):
+        return (stored > 0.5).astype(np.uint8)
+    if set(levels.tolist()) in ({0, 1, IGNORE_LABEL}, {1, IGNORE_LABEL}):
+        return stored.astype(np.uint8)
+    full = 65535 if stored.dtype == np.uint16 and top > 255 else 255
+    # NaN, which sorts last, fails the comparison; few and small values are ids of something else
+    if not (levels[0] >= 0 and top <= full) or (len(levels) <= 3 and top <= full // 2):
+        shown = ", ".join(f"{level:g}" for level in levels[:4]) + (
+            f", ... {top:g}" if len(levels) > 4 else ""
+        )
+        raise EdgeMoEError(
+            f"mask '{path}' has the values {shown}: 0 and 1, with 255 for unknown pixels, or 0 and 255, or "
+            "grey from 0 to 255 are needed."
+        )
+    return (stored > full / 2).astype(np.uint8)
 
 
 def read_split(path: Path) -> list[str]:
     """Identifiers listed in a split file, one per line; an error for a missing or empty file."""
-    try:
-        lines = path.read_text(encoding="utf-8").split()
-    except (OSError, UnicodeDecodeError) as error:
-        raise EdgeMoEError(f"split file '{path}' cannot be read: {error}.") from None
-    if not lines:
+    lines = [line.strip() for line in read_text(path).split("\n")]
+    if not any(lines):
         raise EdgeMoEError(f"split file '{path}' lists no images.")
-    return lines
+    return [line for line in lines if line]
 
 
 def folder_content(folder: Path, limit: int = 8) -> str:
     """The content of a folder, for error messages."""
-    names = sorted(path.name + ("/" if path.is_dir() else "") for path in folder.iterdir())
+    names = [path.name + ("/" if kind(path) == "folder" else "") for path in visible(folder)]
     if not names:
         return "nothing"
     return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
@@ -196,8 +229,8 @@ def folder_content(folder: Path, limit: int = 8) -> str:
 
 def archive_folder(root: Path, name: str, dataset: str, folders: Sequence[str], content: str) -> Path:
     """``root`` or its folder ``name``; an error for one without ``folders``. ``content``: all that it has."""
-    root = root / name if (root / name).is_dir() else root
-    if not all((root / folder).is_dir() for folder in folders):
+    root = root / name if kind(root / name) == "folder" else root
+    if any(kind(root / folder) != "folder" for folder in folders):
         raise EdgeMoEError(
             f"'{root}' holds {dataset} in no known layout: known is the {name} archive ({content}); "
             f"found {folder_content(root)}."
@@ -208,7 +241,7 @@ def archive_folder(root: Path, name: str, dataset: str, folders: Sequence[str], 
 def first_existing(folder: Path, stem: str, suffixes: Sequence[str]) -> Path:
     """The first file FOLDER/STEM + suffix that exists, or the first candidate if there is none."""
     candidates = [folder / (stem + suffix) for suffix in suffixes]
-    return next((path for path in candidates if path.is_file()), candidates[0])
+    return next((path for path in candidates if kind(path) == "file"), candidates[0])
 
 
 def check_split(split: str) -> Split:

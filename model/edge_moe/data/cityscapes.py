@@ -37,6 +37,7 @@ from edge_moe.data.base import (
 from edge_moe.data.images import read_array, read_label, read_map
 from edge_moe.tasks import IGNORE_LABEL
 from edge_moe_host.errors import EdgeMoEError
+from edge_moe_host.files import kind, read_text
 
 _TABLES = class_tables("cityscapes")
 CLASSES: list[tuple[str, int, str, tuple[int, int, int]]] = _TABLES["classes"]
@@ -61,9 +62,9 @@ LAYOUTS = (
 def open_cityscapes(root: Path, split: Split, tasks: Mapping[str, int]) -> TaskDataset:
     """Open a split in whichever of the two layouts ``root`` has."""
     checked = check_tasks("cityscapes", tasks, KNOWN_TASKS)
-    if (root / "leftImg8bit").is_dir():
+    if kind(root / "leftImg8bit") == "folder":
         return CityscapesDataset(root, split, checked)
-    if any((root / name / "image").is_dir() for name in ("train", "val")):
+    if any(kind(root / name / "image") == "folder" for name in ("train", "val")):
         return CityscapesArrays(root, split, checked)
     raise EdgeMoEError(
         f"'{root}' holds Cityscapes in no known layout: known are {LAYOUTS}; found {folder_content(root)}."
@@ -112,7 +113,8 @@ class CityscapesDataset(_Cityscapes):
     def __init__(self, root: Path, split: Split, tasks: Mapping[str, int]) -> None:
         folder = root / "leftImg8bit" / split
         suffix = "_leftImg8bit.png"
-        ids = sorted(f"{p.parent.name}/{p.name.removesuffix(suffix)}" for p in folder.glob(f"*/*{suffix}"))
+        found = folder.glob(f"[!.]*/[!.]*{suffix}")
+        ids = sorted(f"{p.parent.name}/{p.name.removesuffix(suffix)}" for p in found)
         self.index_map = IndexMap(label_table(tasks["semseg"])) if "semseg" in tasks else None
         super().__init__(root, split, tasks, ids, f"{folder}/CITY/*{suffix}")
 
@@ -148,12 +150,12 @@ class CityscapesDataset(_Cityscapes):
     def _camera(self, identifier: str) -> tuple[float, float]:
         """Baseline in metres and focal length in pixels."""
         path = self._path("camera", identifier, "_camera.json")
-        if not path.is_file():
+        if kind(path) != "file":
             return DEFAULT_BASELINE, DEFAULT_FOCAL
         try:
-            data = json.loads(path.read_text(encoding="utf-8"))
+            data = json.loads(read_text(path))
             baseline, focal = float(data["extrinsic"]["baseline"]), float(data["intrinsic"]["fx"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError) as error:
             raise EdgeMoEError(
                 f"camera file '{path}' has no numbers extrinsic.baseline and intrinsic.fx: {error!r}."
             ) from None
@@ -169,11 +171,13 @@ class CityscapesArrays(_Cityscapes):
 
     def __init__(self, root: Path, split: Split, tasks: Mapping[str, int]) -> None:
         folder = root / split / "image"
-        numbers = sorted(int(p.stem) for p in folder.glob("*.npy") if p.stem.isdecimal())
+        numbers = sorted(
+            (p.stem for p in folder.glob("*.npy") if p.stem.isdecimal()), key=lambda n: (int(n), n)
+        )
         channels = tasks.get("semseg", 0)
         table = {-1: IGNORE_LABEL, IGNORE_LABEL: IGNORE_LABEL} | {index: index for index in range(channels)}
         self.index_map = IndexMap(table)
-        super().__init__(root, split, tasks, [str(number) for number in numbers], f"{folder}/N.npy")
+        super().__init__(root, split, tasks, numbers, f"{folder}/N.npy")
 
     def image_path(self, identifier: str) -> Path:
         return self.root / self.split / "image" / f"{identifier}.npy"
@@ -195,4 +199,6 @@ class CityscapesArrays(_Cityscapes):
         self, task: str, path: Path, identifier: str, image_size: tuple[int, int]
     ) -> np.ndarray:
         values = read_map(path)
-        return self.index_map(path, values) if task == "semseg" else clean_depth(values)
+        return (
+            self.index_map(path, values) if task == "semseg" else clean_depth(path, values, self.depth_kind)
+        )

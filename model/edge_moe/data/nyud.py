@@ -26,18 +26,19 @@ from edge_moe.data.base import (
     IndexMap,
     Split,
     archive_folder,
+    binary_map,
     check_tasks,
     class_tables,
     clean_depth,
     first_existing,
     read_split,
 )
-from edge_moe.data.images import read_array, read_label, read_map, read_mat_array
+from edge_moe.data.images import read_array, read_label, read_map, read_mask, read_mat_map
 from edge_moe.data.sample import unit_normals
 from edge_moe.tasks import IGNORE_LABEL
 from edge_moe_host.errors import EdgeMoEError
 from edge_moe_host.runtime.drawing import distinct_palette
-from edge_moe_host.runtime.images import read_image
+from edge_moe_host.runtime.images import open_picture
 
 CLASS_NAMES = tuple(class_tables("nyud")["names"])
 KNOWN_TASKS = {
@@ -54,6 +55,7 @@ SOURCES: dict[str, tuple[str, tuple[str, ...]]] = {
 }
 # Shorter 8-bit normals are the grey (0, 0, 0) of a pixel without a normal, changed slightly by JPEG.
 SHORTEST_NORMAL = 0.5
+LENGTH_ERROR = 0.1
 
 
 class NyudDataset(FileDataset):
@@ -83,14 +85,16 @@ class NyudDataset(FileDataset):
         self, task: str, path: Path, identifier: str, image_size: tuple[int, int]
     ) -> np.ndarray:
         if task == "normals":
-            return clean_normals(path, read_array(path)) if path.suffix == ".npy" else decode_normals(path)
+            return read_normals(path)
         if path.suffix == ".mat":
-            stored = read_mat_array(path, SOURCES[task][0])
+            stored = read_mat_map(path, SOURCES[task][0])
+        elif path.suffix == ".npy":
+            stored = read_map(path)
         else:
-            stored = read_map(path) if path.suffix == ".npy" else read_label(path)
+            stored = read_mask(path) if task == "edge" else read_label(path)
         if task == "semseg":
             return self.index_map(path, stored)
-        return clean_depth(stored) if task == "depth" else binary_map(path, stored)
+        return clean_depth(path, stored) if task == "depth" else binary_map(path, stored)
 
 
 def label_table(channels: int) -> dict[int, int]:
@@ -100,25 +104,34 @@ def label_table(channels: int) -> dict[int, int]:
     return {0: 0 if offset == 0 else IGNORE_LABEL, IGNORE_LABEL: IGNORE_LABEL, **table}
 
 
-def clean_normals(path: Path, stored: np.ndarray) -> np.ndarray:
-    """Unit normals H x W x 3 from floats; vectors that are zero or not finite become zero."""
+def read_normals(path: Path) -> np.ndarray:
+    """Unit normals H x W x 3; zero where there is none.
+
+    A file has floats from -1 to 1, or 8 bits (a picture, or uint8 in .npy) that store 255 * (n + 1) / 2, with
+    grey where there is none.
+    """
+    if path.suffix == ".npy":
+        stored = read_array(path)
+    elif (picture := open_picture(path)).mode in ("RGB", "RGBA"):
+        stored = np.array(picture.convert("RGB"))
+    else:
+        raise EdgeMoEError(
+            f"normals '{path}' are a picture of mode {picture.mode}: three channels are needed."
+        )
+    if stored.ndim == 3 and stored.shape[0] == 3 != stored.shape[2]:
+        stored = stored.transpose(1, 2, 0)
     if stored.ndim != 3 or stored.shape[2] != 3:
         raise EdgeMoEError(f"normals '{path}' have shape {stored.shape}, not (height, width, 3).")
-    finite = np.isfinite(stored).all(axis=2, keepdims=True)
-    return unit_normals(np.where(finite, stored, 0), SHORTEST_NORMAL)
-
-
-def decode_normals(path: Path) -> np.ndarray:
-    """Unit normals H x W x 3 from a picture that stores 255 * (n + 1) / 2; grey becomes zero."""
-    pixels = read_image(path, upright=False).astype(np.float32)
-    return unit_normals(pixels * np.float32(2 / 255) - 1, SHORTEST_NORMAL)
-
-
-def binary_map(path: Path, stored: np.ndarray) -> np.ndarray:
-    """uint8 map of 0 and 1 from 0/1 values, or from 8-bit grey cut in half."""
-    if not ((stored >= 0) & (stored <= 255)).all():
+    if stored.dtype == np.uint8:
+        stored = stored * np.float32(2 / 255) - 1
+    vectors = np.where(np.isfinite(stored).all(axis=2, keepdims=True), stored, 0)
+    lengths = np.linalg.norm(vectors, axis=2)
+    lengths = lengths[lengths >= SHORTEST_NORMAL]
+    # (n + 1) / 2 in floats has no negative number, and lengths other than 1
+    shifted = vectors.min(initial=0) >= 0 and len(lengths) and abs(np.median(lengths) - 1) > LENGTH_ERROR
+    if np.abs(vectors).max(initial=0) > 1 + LENGTH_ERROR or shifted:
         raise EdgeMoEError(
-            f"edge map '{path}' has values outside 0 to 255: 0 and 1, or 0 and 255, are needed."
+            f"normals '{path}' have {stored.dtype} values from {vectors.min():g} to {vectors.max():g}: unit "
+            "vectors of floats from -1 to 1 are needed, or 8 bits (uint8) that store 255 * (n + 1) / 2."
         )
-    threshold = 0.5 if stored.max(initial=0) <= 1 else 127.5
-    return (stored > threshold).astype(np.uint8)
+    return unit_normals(vectors, SHORTEST_NORMAL)

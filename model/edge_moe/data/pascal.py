@@ -7,7 +7,7 @@ The archive of Maninis et al. (CVPR 2019), which M3ViT uses too::
     JPEGImages/ID.jpg
     semseg/VOC12/ID.png, semseg/pascal-context/ID.png   21 classes of VOC, 255 ignored; first found
     human_parts/ID.mat                            PASCAL-Part: "anno" with objects and their parts
-    sal_distill/ID.png                            grey, salient above one half
+    sal_distill/ID.png                            0 and 1, 0 and 255, or grey, salient above one half
     normals_distill/ID.png                        8 bits that store 255 * (n + 1) / 2
     pascal-context/trainval/ID.mat                "LabelMap" of 459 classes: edges, validity of normals
 
@@ -29,14 +29,16 @@ from edge_moe.data.base import (
     IndexMap,
     Split,
     archive_folder,
+    binary_map,
     check_tasks,
     class_tables,
     read_split,
 )
-from edge_moe.data.images import read_label, read_mat, read_mat_array
-from edge_moe.data.nyud import decode_normals
+from edge_moe.data.images import read_label, read_mask, read_mat, read_mat_map
+from edge_moe.data.nyud import read_normals
 from edge_moe.tasks import IGNORE_LABEL
 from edge_moe_host.errors import EdgeMoEError
+from edge_moe_host.files import kind
 from edge_moe_host.runtime.drawing import distinct_palette
 
 _TABLES = class_tables("pascal")
@@ -80,7 +82,7 @@ class PascalDataset(FileDataset):
             voc, context = (
                 self.root / "semseg" / source / f"{identifier}.png" for source in ("VOC12", "pascal-context")
             )
-            return context if context.is_file() and not voc.is_file() else voc
+            return context if kind(context) == "file" and kind(voc) != "file" else voc
         if task == "edge":
             return self._context_path(identifier)
         folder, suffix = {
@@ -101,11 +103,11 @@ class PascalDataset(FileDataset):
         if task == "human_parts":
             return merge_parts(path, read_mat(path, "anno"), image_size)
         if task == "saliency":
-            return (read_label(path) > 127).astype(np.uint8)
+            return binary_map(path, read_mask(path))
         if task == "edge":
-            return class_boundaries(read_mat_array(path, "LabelMap"))
-        normals, context_path = decode_normals(path), self._context_path(identifier)
-        context = read_mat_array(context_path, "LabelMap")
+            return class_boundaries(read_mat_map(path, "LabelMap"))
+        normals, context_path = read_normals(path), self._context_path(identifier)
+        context = read_mat_map(context_path, "LabelMap")
         if context.shape != normals.shape[:2]:
             raise EdgeMoEError(
                 f"label map '{context_path}' has {context.shape} pixels, but the normals '{path}' have "

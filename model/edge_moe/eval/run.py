@@ -31,11 +31,14 @@ def load_for_inference(
     return model.to(choose_device(device)), preset, chosen, str(meta["data"])
 
 
-def open_validation(preset: Preset, data: str, tasks: Sequence[str]) -> TaskDataset:
-    """Validation split of ``data`` with the labels of ``tasks``."""
+def open_validation(
+    preset: Preset, data: str, tasks: Sequence[str], *, unlabelled: bool = False
+) -> TaskDataset:
+    """Validation split of ``data`` with the labels of ``tasks``; with ``unlabelled``, pictures will do."""
     model, train = preset.model, preset.train
     wanted = {task: model.tasks[task] for task in tasks}
-    return open_dataset(data, "val", wanted, model.image_size, train.train_images, train.val_images)
+    counts = train.train_images, train.val_images
+    return open_dataset(data, "val", wanted, model.image_size, *counts, unlabelled=unlabelled)
 
 
 def evaluate_checkpoint(

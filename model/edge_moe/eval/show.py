@@ -31,17 +31,20 @@ def show_dataset(
     """
     if count < 1:
         raise EdgeMoEError(f"count = {count} is not allowed: show at least 1 picture.")
-    model, preset, chosen, _ = load_for_inference(checkpoint, tasks, device)
-    dataset = open_validation(preset, data, chosen)
+    model, preset, chosen, trained_on = load_for_inference(checkpoint, tasks, device)
+    dataset = open_validation(preset, data, chosen, unlabelled=True)
+    names, palette = dataset.class_names, dataset.palette
+    if not dataset.tasks:
+        names, palette = _class_style(preset, trained_on, chosen)
     for index in np.unique(np.linspace(0, len(dataset) - 1, min(count, len(dataset))).round().astype(int)):
         sample = dataset[int(index)]
         name = dataset.image_id(int(index))
         picture = panel(
             sample["image"],
             predict(model, sample["image"], chosen),
-            {task: sample[task] for task in chosen},
-            class_names=dataset.class_names,
-            palette=dataset.palette,
+            {task: sample[task] for task in chosen} if dataset.tasks else None,
+            class_names=names,
+            palette=palette,
             title=name,
             depth_kind=dataset.depth_kind,
         )

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Inputs of ``edge-moe export``: a checkpoint or an integer network, and held-out images."""
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from edge_moe.data.transforms import evaluation_resize
 from edge_moe.export.files import export_path
 from edge_moe.quant.options import QuantOptions
 from edge_moe.quant.prune import task_path
-from edge_moe.quant.quantise import obtain_network
+from edge_moe.quant.quantise import labelled_data, obtain_network
 from edge_moe_host.errors import EdgeMoEError
 
 
@@ -39,6 +40,9 @@ def export_source(
     if not paths:
         raise EdgeMoEError(f"no task to export: this network has {', '.join(network.tasks)}.")
     dataset, images = validation_images(network.config, str(extra["data"]), verify_images)
+    if not dataset.tasks:  # pictures without labels: the names of the classes are those of the training data
+        with contextlib.suppress(EdgeMoEError):
+            dataset = validation_images(network.config, labelled_data(extra), 1)[0]
     return "\n".join(
         export_path(
             *(path, task, out, images),
@@ -54,9 +58,8 @@ def validation_images(config: ModelConfig, data: str, count: int) -> tuple[TaskD
     """Validation split of ``data``, and its first images as uint8 [n, H, W, 3] of the model's size."""
     if count < 1:
         raise EdgeMoEError(f"verify-images = {count} is not allowed: compare on at least 1.")
-    dataset = open_dataset(
-        data, "val", dict(config.tasks), config.image_size, TrainConfig().train_images, count
-    )
+    size, train = config.image_size, TrainConfig().train_images
+    dataset = open_dataset(data, "val", dict(config.tasks), size, train, count, unlabelled=True)
     chosen = range(min(count, len(dataset)))
     images = [evaluation_resize({IMAGE: dataset[i][IMAGE]}, config.image_size)[IMAGE] for i in chosen]
     return dataset, np.stack(images)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from edge_moe.config import ModelConfig
 from edge_moe.info import HEAD_CONVS
 from edge_moe.nn.block import LAYERNORM_EPS, Keep, ignore
+from edge_moe_host.errors import EdgeMoEError
 
 
 def upsample(x: Tensor, size: tuple[int, int]) -> Tensor:
@@ -47,6 +48,10 @@ class TaskHead(nn.Module):
         h, w = self.grid_size
         patches = keep(f"{self.name}.norm", self.norm(tokens)[:, -h * w :])
         x = patches.transpose(1, 2).reshape(len(tokens), -1, h, w)
+        if self.training and len(x) * h * w == 1:
+            raise EdgeMoEError(
+                "batch normalisation cannot train on one value: raise train.batch_size or model.image_size."
+            )
         for stage, (conv, bn) in enumerate(zip(self.convs, self.bns, strict=True)):
             if stage:
                 x = upsample(x, (h << stage, w << stage))

@@ -49,7 +49,8 @@ def quantise_checkpoint(
     """Write the integer network of ``checkpoint`` to ``out`` (``*.int.npz``); returns a summary.
 
     ``data`` defaults to the checkpoint's training data: its training split is used for calibration, and
-    with ``evaluate`` the first ``limit`` images of its validation split measure both forms of the model.
+    with ``evaluate`` the first ``limit`` images of its validation split measure both forms of the model
+    (that of the training data where ``data`` has no labels).
     With ``report`` the summary has the signal-to-noise ratio of every intermediate. Raises EdgeMoEError
     for bad input of any kind; the file is written before anything is measured.
     """
@@ -61,7 +62,7 @@ def quantise_checkpoint(
     if extra["options"]["drop_unused_experts"] and network.config.moe_blocks:
         parts.append(drop_table(network, extra))
     if evaluate:
-        parts.append(accuracy_table(model, network, extra, preset, extra["data"], limit, progress))
+        parts.append(accuracy_table(model, network, extra, preset, labelled_data(extra), limit, progress))
     if report:
         dataset = open_calibration(preset, extra["data"])
         images = np.stack(list(calibration_images(dataset, preset, REPORT_IMAGES, progress=False)))
@@ -129,15 +130,21 @@ def _quantised(
     if not spec:
         raise EdgeMoEError(f"'{path}' does not say what it was trained on: give --data SPEC to calibrate.")
     options, tuned = options or QuantOptions(), meta["quantisation"]
-    return model, preset, *quantise_model(model, preset, spec, options, tuned=tuned, progress=progress)
+    network, extra = quantise_model(model, preset, spec, options, tuned=tuned, progress=progress)
+    return model, preset, network, {**extra, "trained_on": str(meta["data"])}
+
+
+def labelled_data(extra: Extra) -> str:
+    """What calibrated a network; if those are pictures without labels, what it was trained on, if known."""
+    data = str(extra["data"])
+    return str(extra.get("trained_on") or data) if data.startswith("images:") else data
 
 
 def open_calibration(preset: Preset, data: str) -> TaskDataset:
-    """Training split of ``data`` with the labels of all tasks."""
+    """Training split of ``data`` with the labels of all tasks, or pictures without labels."""
     model, train = preset.model, preset.train
-    return open_dataset(
-        data, "train", dict(model.tasks), model.image_size, train.train_images, train.val_images
-    )
+    size, counts = model.image_size, (train.train_images, train.val_images)
+    return open_dataset(data, "train", dict(model.tasks), size, *counts, unlabelled=True)
 
 
 def calibration_images(
