@@ -65,7 +65,7 @@ def start(device: str) -> torch.device:
     if is_parallel() or not ("RANK" in os.environ or "WORLD_SIZE" in os.environ):
         return chosen
     needed = ["RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", *["LOCAL_RANK"] * (chosen.type == "cuda")]
-    remedy = "start all processes with torchrun, or train alone: env -u RANK -u WORLD_SIZE ..."
+    remedy = "start all processes with torchrun, or unset RANK and WORLD_SIZE to train alone"
     if missing := [name for name in needed if name not in os.environ]:
         found = " and ".join(name for name in ("RANK", "WORLD_SIZE") if name in os.environ)
         raise EdgeMoEError(f"the environment has {found} but lacks {', '.join(missing)}: {remedy}.")
@@ -77,7 +77,7 @@ def start(device: str) -> torch.device:
         chosen = choose_device(f"cuda:{os.environ['LOCAL_RANK']}")
         torch.cuda.set_device(chosen)
     place = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
-    _log.info("process %s of %s meets the others at %s", numbers[0], numbers[1], place)
+    _log.info("rank %s of %s processes meets the others at %s", numbers[0], numbers[1], place)
     try:
         store, own, world = next(dist.rendezvous("env://", timeout=_MEETING))
         backend = "nccl" if chosen.type == "cuda" else "gloo"

@@ -199,7 +199,9 @@ def test_weights_of_another_model_are_named(tmp_path: Path) -> None:
 def test_resuming_needs_the_same_preset(tmp_path: Path) -> None:
     save_checkpoint(tmp_path / "last.pt", content(tiny(), optimizer={}))
     checkpoint = load_checkpoint(tmp_path / "last.pt")
-    check_resumable(checkpoint, tiny("train.workers=2"), "scenes", tmp_path)
+    check_resumable(
+        checkpoint, tiny("train.workers=2", "train.epochs=9", "train.patience=2"), "scenes", tmp_path
+    )
     for override, message in [
         ("train.lr=0.5", r"train.lr was 0.001 and is now 0.5"),
         ("model.num_experts=4", "model.num_experts was 8 and is now 4"),

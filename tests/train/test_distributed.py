@@ -15,8 +15,10 @@ from torch import Tensor, nn
 from edge_moe import EdgeMoEError, distributed
 from edge_moe.checkpoint import load_checkpoint
 from edge_moe.config import Preset, load_preset
+from edge_moe.data.loader import epoch_order
+from edge_moe.data.sample import Sample
 from edge_moe.nn import M3ViT, build_model
-from edge_moe.testing.training import open_toy
+from edge_moe.testing.training import Toy, open_toy
 from edge_moe.train import engine
 from edge_moe.train.engine import LAST, Trainer
 from edge_moe.train.gradients import pcgrad_gradients, summed_gradients
@@ -54,6 +56,7 @@ def _entry(rank: int, port: int, out: str) -> None:
         "unused": unused_parameters(),
         "refused": refused(f"{out}/refused"),
         "runs": runs(out),
+        "bad": bad_picture(f"{out}/bad"),
     }
     torch.save(results, f"{out}/{rank}.pt")
     distributed.stop()
@@ -231,6 +234,36 @@ def test_a_run_on_two_processes(ranks: list[dict[str, Any]], folder: Path) -> No
     assert results[0]["metrics"] == whole.metrics
     assert results[1]["metrics"] == {}
     assert (folder / "whole" / "log.jsonl").read_text().count('"kind": "val"') == 2
+
+
+class HalfBroken(Toy):
+    """Training picture 4 of 8 cannot be read."""
+
+    def __getitem__(self, index: int) -> Sample:
+        if index == 4 and self.split == "train":
+            raise EdgeMoEError("image '4.png' is damaged.")
+        return super().__getitem__(index)
+
+
+def bad_picture(out: str) -> str:
+    """The message of this rank about a picture that one rank cannot read."""
+    engine.open_dataset = lambda spec, split, tasks, size, train, val: HalfBroken(split, 8)  # type: ignore
+    device = torch.device("cpu")
+    # in the second step, by the second process
+    seed = next(seed for seed in range(99) if epoch_order(seed, 0, 8).tolist().index(4) in (6, 7))
+    with pytest.raises(EdgeMoEError) as caught:
+        Trainer(load_preset("mini", [*RUN, f"train.seed={seed}"]), "scenes", Path(out), device=device).fit()
+    return str(caught.value)
+
+
+def test_a_picture_that_one_process_cannot_read(ranks: list[dict[str, Any]], folder: Path) -> None:
+    """Every process stops, and the steps before are saved."""
+    messages = [rank["bad"] for rank in ranks]
+    assert messages[0].startswith(
+        "another process cannot read its pictures: see its message; step 1 of 4 is saved"
+    )
+    assert messages[1].startswith("image '4.png' is damaged; step 1 of 4 is saved")
+    assert load_checkpoint(folder / "bad" / LAST).step == 1
 
 
 def refused(out: str) -> str:

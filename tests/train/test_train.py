@@ -1,16 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The training loop: learning, order of batches, exact resumption, interruption, divergence."""
 
-import dataclasses
 import itertools
-import json
 import math
 import os
 import re
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +20,7 @@ from edge_moe.checkpoint import load_checkpoint, load_model
 from edge_moe.config import Preset, load_preset
 from edge_moe.data.loader import epoch_batches, epoch_order, steps_per_epoch
 from edge_moe.data.transforms import Augmentation
-from edge_moe.testing.training import SIZE, TINY, Toy, open_toy, tiny
+from edge_moe.testing.training import SIZE, TINY, Toy, assert_same_checkpoint, lines, open_toy, tiny
 from edge_moe.train import engine
 from edge_moe.train.engine import BEST, LAST, Trainer, TrainingInterrupted, improvement, run_training
 
@@ -35,37 +32,6 @@ def _toy_data(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "open_dataset", open_toy)
     for name in ("draw_curves", "draw_samples"):  # which take most of the time of a short run
         monkeypatch.setattr(engine, name, lambda *_: None)
-
-
-def assert_same_state(a: Any, b: Any, where: str = "") -> int:
-    """Bitwise equality of nested states; returns the number of tensors compared."""
-    assert type(a) is type(b), where
-    if isinstance(a, Tensor):
-        assert torch.equal(a, b), where
-        return 1
-    if isinstance(a, Mapping):
-        assert a.keys() == b.keys(), where
-        return sum(assert_same_state(a[key], b[key], f"{where}.{key}") for key in a)
-    if isinstance(a, list | tuple):
-        assert len(a) == len(b), where
-        return sum(
-            assert_same_state(x, y, f"{where}[{i}]") for i, (x, y) in enumerate(zip(a, b, strict=True))
-        )
-    assert a == b or (a != a and b != b), where
-    return 0
-
-
-def assert_same_checkpoint(a: Path, b: Path) -> None:
-    first, second = (dataclasses.asdict(load_checkpoint(path)) for path in (a, b))
-    compared = assert_same_state(first, second)
-    assert compared >= len(first["model"]) > 60
-    if a.name == LAST:
-        assert compared > 1.5 * len(first["model"])  # the optimizer's moments too
-
-
-def lines(out: Path, kind: str) -> list[dict[str, Any]]:
-    rows = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
-    return [row for row in rows if row["kind"] == kind]
 
 
 # ---- loader ----------------------------------------------------------------------------------

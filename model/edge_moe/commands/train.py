@@ -38,7 +38,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     from edge_moe.config import load_preset, preset_from, preset_names
-    from edge_moe.train import load_run, run_training
+    from edge_moe.train import LAST, load_run, run_training
 
     resume, preset_name, out = args.resume is not None, args.preset, args.out
     if args.resume in preset_names() and not preset_name:  # edge-moe train --resume mini --out runs/mini
@@ -46,7 +46,8 @@ def run(args: argparse.Namespace) -> None:
     elif args.resume:
         if out is not None:
             raise EdgeMoEError("--resume RUN and --out both name a folder: give one of them.")
-        out = Path(args.resume)
+        folder = Path(args.resume)
+        out = folder.parent if folder.name == LAST else folder
     if preset_name:
         preset = load_preset(preset_name, args.set)
         out = out or Path("runs") / Path(preset_name).stem

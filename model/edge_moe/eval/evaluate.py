@@ -102,8 +102,10 @@ def evaluate(
     place = torch.device(device) if device is not None else next(model.parameters()).device
     metrics = {task: make_metric(task, dataset.tasks[task], boundaries) for task in tasks}
     usage = ExpertUsage(getattr(cfg, "num_experts", 0))
-    hidden = not progress or None  # None: a bar on a terminal only
-    with evaluation_mode(model), tqdm(total=count, desc="eval", unit="img", disable=hidden) as bar:
+    with (
+        evaluation_mode(model),
+        tqdm(total=count, desc="eval", unit="img", disable=not progress or None) as bar,  # on a terminal only
+    ):
         for start in range(0, count, batch_size):
             samples = [dataset[index] for index in range(start, min(start + batch_size, count))]
             output = model(_image_batch(samples, size).to(place), tasks=list(tasks))

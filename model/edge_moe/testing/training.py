@@ -1,13 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A small model, and a data set that it learns in seconds."""
+"""A small model, a data set that it learns in seconds, and comparisons of runs."""
 
+import dataclasses
+import json
 from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
+from edge_moe.checkpoint import load_checkpoint
 from edge_moe.config import Preset, load_preset
 from edge_moe.data.base import TaskDataset
 from edge_moe.data.sample import Sample
+from edge_moe.train.engine import LAST
 
 SIZE = (32, 64)
 TINY = (
@@ -60,3 +68,36 @@ def open_toy(
 ) -> Toy:
     """In place of :func:`edge_moe.data.open_dataset`."""
     return Toy(split, train if split == "train" else val)
+
+
+def assert_same_state(a: Any, b: Any, where: str = "") -> int:
+    """Bitwise equality of nested states; returns the number of tensors compared."""
+    assert type(a) is type(b), where
+    if isinstance(a, Tensor):
+        assert torch.equal(a, b), where
+        return 1
+    if isinstance(a, Mapping):
+        assert a.keys() == b.keys(), where
+        return sum(assert_same_state(a[key], b[key], f"{where}.{key}") for key in a)
+    if isinstance(a, list | tuple):
+        assert len(a) == len(b), where
+        return sum(
+            assert_same_state(x, y, f"{where}[{i}]") for i, (x, y) in enumerate(zip(a, b, strict=True))
+        )
+    assert a == b or (a != a and b != b), where
+    return 0
+
+
+def assert_same_checkpoint(a: Path, b: Path) -> None:
+    """Bitwise equality of everything in two checkpoints."""
+    first, second = (dataclasses.asdict(load_checkpoint(path)) for path in (a, b))
+    compared = assert_same_state(first, second)
+    assert compared >= len(first["model"]) > 60
+    if a.name == LAST:
+        assert compared > 1.5 * len(first["model"])  # the optimizer's moments too
+
+
+def lines(out: Path, kind: str) -> list[dict[str, Any]]:
+    """The lines of one kind in a run's log."""
+    rows = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    return [row for row in rows if row["kind"] == kind]

@@ -252,11 +252,14 @@ class Trainer:
             batch = next(batches, None)
         except EdgeMoEError as error:
             failure = error
-        failures = distributed.sum_over_ranks(torch.tensor(float(failure is not None), device=self.device))
+        if distributed.is_parallel():
+            failures = distributed.sum_over_ranks(
+                torch.tensor(float(failure is not None), device=self.device)
+            )
+            if failures > 0 and failure is None:
+                failure = EdgeMoEError("another process cannot read its pictures: see its message.")
         if failure is not None:
             raise failure
-        if distributed.is_parallel() and failures > 0:
-            raise EdgeMoEError("another process cannot read its pictures: see its message.")
         return batch
 
     def _train_step(self, batch: Mapping[str, Tensor]) -> StepReport:

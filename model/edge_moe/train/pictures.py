@@ -40,15 +40,16 @@ def draw_curves(log: Path, out: Path) -> None:
             above[f"{task}: training loss"].append((epoch, loss))
         above["learning rate"].append((epoch, line["lr"]))
         below["gradient norm"].append((epoch, line["grad_norm"]))
-    columns = max(len(above), len(below))
+    if "gradient norm" in below:
+        below["gradient norm"] = below.pop("gradient norm")  # to the end, below the learning rate
+    columns = max(len(above), len(below), 1)
     figure = Figure(figsize=(4 * columns, 6), dpi=100, layout="constrained")
     canvas = FigureCanvasAgg(figure)
-    below["gradient norm"] = below.pop("gradient norm", [])  # below the learning rate
     for axes, curves in zip(figure.subplots(2, columns, squeeze=False), (above, below), strict=True):
+        for axis in axes[len(curves) :]:
+            axis.set_axis_off()
         for axis, (title, points) in zip(axes, curves.items(), strict=False):
-            axis.plot(
-                *zip(*points, strict=True) if points else ((), ()), marker="." if len(points) < 50 else ""
-            )
+            axis.plot(*np.transpose(points), marker="." if len(points) < 50 else "")
             axis.set_title(title, fontsize=11)
             axis.set_xlabel("epoch")
             axis.grid(alpha=0.3)
