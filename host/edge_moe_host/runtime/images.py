@@ -6,6 +6,7 @@ Everything becomes uint8 RGB [h, w, 3]. Files need Pillow; videos and cameras ne
 """
 
 import functools
+import itertools
 import math
 import os
 import struct
@@ -35,10 +36,22 @@ _DECODE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyErr
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """One picture of a source; ``name`` is unique in it and usable as a file name."""
+    """One picture of a source; ``name`` is unique in it and usable as a file name. ``rate``: a video's frames
+    a second."""
 
     name: str
     image: np.ndarray
+    rate: float | None = None
+
+
+def unused_name(name: str, source: Path, used: set[str]) -> str:
+    """``name``, with its source's folder or a number where it is ``used`` already; it is used from now on."""
+    folder = (source if os.path.isdir(source) else source.absolute().parent).absolute().name
+    numbered = (f"{folder}_{name}_{number}" for number in itertools.count(2))
+    names = itertools.chain((name, f"{folder}_{name}"), numbered)
+    chosen = next(text for text in names if text.casefold() not in used)
+    used.add(chosen.casefold())
+    return chosen
 
 
 # Pictures
@@ -198,8 +211,11 @@ def _path_frames(path: Path) -> Iterator[Frame]:
         raise ImageError(f"'{path}' does not exist: give a picture, a folder of pictures or a video file.")
     if path.suffix.lower() in IMAGE_SUFFIXES:
         return _pictures([path])
-    return _video(path.stem, *_open_capture(str(path), f"'{path}' is neither a picture nor a video that can"
-                                            " be decoded."))  # fmt: skip
+    capture, first = _open_capture(
+        str(path), f"'{path}' is neither a picture nor a video that can be decoded."
+    )
+    rate = float(capture.get(_cv2().CAP_PROP_FPS))
+    return _video(path.stem, capture, first, rate if 0 < rate < math.inf else 25.0)
 
 
 def _pictures(files: list[Path]) -> Iterator[Frame]:
@@ -224,12 +240,12 @@ def _open_capture(device: int | str, refusal: str) -> tuple[Any, np.ndarray]:
     return capture, frame
 
 
-def _video(stem: str, capture: Any, first: np.ndarray) -> Iterator[Frame]:
+def _video(stem: str, capture: Any, first: np.ndarray, rate: float | None = None) -> Iterator[Frame]:
     cv2 = _cv2()
     try:
         index, decoded, frame = 0, True, first
         while decoded:
-            yield Frame(f"{stem}_{index:06d}", cv2.cvtColor(frame, cv2.COLOR_BGR2RGB))
+            yield Frame(f"{stem}_{index:06d}", cv2.cvtColor(frame, cv2.COLOR_BGR2RGB), rate)
             decoded, frame = capture.read()
             index += 1
     finally:
