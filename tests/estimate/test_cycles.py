@@ -379,7 +379,7 @@ def test_inspection_shows_every_instruction(mini: Bundle) -> None:
     text = inspect_bundle(mini.path)
     for task in mini.tasks.values():
         assert f"task {task.name}: {len(task.instructions)} instructions" in text
-    lines = inspect_bundle(mini.path, "depth").splitlines()
+    lines = inspect_bundle(mini.path, ["depth"]).splitlines()
     numbered = [line for line in lines if line[:4].strip().isdigit()]
     assert len(numbered) == len(mini.task("depth").instructions)
     for line, i in zip(numbered, mini.task("depth").instructions, strict=True):
@@ -390,7 +390,7 @@ def test_inspection_shows_every_instruction(mini: Bundle) -> None:
         "rows=3 in_channels=2 src=0x00040"
     )
     with pytest.raises(EdgeMoEError, match="task 'edge' is not in"):
-        inspect_bundle(mini.path, "edge")
+        inspect_bundle(mini.path, ["edge"])
     with pytest.raises(EdgeMoEError, match="is not a folder"):
         inspect_bundle(mini.path / "none")
 

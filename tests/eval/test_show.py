@@ -59,7 +59,7 @@ def test_eval_reports_delta_m_against_a_baseline(checkpoint, tmp_path, capsys):
 
 def test_eval_of_one_task_leaves_the_other_out(checkpoint, tmp_path):
     out = tmp_path / "m.json"
-    assert main(["eval", str(checkpoint), "--tasks", "depth", "--limit", "2", "--json", str(out)]) == 0
+    assert main(["eval", str(checkpoint), "--task", "depth", "--limit", "2", "--json", str(out)]) == 0
     result = json.loads(out.read_text())
     assert list(result["metrics"]) == ["depth"]
     assert result["images"] == 2
@@ -97,6 +97,27 @@ def test_show_takes_pictures_folders_and_videos(checkpoint, tmp_path):
     assert len(names) == 1 + 1 + 2  # the picture, every second of the folder, every second frame
 
 
+def test_show_keeps_whole_names_and_every_picture(checkpoint, tmp_path):
+    for folder in ("a", "b", "c"):
+        (tmp_path / folder).mkdir()
+        for stamp in ("1700000000.12", "1700000000.34"):
+            Image.fromarray(np.zeros((8, 9, 3), np.uint8)).save(tmp_path / folder / f"{stamp}.png")
+    out = tmp_path / "out"
+    sources = [str(tmp_path / folder / f"1700000000.{end}.png") for folder in "abc" for end in (12, 34)]
+    assert main(["show", str(checkpoint), *sources, "--out", str(out)]) == 0
+    stamps = [f"{before}1700000000.{end}.png" for before in ("", "b_", "c_") for end in (12, 34)]
+    assert sorted(path.name for path in out.iterdir()) == stamps
+
+
+def test_show_does_not_replace_its_pictures(checkpoint, tmp_path, capsys):
+    picture = tmp_path / "photo.png"
+    Image.fromarray(np.zeros((8, 9, 3), np.uint8)).save(picture)
+    content = picture.read_bytes()
+    assert main(["show", str(checkpoint), str(picture), "--out", str(tmp_path)]) == 2
+    assert f"'{picture}' would be replaced: choose another --out" in capsys.readouterr().err
+    assert picture.read_bytes() == content
+
+
 def test_slim_keeps_the_function_in_half_the_size(checkpoint, tmp_path, capsys):
     out = tmp_path / "slim.pt"
     assert main(["slim", str(checkpoint), str(out)]) == 0
@@ -113,7 +134,7 @@ def test_slim_keeps_the_function_in_half_the_size(checkpoint, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["eval", "CKPT", "--tasks", "normals"], "task 'normals' is not in the model"),
+        (["eval", "CKPT", "--task", "normals"], "task 'normals' is not in the model"),
         (["eval", "CKPT", "--data", "nyud:nowhere"], "nowhere"),
         (["eval", "CKPT", "--baseline", "nowhere.json"], "nowhere.json"),
         (["eval", "CKPT", "--device", "abacus"], "device 'abacus' is unknown"),

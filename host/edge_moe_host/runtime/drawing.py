@@ -62,13 +62,14 @@ def draw_values(
     palette: np.ndarray | None = None,
     limit: float | None = None,
     depth_kind: DepthKind = "metric",
+    predicted: bool = False,
 ) -> np.ndarray:
     """Draw a label, or a prediction in the form of a label, as uint8 RGB [h, w, 3].
 
     ``kind`` is the task's: ``classes`` in the colours of ``palette`` (uint8 [C, 3]; default
     :func:`distinct_palette`), unknown pixels white; ``binary`` in grey, unknown pixels at 128; ``vector`` as
     127.5 (n + 1), unknown (zero) pixels black; ``scalar`` from 0 to ``limit`` (default :func:`depth_limit`),
-    near bright and far dark, invalid black.
+    near bright and far dark, invalid black. Labels are invalid at 0 and below, predictions are not.
     """
     if kind == "classes":
         colours = np.full((256, 3), UNKNOWN_COLOUR, dtype=np.uint8)
@@ -84,7 +85,7 @@ def draw_values(
         drawn: np.ndarray = np.round(np.clip(127.5 * (values + 1), 0, 255)).astype(np.uint8)
         drawn[~values.any(axis=2)] = 0
         return drawn
-    valid = np.isfinite(values) & (values > 0)
+    valid = np.isfinite(values) & (predicted | (values > 0))
     scaled = np.where(valid, values, 0) / (depth_limit(values) if limit is None else limit)
     drawn = depth_colours(scaled, depth_kind)
     drawn[~valid] = 0
@@ -95,6 +96,13 @@ def depth_colours(fraction: np.ndarray, depth_kind: DepthKind = "metric") -> np.
     """uint8 [..., 3] of fractions of the depth range; the bright end is the near one."""
     shade = np.minimum(np.clip(fraction, 0, 1) * _SHADES, _SHADES - 1).astype(np.intp)
     return _DARK_TO_BRIGHT[_SHADES - 1 - shade if depth_kind == "metric" else shade]
+
+
+def above(drawn: np.ndarray, strip: np.ndarray) -> np.ndarray:
+    """``drawn`` above ``strip``, both uint8 [h, w, 3]; the narrower one is followed by white."""
+    page = np.full((len(drawn) + len(strip), max(drawn.shape[1], strip.shape[1]), 3), 255, np.uint8)
+    page[: len(drawn), : drawn.shape[1]], page[len(drawn) :, : strip.shape[1]] = drawn, strip
+    return page
 
 
 def overlay(image: np.ndarray, drawn: np.ndarray, share: float = 0.6) -> np.ndarray:

@@ -6,6 +6,7 @@ Everything becomes uint8 RGB [h, w, 3]. Files need Pillow; videos and cameras ne
 """
 
 import functools
+import itertools
 import logging
 import math
 import os
@@ -40,10 +41,22 @@ _DECODE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyErr
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """One picture of a source; ``name`` is unique in it and usable as a file name."""
+    """One picture of a source; ``name`` is unique in it and usable as a file name. ``rate``: a video's frames
+    a second."""
 
     name: str
     image: np.ndarray
+    rate: float | None = None
+
+
+def unused_name(name: str, source: Path, used: set[str]) -> str:
+    """``name``, with its source's folder or a number where it is ``used`` already; it is used from now on."""
+    folder = (source if os.path.isdir(source) else source.absolute().parent).absolute().name
+    numbered = (f"{folder}_{name}_{number}" for number in itertools.count(2))
+    names = itertools.chain((name, f"{folder}_{name}"), numbered)
+    chosen = next(text for text in names if text.casefold() not in used)
+    used.add(chosen.casefold())
+    return chosen
 
 
 # Pictures
@@ -210,7 +223,9 @@ def _path_frames(path: Path) -> Iterator[Frame]:
         return _pictures([path])
     refusal = f"'{path}' is neither a picture nor a video that can be decoded."
     capture, first = _open_capture(str(path), refusal)
-    return _video(path.stem, capture, first, capture.get(_cv2().CAP_PROP_FRAME_COUNT))
+    cv2 = _cv2()
+    rate, announced = float(capture.get(cv2.CAP_PROP_FPS)), capture.get(cv2.CAP_PROP_FRAME_COUNT)
+    return _video(path.stem, capture, first, rate if 0 < rate < math.inf else 25.0, announced)
 
 
 def is_picture(path: Path) -> bool:
@@ -264,13 +279,15 @@ def _open_capture(device: int | str, refusal: str) -> tuple[Any, np.ndarray]:
     return capture, frame
 
 
-def _video(stem: str, capture: Any, first: np.ndarray, announced: float = 0) -> Iterator[Frame]:
+def _video(
+    stem: str, capture: Any, first: np.ndarray, rate: float | None = None, announced: float = 0
+) -> Iterator[Frame]:
     """``announced``: the number of frames by the file's header, which can be inexact."""
     cv2 = _cv2()
     try:
         index, decoded, frame = 0, True, first
         while decoded:
-            yield Frame(f"{stem}_{index:06d}", cv2.cvtColor(frame, cv2.COLOR_BGR2RGB))
+            yield Frame(f"{stem}_{index:06d}", cv2.cvtColor(frame, cv2.COLOR_BGR2RGB), rate)
             decoded, frame = capture.read()
             index += 1
         if announced > 1.02 * index + 1:

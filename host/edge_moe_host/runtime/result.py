@@ -50,10 +50,11 @@ class Result:
     class_names: tuple[str, ...] = ()
     palette: np.ndarray | None = field(default=None, repr=False)  # uint8 [C, 3]; None: the bundle has none
 
-    def draw(self, image: np.ndarray | None = None) -> np.ndarray:
+    def draw(self, image: np.ndarray | None = None, limit: float | None = None) -> np.ndarray:
         """uint8 RGB [h, w, 3]: classes in their colours, depth near bright and far dark, probabilities grey,
-        normals as colours; laid over ``image`` when one of the result's size is given."""
-        drawn = draw_values(self.kind, self.values, palette=self.palette)
+        normals as colours; laid over ``image`` when one of the result's size is given. Colours of depth end
+        at ``limit``, by default its 98th percentile."""
+        drawn = draw_values(self.kind, self.values, palette=self.palette, limit=limit, predicted=True)
         if image is None:
             return drawn
         below = as_image(image)

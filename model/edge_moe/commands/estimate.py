@@ -20,16 +20,19 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    print(estimate_bundle(args.bundle, args.task, args.images, args.plot))
+    print(estimate_bundle(args.bundle, args.tasks, args.images, args.plot))
 
 
 def estimate_bundle(
-    bundle: Path, task: str | None = None, images: Sequence[Path] = (), plot: Path | None = None
+    bundle: Path,
+    tasks: Sequence[str] | None = None,
+    images: Sequence[Path] = (),
+    plot: Path | None = None,
 ) -> str:
     """Modelled cycles and traffic of each task, with experts used evenly or as by the given pictures."""
     opened = load_bundle(bundle)
     texts, drawn = [], []
-    for name in [task] if task else list(opened.tasks):
+    for name in opened.tasks if tasks is None else tasks:
         if images:
             height, width, _ = opened.task(name).entry.image
             estimates = estimate_images(opened, name, read_pictures(images, (height, width)))

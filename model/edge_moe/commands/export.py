@@ -4,16 +4,14 @@
 import argparse
 from pathlib import Path
 
-from edge_moe.commands.options import add_quantisation, checkpoint_path, name_list, quantisation
+from edge_moe.commands.options import add_quantisation, add_task, checkpoint_path, quantisation
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "source", type=checkpoint_path, help="checkpoint, 'pretrained', or *.int.npz of quantise"
     )
-    parser.add_argument(
-        "--task", type=name_list, dest="tasks", help="comma-separated; default: all of the model"
-    )
+    add_task(parser, "model")
     parser.add_argument(
         "--out", type=Path, default=Path("export"), help="folder; a task's files go to OUT/TASK"
     )

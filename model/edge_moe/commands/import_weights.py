@@ -15,7 +15,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--preset", help="the preset it belongs to (vit: must be given; others: inferred)")
     add_overrides(parser)
     parser.add_argument(
-        "--tasks", type=name_list, help="task names in the order of the gates, such as semseg=7,depth=1"
+        "--task",
+        type=name_list,
+        dest="tasks",
+        help="task names in the order of the gates, such as semseg=7,depth=1",
     )
     parser.add_argument("--source-grid", metavar="RxC", help="rows and columns of patches in the source")
     parser.add_argument("--allow-missing", action="store_true", help="fill what is missing and list it")

@@ -18,17 +18,17 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    print(inspect_bundle(args.bundle, args.task))
+    print(inspect_bundle(args.bundle, args.tasks))
 
 
 _HIDDEN = ("epilogue", "weight_offset", "weight_beats")  # shown in columns of their own
 _ADDRESSES = ("src", "dst", "routing", "hidden")
 
 
-def inspect_bundle(path: Path, task: str | None = None) -> str:
-    """Contents of a bundle, and the program of one task or of all. EdgeMoEError for an invalid bundle."""
+def inspect_bundle(path: Path, tasks: Sequence[str] | None = None) -> str:
+    """Contents of a bundle, and the programs of its tasks. EdgeMoEError for an invalid bundle."""
     bundle = load_bundle(path)
-    names = [task] if task else list(bundle.tasks)
+    names = list(bundle.tasks) if tasks is None else tasks
     return "\n\n".join([_overview(bundle), *(_program(bundle, bundle.task(name)) for name in names)])
 
 

@@ -44,14 +44,25 @@ def add_checkpoint(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "checkpoint", type=checkpoint_path, help="file, or 'pretrained' for the packaged tiny model"
     )
-    parser.add_argument("--tasks", type=name_list, help="comma-separated; default: all tasks of the model")
+    add_task(parser, "model")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
 
 
 def add_bundle(parser: argparse.ArgumentParser) -> None:
-    """A bundle and one of its tasks."""
+    """A bundle and its tasks."""
     parser.add_argument("bundle", type=Path, help="folder that compile wrote")
-    parser.add_argument("--task", help="one task; default: all of the bundle")
+    add_task(parser, "bundle")
+
+
+def add_task(parser: argparse.ArgumentParser, whole: str) -> None:
+    """Some of a model's tasks."""
+    parser.add_argument(
+        "--task",
+        type=name_list,
+        dest="tasks",
+        metavar="TASK[,TASK]",
+        help=f"comma-separated; default: all of the {whole}",
+    )
 
 
 def add_accelerator(parser: argparse.ArgumentParser) -> None:

@@ -46,7 +46,7 @@ def draw_results(folder: Folder, trained: Trained, shown: Values, backend: str) 
             kind, palette = results["integer"].kind, results["integer"].palette
             limit = depth_limit(maps["truth"]) if kind == "scalar" else None
             for form in FORMS:
-                drawn = draw_values(kind, maps[form], palette=palette, limit=limit)
+                drawn = draw_values(kind, maps[form], palette=palette, limit=limit, predicted=form != "truth")
                 _write(drawn, folder.drawing(name, task, form))
             unit = "m" if kind == "scalar" and trained.dataset.depth_kind == "metric" else ""
             agreed = _agreement(kind, maps["float"], maps["integer"])

@@ -17,7 +17,7 @@ from edge_moe.eval.visualize import panel
 from edge_moe.nn import M3ViT
 from edge_moe_host.errors import EdgeMoEError
 from edge_moe_host.files import replacing
-from edge_moe_host.runtime.images import frames
+from edge_moe_host.runtime.images import frames, unused_name
 
 _LOG = logging.getLogger(__name__)
 
@@ -62,18 +62,18 @@ def show_images(
         raise EdgeMoEError(f"every = {every} is not allowed: it must be at least 1.")
     model, preset, chosen, trained_on = load_for_inference(checkpoint, tasks, device)
     names, palette = _class_style(preset, trained_on, chosen)
-    written: set[str] = set()
+    used: set[str] = set()
     for source in images:
         for number, frame in enumerate(frames(source)):
             if number % every:
                 continue
-            stem = Path(frame.name).stem
-            if stem in written:  # the same name in another folder, or with another extension
-                stem = f"{source.stem}_{number}_{stem}"
-            written.add(stem)
             predictions = predict(model, frame.image, chosen)
             picture = panel(frame.image, predictions, class_names=names, palette=palette, title=frame.name)
-            yield _write(picture, out / f"{stem}.png")
+            path = out / f"{unused_name(frame.name, source, used)}.png"
+            at = source.resolve()
+            if path.exists() and path.resolve() in (at, at / path.name):
+                raise EdgeMoEError(f"'{path}' would be replaced: choose another --out.")
+            yield _write(picture, path)
 
 
 def predict(model: M3ViT, image: np.ndarray, tasks: Sequence[str]) -> dict[str, np.ndarray]:

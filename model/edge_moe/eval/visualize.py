@@ -29,6 +29,8 @@ _CELL = 512  # pixels; pictures are scaled to fit a square of this size, whole f
 _GAP, _CAPTION, _BAR = 20, 36, 62  # pixels between cells, above each picture, below depth pictures
 _LINE = 30  # pixels per legend entry
 _FONT, _SMALL_FONT = 22, 20  # pixels; legible when a README shows the picture at half size
+_LEAST_COLUMN, _COLUMN = 170, 250  # pixels of a column of the legend
+_LEGEND_LEAST, _LEGEND = 400, 1024  # widths of the strip below a result; wider ones are enlarged
 _MAX_COLUMNS = 4
 
 
@@ -76,7 +78,7 @@ class _Canvas:
             figure.text(
                 x / width,
                 1 - y / height,
-                text.replace("$", r"\$"),
+                text.replace("$", r"\$").encode(errors="replace").decode(),
                 fontsize=size * 72 / _DPI,
                 ha=align,
                 va="center_baseline",
@@ -117,12 +119,46 @@ def panel(
         kind = TASKS[task].kind
         group = []
         for what, values in named:
-            drawn = draw_values(kind, values, palette=colours, limit=limit, depth_kind=depth_kind)
+            drawn = draw_values(
+                kind,
+                values,
+                palette=colours,
+                limit=limit,
+                depth_kind=depth_kind,
+                predicted=what == "prediction",
+            )
             group.append(_Tile(f"{task}: {what}", _fit(drawn, kind != "classes"), limit))
         groups.append(group)
         if kind == "classes":
             legends[task] = _legend([values for _, values in named], (class_names or {}).get(task), colours)
     return _arrange(groups, legends, title, depth_kind)
+
+
+def legend_strip(shown: result.Result, limit: float | None, every: bool = False) -> np.ndarray | None:
+    """What belongs below a result's picture, uint8 [h, w, 3]: names and colours of the classes that occur (of
+    all, with ``every``), or the scale of depths up to ``limit`` or of probabilities; None for normals."""
+    width = shown.image_size[1]
+    scale = max(1.0, width / _LEGEND)
+    across = max(_LEGEND_LEAST, round(width / scale))
+    room = across - 2 * _GAP
+    if shown.kind == "vector":
+        return None
+    if shown.kind == "classes":
+        classes = np.arange(shown.raw.shape[-1]) if every else shown.values
+        entries = _legend([classes], shown.class_names, shown.palette)
+        lines = math.ceil(len(entries) / (room // _LEAST_COLUMN))
+        canvas = _Canvas(_GAP + _CAPTION + lines * _LINE, across)
+        _paint_legends(canvas, _GAP // 2, _GAP, (lines * _LINE, room), {shown.task: entries})
+    else:
+        share = np.linspace(0, 1, room)
+        bar = draw_values("binary", share[None])[0] if limit is None else depth_colours(share)
+        canvas = _Canvas(_BAR + _CAPTION, across)
+        canvas.text(_CAPTION / 2, _GAP, shown.task)
+        _paint_bar(canvas, _CAPTION, _GAP, bar, limit or 1.0, " m" if limit else "")
+    strip = canvas.render()
+    if scale > 1:
+        strip = cv2.resize(strip, (width, round(len(strip) * scale)), interpolation=cv2.INTER_CUBIC)
+    return strip
 
 
 def _fit(pixels: np.ndarray, smooth: bool) -> np.ndarray:
@@ -174,7 +210,8 @@ def _arrange(
             canvas.paint(y + _CAPTION, x, tile.pixels)
             y += _CAPTION + tile.pixels.shape[0]
         if group[-1].limit is not None:
-            _paint_bar(canvas, y, x, width, group[-1].limit, depth_kind)
+            bar = depth_colours(np.linspace(0, 1, width), depth_kind)
+            _paint_bar(canvas, y, x, bar, group[-1].limit, " m" if depth_kind == "metric" else "")
     if legends:
         place = 0 if below_input else len(groups)
         y, x = tops[place // columns], _GAP + place % columns * (width + _GAP)
@@ -184,15 +221,17 @@ def _arrange(
     return canvas.render()
 
 
-def _paint_bar(canvas: _Canvas, y: int, x: int, width: int, limit: float, depth_kind: DepthKind) -> None:
-    """Colour bar from 0 to ``limit`` with five ticks."""
-    gradient = depth_colours(np.linspace(0, 1, width), depth_kind)
-    canvas.paint(y + 10, x, np.repeat(gradient[None], 16, axis=0))
-    unit = " m" if depth_kind == "metric" else ""
+def _paint_bar(canvas: _Canvas, y: int, x: int, colours: np.ndarray, limit: float, unit: str) -> None:
+    """Bar of ``colours`` [width, 3] from 0 to ``limit`` with five ticks."""
+    canvas.paint(y + 10, x, np.repeat(colours[None], 16, axis=0))
     for part in range(5):
         text = f"{limit * part / 4:.3g}" + (unit if part == 4 else "")
         canvas.text(
-            y + 42, x + width * part / 4, text, _SMALL_FONT, {0: "left", 4: "right"}.get(part, "center")
+            y + 42,
+            x + len(colours) * part / 4,
+            text,
+            _SMALL_FONT,
+            {0: "left", 4: "right"}.get(part, "center"),
         )
 
 
@@ -203,7 +242,7 @@ def _paint_legends(
     height, width = room
     lines = max(1, height // _LINE)
     needed = [max(1, math.ceil(len(entries) / lines)) for entries in legends.values()]
-    column_width = min(250, width // sum(needed))
+    column_width = min(_COLUMN, width // sum(needed))
     letters = max(4, (column_width - 36) // 11)
     for (task, entries), columns in zip(legends.items(), needed, strict=True):
         canvas.text(y + _CAPTION / 2, x, task)

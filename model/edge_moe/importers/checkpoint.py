@@ -85,14 +85,12 @@ def _channels(tasks: Sequence[str], known: dict[str, int]) -> dict[str, int]:
     for entry in tasks:
         task, equals, number = (part.strip() for part in entry.partition("="))
         if task not in TASKS or task in result:
-            raise EdgeMoEError(
-                f"--tasks {entry}: name each task once, the known ones are {', '.join(TASKS)}."
-            )
+            raise EdgeMoEError(f"--task {entry}: name each task once, the known ones are {', '.join(TASKS)}.")
         count = (
             int(number) if number.isdecimal() else None if equals else known.get(task, TASKS[task].channels)
         )
         if count is None:
-            raise EdgeMoEError(f"--tasks {entry}: give its number of classes, such as {task}=7.")
+            raise EdgeMoEError(f"--task {entry}: give its number of classes, such as {task}=7.")
         result[task] = count
     return result
 
