@@ -12,20 +12,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from edge_moe.accelerator import AcceleratorConfig, load_accelerator, load_board
 from edge_moe.cli import main
-from edge_moe.compiler.bundle import compile_bundle
 from edge_moe.data import open_dataset
 from edge_moe.data.folder import Description, TaskFolder
 from edge_moe.estimate.inventory import inventory
 from edge_moe.estimate.resources import ESTIMATED, require_fit
-from edge_moe.export.path import build_path_model
 from edge_moe.settings import packaged_names
-from edge_moe.testing.bundles import small_accelerator, small_config
 from edge_moe.testing.markdown_files import DOCUMENTS, ROOT, Document
-from edge_moe.testing.networks import random_images, random_network
 from edge_moe.testing.source_messages import (
     WILD,
     PythonMessages,
@@ -139,24 +134,6 @@ def test_messages_of_scripts() -> None:
 # Examples
 
 
-@pytest.fixture(scope="module")
-def surroundings(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Files that the examples name: a bundle of two tasks, the graphs that it was compiled from, pictures."""
-    folder = tmp_path_factory.mktemp("guides")
-    network = random_network(small_config())
-    paths = []
-    for task in network.tasks:
-        paths.append(folder / "export" / task / "path.onnx")
-        paths[-1].parent.mkdir(parents=True)
-        paths[-1].write_bytes(build_path_model(network.path(task), task).SerializeToString())
-    compile_bundle(paths, small_accelerator(), folder / "bundle")
-    (folder / "frames").mkdir()
-    for index, image in enumerate(random_images(network.config, 3)):
-        Image.fromarray(image).save(folder / "frames" / f"{index}.png")
-    Image.fromarray(random_images(network.config, 1)[0]).resize((50, 40)).save(folder / "photo.jpg")
-    return folder
-
-
 PAGES = [name for name, document in DOCUMENTS.items() if any(marked for *_, marked in document.blocks)]
 
 
@@ -170,17 +147,9 @@ def run_page(name: str) -> dict[str, Any]:
     return names
 
 
-@pytest.mark.parametrize("name", PAGES)
-def test_examples_run(name: str, surroundings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The marked blocks of a page in order, as a reader would type them."""
-    for entry in surroundings.iterdir():
-        (tmp_path / entry.name).symlink_to(entry)
-    monkeypatch.chdir(tmp_path)
-    run_page(name)
-
-
 def test_which_examples_run() -> None:
-    assert PAGES == ["docs/boards.md", "docs/data.md", "docs/host.md"]
+    """test_commands_run.py runs them, among the commands of their page."""
+    assert PAGES == ["README.md", "docs/boards.md", "docs/data.md", "docs/host.md"]
     marked = [text for name in PAGES for _, text, marked in DOCUMENTS[name].blocks if marked]
     assert len(marked) >= 10
 

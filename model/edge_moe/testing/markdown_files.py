@@ -19,7 +19,7 @@ FILES = sorted(
     for path in [*ROOT.glob("*.md"), *(path for name in FOLDERS for path in (ROOT / name).rglob("*.md"))]
     if not any(part.startswith(".") for part in path.relative_to(ROOT).parts)
 )
-RUN_MARK = "<!-- run -->"
+COMMENT = re.compile(r"<!-- (.*?) -->\s*\Z")
 MOST_COLUMNS = 30
 
 _PARSER = MarkdownIt("commonmark").enable("table")
@@ -90,13 +90,19 @@ class Document:
         return [token.content for token in self.inline if token.type == "code_inline"]
 
     @property
-    def blocks(self) -> Iterator[tuple[str, str, bool]]:
-        """Language, text and whether it is marked to run, of each code block."""
-        marked = False
+    def steps(self) -> Iterator[tuple[str, str, str]]:
+        """Language and text of each code block, and the comment before it: ``run``, ``file NAME`` or none."""
+        mark = ""
         for token in self.tokens:
             if token.type == "fence":
-                yield token.info, token.content, marked
-            marked = token.type == "html_block" and token.content.rstrip().endswith(RUN_MARK)
+                yield token.info, token.content, mark
+            comment = COMMENT.search(token.content) if token.type == "html_block" else None
+            mark = comment[1] if comment else ""
+
+    @property
+    def blocks(self) -> Iterator[tuple[str, str, bool]]:
+        """Language, text and whether it is marked to run, of each code block."""
+        return ((language, text, mark == "run") for language, text, mark in self.steps)
 
     @property
     def links(self) -> list[str]:
