@@ -279,7 +279,7 @@ def test_options(forms: Forms, tmp_path: Path) -> None:
         Accelerator.open("torch", forms.bundle, checkpoint="pretrained")
     with pytest.raises(EdgeMoEError, match="device 'tpu'"):
         Accelerator.open("torch", forms.bundle, checkpoint=forms.checkpoint, device="tpu")
-    with pytest.raises(BundleError, match=r"none\.so' is missing: build the C simulation"):
+    with pytest.raises(BundleError, match=r"none\.so' is missing: make -C"):
         Accelerator.open("csim", forms.bundle, library="none.so")
     with pytest.raises(BundleError, match="is not a folder"):
         Accelerator.open("csim", tmp_path / "none")
