@@ -103,6 +103,8 @@ def read_description(root: Path) -> Description:
     except tomllib.TOMLDecodeError as error:
         raise EdgeMoEError(f"'{path}' is not valid TOML: {error}.") from None
     description: Description = from_dict(Description, data, place=str(path))
+    if not description.tasks:
+        raise EdgeMoEError(f"{path} describes no task: a line for one is {SMALLEST}.")
     for task, labels in description.tasks.items():
         _check(task, labels, f"{path}: tasks.{task}")
     rule = description.split
@@ -136,6 +138,8 @@ def _check(task: str, labels: TaskFolder, where: str) -> None:
             raise EdgeMoEError(f"{where}.{name} needs a different one for each of the {count} classes.")
     if len(set(labels.classes)) != count:
         raise EdgeMoEError(f"{where}.classes names a class twice.")
+    if wrong := [value for value in (*labels.values, *labels.ignore) if not -(2**15) <= value < 2**16]:
+        raise EdgeMoEError(f"{where}: the stored value {wrong[0]} is not allowed: it has at most 16 bits.")
     if wrong := set(labels.ignore) & set(labels.values or range(count)):
         raise EdgeMoEError(f"{where}.ignore has {min(wrong)}, which is the value of a class.")
     if not all(0 <= part <= 255 for colour in (*labels.colours, *labels.ignore_colours) for part in colour):
@@ -186,7 +190,7 @@ class FolderDataset(FileDataset):
         found = next((path for path in parts if kind(path) == "folder"), None)
         other = "val" if self.split == "train" else "train"
         others = (kind(parts[2] / other), kind(self.root / other / name))
-        if found in (parts[2], None) and "folder" in others:
+        if found in (parts[2], None) and parts[1] != parts[2] and "folder" in others:
             raise EdgeMoEError(
                 f"'{self.root}' has {name} of the split '{other}', but none of '{self.split}'."
             )
