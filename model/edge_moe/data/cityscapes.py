@@ -118,7 +118,7 @@ class CityscapesDataset(_Cityscapes):
         folder = root / "leftImg8bit" / split
         suffix = "_leftImg8bit.png"
         found = [path for city in _visible(folder) for path in _visible(city) if path.name.endswith(suffix)]
-        ids = [f"{path.parent.name}/{path.name.removesuffix(suffix)}" for path in found]
+        ids = sorted(f"{path.parent.name}/{path.name.removesuffix(suffix)}" for path in found)
         self.index_map = IndexMap(label_table(tasks["semseg"])) if "semseg" in tasks else None
         super().__init__(root, split, tasks, ids, f"{folder}/CITY/*{suffix}")
 
