@@ -138,8 +138,8 @@ def _check(task: str, labels: TaskFolder, where: str) -> None:
             raise EdgeMoEError(f"{where}.{name} needs a different one for each of the {count} classes.")
     if len(set(labels.classes)) != count:
         raise EdgeMoEError(f"{where}.classes names a class twice.")
-    if wrong := [value for value in (*labels.values, *labels.ignore) if not -(2**15) <= value < 2**16]:
-        raise EdgeMoEError(f"{where}: the stored value {wrong[0]} is not allowed: it has at most 16 bits.")
+    if wide := [value for value in (*labels.values, *labels.ignore) if not -(2**15) <= value < 2**16]:
+        raise EdgeMoEError(f"{where}: the stored value {wide[0]} is not allowed: it has at most 16 bits.")
     if wrong := set(labels.ignore) & set(labels.values or range(count)):
         raise EdgeMoEError(f"{where}.ignore has {min(wrong)}, which is the value of a class.")
     if not all(0 <= part <= 255 for colour in (*labels.colours, *labels.ignore_colours) for part in colour):
