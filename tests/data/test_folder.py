@@ -214,7 +214,7 @@ def test_splits_by_folder(tmp_path: Path, layout: str) -> None:
         open_split(tmp_path, {"semseg": 3}, "val")
 
 
-def test_splits_by_lists_and_by_fraction(tmp_path: Path) -> None:
+def test_splits_by_lists_and_by_fraction(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     text = f'tasks.semseg = {{folder = "masks", {NAMES}}}\n'
     make(tmp_path, text + 'split = {train = "lists/a.txt", val = "lists/b.txt"}')
     save_text(tmp_path / "lists/a.txt", "picture 3\nimages/picture 1.jpg\n")
@@ -224,6 +224,10 @@ def test_splits_by_lists_and_by_fraction(tmp_path: Path) -> None:
         for data in (open_split(tmp_path, {"semseg": 3}, split) for split in ("train", "val"))
     ]
     assert names == [["picture 3", "picture 1"], ["picture 0"]]
+    assert caplog.messages == []
+    save_text(tmp_path / "lists/b.txt", "picture 0\npicture 1\n")
+    open_split(tmp_path, {"semseg": 3}, "val")
+    assert "has pictures in both lists (1, such as 'picture 1')" in caplog.text
     drawn = set()
     for seed in range(9):
         make(tmp_path, f"{text}split = {{fraction = 0.4, seed = {seed}}}")
@@ -336,7 +340,10 @@ def test_pictures_without_labels(tmp_path: Path) -> None:
     make(tmp_path, "")
     spec = f"images:{tmp_path}/images"
     data = open_dataset(spec, "train", {"semseg": 3}, SIZE, 0, 0, unlabelled=True)
-    assert (len(data), list(data[0]), data.tasks, data.image_id(0)) == (5, ["image"], {}, "picture 0_jpg")
+    assert (len(data), list(data[0]), data.tasks, data.image_id(0)) == (5, ["image"], {}, "picture 0")
+    save_png(tmp_path / "images/picture 0.png", colors(SIZE))
+    data = open_dataset(spec, "train", {}, SIZE, 0, 0, unlabelled=True)
+    assert [data.image_id(index) for index in range(2)] == ["picture 0_jpg", "picture 0_png"]
     with pytest.raises(EdgeMoEError, match=r"have no labels: they serve 'quantise', 'export' and 'show'"):
         open_dataset(spec, "train", {"semseg": 3}, SIZE, 0, 0)
     with pytest.raises(EdgeMoEError, match="has no pictures"):
