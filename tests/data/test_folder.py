@@ -180,6 +180,23 @@ def test_axes_of_normals(tmp_path: Path, axes: str, z: int) -> None:
     np.testing.assert_allclose(first(tmp_path, "normals", 3)[0, 0], (0, 0.6, -0.8), rtol=1e-6)
 
 
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan, 1e300])
+def test_numbers_that_are_no_measurement(tmp_path: Path, value: float) -> None:
+    text = f'tasks.depth = {{folder = "depth"}}\ntasks.semseg = {{folder = "masks", {NAMES}}}'
+    make(tmp_path, text)
+    for folder in ("depth", "masks"):
+        store(tmp_path, folder, np.full(SIZE, value))
+    assert not first(tmp_path, "depth").any()
+    with pytest.raises(EdgeMoEError, match=r"has unknown ids .*: allowed are 0 to 2, 255"):
+        first(tmp_path, "semseg", 3)
+
+
+def test_a_label_folder_elsewhere(tmp_path: Path) -> None:
+    make(tmp_path / "data", f'tasks.semseg = {{folder = "{tmp_path}/labels", {NAMES}}}')
+    (tmp_path / "data/masks").rename(tmp_path / "labels")
+    np.testing.assert_array_equal(first(tmp_path / "data", "semseg", 3), LABELS)
+
+
 @pytest.mark.parametrize("layout", ["images/{}", "{}/images"])
 def test_splits_by_folder(tmp_path: Path, layout: str) -> None:
     for split, count in (("train", 3), ("val", 2)):
@@ -197,7 +214,7 @@ def test_splits_by_folder(tmp_path: Path, layout: str) -> None:
         open_split(tmp_path, {"semseg": 3}, "val")
 
 
-def test_splits_by_lists_and_by_fraction(tmp_path: Path) -> None:
+def test_splits_by_lists_and_by_fraction(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     text = f'tasks.semseg = {{folder = "masks", {NAMES}}}\n'
     make(tmp_path, text + 'split = {train = "lists/a.txt", val = "lists/b.txt"}')
     save_text(tmp_path / "lists/a.txt", "picture 3\nimages/picture 1.jpg\n")
@@ -207,6 +224,10 @@ def test_splits_by_lists_and_by_fraction(tmp_path: Path) -> None:
         for data in (open_split(tmp_path, {"semseg": 3}, split) for split in ("train", "val"))
     ]
     assert names == [["picture 3", "picture 1"], ["picture 0"]]
+    assert caplog.messages == []
+    save_text(tmp_path / "lists/b.txt", "picture 0\npicture 1\n")
+    open_split(tmp_path, {"semseg": 3}, "val")
+    assert "has pictures in both lists (1, such as 'picture 1')" in caplog.text
     drawn = set()
     for seed in range(9):
         make(tmp_path, f"{text}split = {{fraction = 0.4, seed = {seed}}}")
@@ -222,6 +243,11 @@ def test_splits_by_lists_and_by_fraction(tmp_path: Path) -> None:
         ("tasks = 3", "tasks = 3 has the wrong type: it must be a table"),
         ("tasks.semseg = {", "is not valid TOML"),
         ("", "key 'tasks' is missing"),
+        ("[tasks]", "describes no task: a line for one is"),
+        (
+            'tasks.semseg = {folder = "masks", classes = ["a", "b"], values = [1, 9999999999]}',
+            "at most 16 bits",
+        ),
         ('tasks.semantic = {folder = "masks"}', "tasks.semantic is no task: tasks are semseg, "),
         ('tasks.semseg = {folder = "masks"}', "classes names 0 classes: 2 to 255"),
         ('tasks.semseg = {folder = "masks", classes = ["a", "a"]}', "names a class twice"),
@@ -314,7 +340,10 @@ def test_pictures_without_labels(tmp_path: Path) -> None:
     make(tmp_path, "")
     spec = f"images:{tmp_path}/images"
     data = open_dataset(spec, "train", {"semseg": 3}, SIZE, 0, 0, unlabelled=True)
-    assert (len(data), list(data[0]), data.tasks, data.image_id(0)) == (5, ["image"], {}, "picture 0_jpg")
+    assert (len(data), list(data[0]), data.tasks, data.image_id(0)) == (5, ["image"], {}, "picture 0")
+    save_png(tmp_path / "images/picture 0.png", colors(SIZE))
+    data = open_dataset(spec, "train", {}, SIZE, 0, 0, unlabelled=True)
+    assert [data.image_id(index) for index in range(2)] == ["picture 0_jpg", "picture 0_png"]
     with pytest.raises(EdgeMoEError, match=r"have no labels: they serve 'quantise', 'export' and 'show'"):
         open_dataset(spec, "train", {"semseg": 3}, SIZE, 0, 0)
     with pytest.raises(EdgeMoEError, match="has no pictures"):

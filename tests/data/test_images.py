@@ -2,13 +2,14 @@
 """Reading pictures, label maps, arrays, MATLAB files, folders and videos."""
 
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
-from edge_moe.data.images import read_array, read_label, read_mat, read_mat_map
+from edge_moe.data.images import read_array, read_label, read_mask, read_mat, read_mat_map
 from edge_moe.testing.trees import (
     colors,
     cut_short,
@@ -179,3 +180,18 @@ def test_bad_frame_sources_are_errors_before_the_first_frame(tmp_path: Path) -> 
     path = save_text(tmp_path / "broken.mp4", "not a video")
     with pytest.raises(EdgeMoEError, match=r"broken\.mp4' is neither a picture nor a video"):
         frames(path)
+
+
+@pytest.mark.parametrize("read", [read_array, lambda path: read_mat(path, "a"), read_label, read_mask])
+def test_files_that_the_system_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read: Any) -> None:
+    with pytest.raises(EdgeMoEError, match="File name too long"):
+        read(tmp_path / ("x" * 5000))
+    (tmp_path / "a.png").write_bytes(b"")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    for name in ("builtins.open", "io.open"):
+        monkeypatch.setattr(name, refuse)
+    with pytest.raises(EdgeMoEError, match=r"cannot read '.*a\.png': Permission denied\.$"):
+        read(tmp_path / "a.png")

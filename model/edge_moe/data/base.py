@@ -153,7 +153,7 @@ class IndexMap:
 
 def _whole_numbers(labels: np.ndarray) -> np.ndarray:
     """int64 values of floats; those that are not whole numbers become a value that no table has."""
-    whole = np.isfinite(labels) & (np.abs(labels) < 2**31) & (labels % 1 == 0)
+    whole = np.isfinite(labels) & (np.abs(labels) < 2**31) & (np.floor(labels) == labels)
     return np.where(whole, np.where(whole, labels, 0).astype(np.int64), np.iinfo(np.int64).min // 2)
 
 
@@ -176,7 +176,8 @@ def clean_depth(path: Path, stored: np.ndarray, depth_kind: DepthKind = "metric"
 
     An error for metric depths that cannot be metres.
     """
-    depth = stored.astype(np.float32)
+    with np.errstate(over="ignore"):
+        depth = stored.astype(np.float32)
     depth = np.where(np.isfinite(depth) & (depth > 0), depth, np.float32(0))
     if depth_kind == "metric" and depth.max(initial=0) > MAX_METRES:
         raise EdgeMoEError(

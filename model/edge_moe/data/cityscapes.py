@@ -37,7 +37,7 @@ from edge_moe.data.base import (
 from edge_moe.data.images import read_array, read_label, read_map
 from edge_moe.tasks import IGNORE_LABEL
 from edge_moe_host.errors import EdgeMoEError
-from edge_moe_host.files import kind, read_text
+from edge_moe_host.files import kind, read_text, visible
 
 _TABLES = class_tables("cityscapes")
 CLASSES: list[tuple[str, int, str, tuple[int, int, int]]] = _TABLES["classes"]
@@ -92,6 +92,10 @@ def label_table(channels: int) -> dict[int, int]:
     return table
 
 
+def _visible(folder: Path) -> list[Path]:
+    return visible(folder) if kind(folder) == "folder" else []
+
+
 class _Cityscapes(FileDataset):
     """The common part of the two layouts."""
 
@@ -113,8 +117,8 @@ class CityscapesDataset(_Cityscapes):
     def __init__(self, root: Path, split: Split, tasks: Mapping[str, int]) -> None:
         folder = root / "leftImg8bit" / split
         suffix = "_leftImg8bit.png"
-        found = folder.glob(f"[!.]*/[!.]*{suffix}")
-        ids = sorted(f"{p.parent.name}/{p.name.removesuffix(suffix)}" for p in found)
+        found = [path for city in _visible(folder) for path in _visible(city) if path.name.endswith(suffix)]
+        ids = sorted(f"{path.parent.name}/{path.name.removesuffix(suffix)}" for path in found)
         self.index_map = IndexMap(label_table(tasks["semseg"])) if "semseg" in tasks else None
         super().__init__(root, split, tasks, ids, f"{folder}/CITY/*{suffix}")
 
@@ -171,13 +175,11 @@ class CityscapesArrays(_Cityscapes):
 
     def __init__(self, root: Path, split: Split, tasks: Mapping[str, int]) -> None:
         folder = root / split / "image"
-        numbers = sorted(
-            (p.stem for p in folder.glob("*.npy") if p.stem.isdecimal()), key=lambda n: (int(n), n)
-        )
+        names = [path.stem for path in _visible(folder) if path.suffix == ".npy" and path.stem.isdecimal()]
         channels = tasks.get("semseg", 0)
         table = {-1: IGNORE_LABEL, IGNORE_LABEL: IGNORE_LABEL} | {index: index for index in range(channels)}
         self.index_map = IndexMap(table)
-        super().__init__(root, split, tasks, numbers, f"{folder}/N.npy")
+        super().__init__(root, split, tasks, sorted(names, key=int), f"{folder}/N.npy")
 
     def image_path(self, identifier: str) -> Path:
         return self.root / self.split / "image" / f"{identifier}.npy"

@@ -11,6 +11,7 @@ Sub-folders ``images/train/`` and ``images/val/``, or ``train/images/`` and ``va
 Otherwise ``[split]`` names two lists of names, or takes a share of the pictures for validation.
 """
 
+import logging
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -40,6 +41,7 @@ from edge_moe_host.files import kind, read_text, visible
 from edge_moe_host.runtime.drawing import DepthKind, distinct_palette
 from edge_moe_host.runtime.images import is_picture, open_picture, pictures_in, read_image, to_rgb
 
+_LOG = logging.getLogger(__name__)
 FILE = "dataset.toml"
 SMALLEST = 'tasks.semseg = {folder = "masks", classes = ["background", "plant"]}'
 ORIENTATION = 0x0112  # EXIF
@@ -103,6 +105,8 @@ def read_description(root: Path) -> Description:
     except tomllib.TOMLDecodeError as error:
         raise EdgeMoEError(f"'{path}' is not valid TOML: {error}.") from None
     description: Description = from_dict(Description, data, place=str(path))
+    if not description.tasks:
+        raise EdgeMoEError(f"{path} describes no task: a line for one is {SMALLEST}.")
     for task, labels in description.tasks.items():
         _check(task, labels, f"{path}: tasks.{task}")
     rule = description.split
@@ -136,6 +140,8 @@ def _check(task: str, labels: TaskFolder, where: str) -> None:
             raise EdgeMoEError(f"{where}.{name} needs a different one for each of the {count} classes.")
     if len(set(labels.classes)) != count:
         raise EdgeMoEError(f"{where}.classes names a class twice.")
+    if wide := [value for value in (*labels.values, *labels.ignore) if not -(2**15) <= value < 2**16]:
+        raise EdgeMoEError(f"{where}: the stored value {wide[0]} is not allowed: it has at most 16 bits.")
     if wrong := set(labels.ignore) & set(labels.values or range(count)):
         raise EdgeMoEError(f"{where}.ignore has {min(wrong)}, which is the value of a class.")
     if not all(0 <= part <= 255 for colour in (*labels.colours, *labels.ignore_colours) for part in colour):
@@ -186,7 +192,7 @@ class FolderDataset(FileDataset):
         found = next((path for path in parts if kind(path) == "folder"), None)
         other = "val" if self.split == "train" else "train"
         others = (kind(parts[2] / other), kind(self.root / other / name))
-        if found in (parts[2], None) and "folder" in others:
+        if found in (parts[2], None) and parts[1] != parts[2] and "folder" in others:
             raise EdgeMoEError(
                 f"'{self.root}' has {name} of the split '{other}', but none of '{self.split}'."
             )
@@ -207,8 +213,16 @@ class FolderDataset(FileDataset):
         if self._folder(self.about.images) != self.root / self.about.images:
             return names
         if rule.train:
-            listed = read_split(self.root / (rule.train if self.split == "train" else rule.val))
-            return [name if name in self.pictures else Path(name).stem for name in listed]
+            train, val = (
+                [name if name in self.pictures else Path(name).stem for name in read_split(self.root / path)]
+                for path in (rule.train, rule.val)
+            )
+            if self.split == "val" and (both := set(train) & set(val)):
+                _LOG.warning(
+                    "'%s' has pictures in both lists (%d, such as '%s'): metrics on these say little.",
+                    self.root, len(both), min(both),
+                )  # fmt: skip
+            return train if self.split == "train" else val
         if len(names) < 2:
             raise EdgeMoEError(f"'{self.root}' has 1 picture: two splits need at least 2.")
         count = min(max(1, round(len(names) * rule.fraction)), len(names) - 1)
@@ -319,6 +333,8 @@ class UnlabelledDataset(TaskDataset):
         self.name, self.split, self.tasks = "images", split, {}
         self.class_names, self.palette = {}, {}
         self.files = pictures_in(root)
+        unique = len({path.stem for path in self.files}) == len(self.files)
+        self.names = [path.stem if unique else path.name.replace(".", "_") for path in self.files]
 
     def __len__(self) -> int:
         return len(self.files)
@@ -327,4 +343,4 @@ class UnlabelledDataset(TaskDataset):
         return {IMAGE: read_image(self.files[index])}
 
     def image_id(self, index: int) -> str:
-        return self.files[index].name.replace(".", "_")
+        return self.names[index]

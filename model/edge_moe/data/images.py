@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reading label maps and arrays; a bad file is an error that names it."""
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import numpy as np
 import scipy.io
 
 from edge_moe_host.errors import EdgeMoEError, reason
-from edge_moe_host.files import kind, unreadable
+from edge_moe_host.files import kind, read_bytes, unreadable
 from edge_moe_host.runtime import images
 
 
@@ -88,11 +89,10 @@ def read_mat(path: Path | str, key: str) -> Any:
     path = Path(path)
     if kind(path) != "file":
         raise EdgeMoEError(f"MATLAB file '{path}' does not exist or is not a file.")
+    data = io.BytesIO(read_bytes(path))
     try:
-        content = scipy.io.loadmat(path, squeeze_me=True, struct_as_record=False)
+        content = scipy.io.loadmat(data, squeeze_me=True, struct_as_record=False)
     except Exception as error:  # scipy's parsers raise errors of many types for a damaged file
-        if isinstance(error, PermissionError):
-            raise unreadable(path, error) from None
         raise EdgeMoEError(
             f"'{path}' is damaged, truncated or not a MATLAB file of version 7 or older: {reason(error)}."
         ) from None
