@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Exit status and messages of the command; the tests of the library check the commands' results."""
 
+import ast
 import subprocess
 import sys
 
 import pytest
 
 from edge_moe.cli import main
+from edge_moe.testing.checkout import ROOT
 
 
 def test_info_prints_a_row_per_task(capsys):
@@ -46,3 +48,18 @@ def test_bad_input_is_one_sentence_and_status_2(arguments, message, capsys, tmp_
     assert err.startswith("edge-moe: ")
     assert err.count("\n") == 1
     assert not list(tmp_path.rglob("*.pt"))
+
+
+def test_progress_bars_are_for_terminals() -> None:
+    """``disable=None`` hides a bar where stderr is a file; a flag may hide it always."""
+    calls = [
+        (path.name, node)
+        for package in ("model/edge_moe", "host/edge_moe_host")
+        for path in sorted((ROOT / package).rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "tqdm"
+    ]
+    assert len(calls) >= 6
+    for name, call in calls:
+        disable = next(ast.unparse(word.value) for word in call.keywords if word.arg == "disable")
+        assert disable == "None" or disable == "not progress or None", f"{name}: {disable}"

@@ -10,12 +10,9 @@ headline metric against the current best is positive.
 """
 
 import contextlib
-import fcntl
 import logging
 import math
-import os
 import shlex
-import shutil
 import signal
 import threading
 import traceback
@@ -35,7 +32,6 @@ from edge_moe.checkpoint import (
     Checkpoint,
     Metrics,
     check_resumable,
-    load_checkpoint,
     load_weights,
     save_checkpoint,
 )
@@ -49,16 +45,26 @@ from edge_moe.nn import M3ViT, build_model
 from edge_moe.quant.fake import FakeQuantiser, load_grids
 from edge_moe.settings import require
 from edge_moe.tasks import TASKS
+from edge_moe.train.folder import (
+    CONFIG,
+    CURVES,
+    LOG,
+    SAMPLES,
+    clear,
+    load_run,
+    locked,
+    resume_command,
+    what_stopped,
+)
 from edge_moe.train.gradients import pcgrad_gradients, summed_gradients, task_order
 from edge_moe.train.losses import task_loss
-from edge_moe.train.monitor import BOARD, LOG_FILE, Monitor, StepReport
+from edge_moe.train.monitor import Monitor, StepReport
 from edge_moe.train.optim import Ema, build_optimizer, learning_rate, set_learning_rate
 from edge_moe.train.pictures import draw_curves, draw_samples
 from edge_moe_host.config import to_dict
-from edge_moe_host.errors import EdgeMoEError, out_of_memory, reason
+from edge_moe_host.errors import EdgeMoEError
 from edge_moe_host.files import write_text
 
-CONFIG, CURVES, SAMPLES = "config.toml", "curves.png", "samples.png"
 _MODEL_STREAM, _PCGRAD_STREAM = 1, 2
 _log = logging.getLogger(__name__)
 
@@ -196,8 +202,11 @@ class Trainer:
 
         Raises TrainingInterrupted after Ctrl-C, and EdgeMoEError for a loss that is not finite.
         """
-        with self._lock(), self._kept(), contextlib.ExitStack() as stack:
+        with contextlib.ExitStack() as stack:
             out = self.out if self.is_main else None
+            if self.is_main:
+                stack.enter_context(locked(self.out))
+            stack.enter_context(self._kept())
             self.monitor = Monitor(out, self.preset, self.steps_per_epoch, self.step, self.validated)
             stack.enter_context(contextlib.closing(self.monitor))
             stack.enter_context(self._signals())
@@ -372,7 +381,7 @@ class Trainer:
             weights_only = {key: value for key, value in self._content().items() if key != "optimizer"}
             save_checkpoint(self.out / BEST, weights_only)
         self.monitor.validation(self.step, result, is_best)
-        draw_curves(self.out / LOG_FILE, self.out / CURVES)
+        draw_curves(self.out / LOG, self.out / CURVES)
         draw_samples(cast(M3ViT, model), self.val_set, self.tasks, self.out / SAMPLES)
         return False
 
@@ -438,11 +447,8 @@ class Trainer:
         epoch = self.step / self.steps_per_epoch
         raise TrainingInterrupted(
             f"interrupted after step {self.step} of {self.total_steps} (epoch {epoch:.2f}): the state is in "
-            f"'{self.out / LAST}'; continue with: {self._resume_command()}"
+            f"'{self.out / LAST}'; continue with: {resume_command(self.out)}"
         )
-
-    def _resume_command(self) -> str:
-        return f"edge-moe train --resume {shlex.quote(str(self.out))}"
 
     def _first_line(self) -> str:
         train, count = self.preset.train, sum(parameter.numel() for parameter in self.parameters)
@@ -456,7 +462,7 @@ class Trainer:
         )
 
     def _last_line(self) -> str:
-        resume = self._resume_command()
+        resume = resume_command(self.out)
         done = f"step {self.step:,} of {self.total_steps:,} is done"
         if self.step < self.total_steps and not self._outlasted:
             return f"{done} (--max-steps), saved in '{self.out / LAST}'; continue with: {resume}"
@@ -468,27 +474,6 @@ class Trainer:
         return f"{done}: '{self.out / name}' ({which}); next: edge-moe export {target} --out export"
 
     @contextlib.contextmanager
-    def _lock(self) -> Iterator[None]:
-        """Keep other processes from training in the folder; the kernel frees it however this process ends."""
-        if not self.is_main:
-            yield
-            return
-        handle = os.open(self.out, os.O_RDONLY)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(handle)
-            raise EdgeMoEError(
-                f"another process is training in '{self.out}': choose another folder."
-            ) from None
-        except OSError:
-            pass  # some network file systems have no locks
-        try:
-            yield
-        finally:
-            os.close(handle)
-
-    @contextlib.contextmanager
     def _kept(self) -> Iterator[None]:
         """Whatever stops training, save what is done, and say in one sentence how to go on."""
         try:
@@ -496,48 +481,27 @@ class Trainer:
         except (TrainingInterrupted, _DivergedError):
             raise
         except Exception as error:
-            sentence = self._sentence(error)
             if self.step and self.step != self.saved and not self._in_step:
                 with contextlib.suppress(EdgeMoEError):  # a full disk: the sentence names the older state
                     self._save_last()
-            if self.is_main and not self.step:  # nothing is lost, and the folder can be used again
-                for name in (LAST, CONFIG, LOG_FILE):
-                    (self.out / name).unlink(missing_ok=True)
-                shutil.rmtree(self.out / BOARD, ignore_errors=True)
-            if sentence is None:
+            if self.is_main and not self.step:
+                clear(self.out)
+            why = (error, self.preset, str(self.device), self.step)
+            if not what_stopped(*why):
                 raise
             traceback.clear_frames(error.__traceback__)  # they hold the loader, whose processes end with it
-            if self.saved and not self.validated and self.step == self.saved:
-                sentence += (
-                    f"; the epoch is saved in '{self.out / LAST}': mend this, and continue with "
-                    f"{self._resume_command()} (--val-every 0: without validation)"
-                )
-            elif self.saved:
-                sentence += (
-                    f"; step {self.saved:,} of {self.total_steps:,} is saved in '{self.out / LAST}': mend "
-                    f"this, and continue with {self._resume_command()}"
-                )
-            raise EdgeMoEError(sentence + ".") from None
-
-    def _sentence(self, error: Exception) -> str | None:
-        """What went wrong, without full stop; None for an error of this program."""
-        train = self.preset.train
-        if out_of_memory(error):
-            height, width = self.preset.model.image_size
-            lower = f"train.batch_size (now {train.batch_size}), " if train.batch_size > 1 else ""
-            workers = f", train.workers (now {train.workers})" if train.workers else ""
-            return (
-                f"out of memory on {self.device} in step {self.step + 1}: lower {lower}model.image_size (now "
-                f"{height}x{width}){workers}, or close other programs; the system says: {reason(error)}"
-            )
-        if isinstance(error, RuntimeError) and "DataLoader worker" in str(error):
-            return (
-                f"a loader process of train.workers = {train.workers} was ended from outside, often for lack "
-                f"of memory or of shared memory (docker run --shm-size): lower train.workers; {reason(error)}"
-            )
-        if isinstance(error, EdgeMoEError | OSError):
-            return (str(error) if isinstance(error, EdgeMoEError) else reason(error)).rstrip(".")
-        return None
+            again = resume_command(self.out)
+            if not self.saved:
+                raise EdgeMoEError(f"{what_stopped(*why)}.") from None
+            if self.step == self.saved and not self.validated:
+                raise EdgeMoEError(
+                    f"{what_stopped(*why)}; the epoch is saved in '{self.out / LAST}': mend this, and "
+                    f"continue with {again} (--val-every 0: without validation)."
+                ) from None
+            raise EdgeMoEError(
+                f"{what_stopped(*why)}; step {self.saved:,} of {self.total_steps:,} is saved in "
+                f"'{self.out / LAST}': mend this, and continue with {again}."
+            ) from None
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
@@ -560,13 +524,6 @@ class Trainer:
         finally:
             for number, handler in previous.items():
                 signal.signal(number, handler)
-
-
-def load_run(out: Path) -> Checkpoint:
-    """The state of the run in ``out``."""
-    if not (Path(out) / LAST).is_file():
-        raise EdgeMoEError(f"nothing to resume: folder '{out}' has no {LAST}.")
-    return load_checkpoint(Path(out) / LAST)
 
 
 def run_training(preset: Preset, data: str, out: Path, device: str = "auto", **options: Any) -> Metrics:

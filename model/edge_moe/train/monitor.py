@@ -21,11 +21,11 @@ from tqdm import tqdm
 
 from edge_moe.config import Preset
 from edge_moe.eval.evaluate import EvaluationResult
+from edge_moe.train.folder import BOARD, LOG
 from edge_moe_host.errors import EdgeMoEError
 from edge_moe_host.files import write_text
 
 LOG_EVERY = 10
-LOG_FILE, BOARD = "log.jsonl", "tensorboard"
 _log = logging.getLogger(__name__)
 
 
@@ -58,7 +58,7 @@ class Monitor:
             # Slow to import and of no use to other ranks.
             from torch.utils.tensorboard import SummaryWriter
 
-            drop_lines_after(out / LOG_FILE, step, validated)
+            drop_lines_after(out / LOG, step, validated)
             self.board = SummaryWriter(str(out / BOARD), purge_step=step + 1 if step else None)
 
     def start_epoch(self, epoch: int, step: int) -> None:
@@ -159,10 +159,10 @@ class Monitor:
         assert self.out is not None
         line = {"kind": kind, "step": step, "epoch": step / self.steps_per_epoch, **content}
         try:
-            with open(self.out / LOG_FILE, "a", encoding="utf-8") as file:
+            with open(self.out / LOG, "a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
         except OSError as error:
-            raise EdgeMoEError(f"cannot write '{self.out / LOG_FILE}': {error.strerror or error}.") from None
+            raise EdgeMoEError(f"cannot write '{self.out / LOG}': {error.strerror or error}.") from None
 
 
 def drop_lines_after(path: Path, step: int, validated: bool = True) -> None:
