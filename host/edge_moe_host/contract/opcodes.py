@@ -19,6 +19,7 @@ from edge_moe_host.contract.isa import Epilogue, ExpertEntry, Instruction, Opcod
 from edge_moe_host.contract.layout import (
     BEAT,
     BEATS_PER_PLANE,
+    EPSILON_LIMIT,
     MULTIPLIER_LIMIT,
     NORM_SHIFT_LIMIT,
     SHIFT_LIMIT,
@@ -183,7 +184,7 @@ OPCODES: dict[Opcode, Declaration] = {
             Operand("rows", 1, "max_tokens"),
             Operand("in_channels", 1, "max_width"),
             Operand("shift", 1, NORM_SHIFT_LIMIT),
-            Operand("epsilon", 1, 2**32 - 1),
+            Operand("epsilon", 1, EPSILON_LIMIT),
         ),
         rows=(
             Rows("src", "int16", "rows", "in_channels", reads=True),
