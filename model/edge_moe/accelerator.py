@@ -11,9 +11,9 @@ from typing import Any
 
 from edge_moe.settings import packaged_names, read_toml, require
 from edge_moe_host.config import from_dict, to_dict
-from edge_moe_host.contract.bundle import MAX_LIMIT
 from edge_moe_host.contract.layout import MAX_TOP_K, PAIR, PLANE, TILE, tiles
 from edge_moe_host.contract.manifest import config_hash
+from edge_moe_host.contract.opcodes import MAX_LIMIT
 from edge_moe_host.contract.registers import INTERRUPTS, MASTERS
 from edge_moe_host.errors import EdgeMoEError
 from edge_moe_host.golden.operators import KEY_BLOCK

@@ -3,6 +3,7 @@
 
 import dataclasses
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -14,8 +15,11 @@ from onnx import helper, numpy_helper
 
 from edge_moe.accelerator import AcceleratorConfig, load_accelerator
 from edge_moe.compiler.bundle import compile_bundle
+from edge_moe.compiler.emit import emit_program
+from edge_moe.compiler.fit import SETTINGS, describe_fit, model_graph
 from edge_moe.compiler.read_graph import read_path
-from edge_moe.config import load_preset
+from edge_moe.compiler.weights import WeightImage
+from edge_moe.config import ModelConfig, load_preset
 from edge_moe.export.graph import METADATA_KEY, path_graph
 from edge_moe.quant.network import IntegerNetwork
 from edge_moe.settings import packaged_names
@@ -99,6 +103,57 @@ def test_presets_hold_the_models_that_they_are_for() -> None:
         uram = -(-accelerator.scratch_bytes // 32768)
         fifo = accelerator.fifo_bytes / 32768
         assert uram + (fifo if accelerator is small else 0) <= 96
+
+
+def test_all_limits_are_named_at_once(network: IntegerNetwork, tmp_path: Path) -> None:
+    paths = write_paths(network, tmp_path)
+    small = small_accelerator(max_tokens=8, max_width=16, max_heads=1, scratch_bytes=1024)
+    with pytest.raises(EdgeMoEError) as caught:
+        compile_bundle(paths, small, tmp_path / "bundle")
+    text = str(caught.value)
+    for limit in ("max_tokens = 8 where 9", "max_width = 16 where 32", "max_heads = 1 where 2"):
+        assert text.count(f"{limit} are needed") == 2
+    assert re.search("task 'semseg': scratch_bytes = 1024 where [0-9]+ are needed, .*; task 'depth': ", text)
+    assert "max_experts" not in text
+    assert "\n" not in text
+
+
+def test_needs_of_a_program_are_the_least_limits(network: IntegerNetwork, tmp_path: Path) -> None:
+    """An accelerator of just these limits compiles it; test_limits_are_reached_exactly has one less."""
+    path = write_paths(network, tmp_path, ["depth"])[0]
+    needs = emit_program(read_path(path), small_accelerator(), WeightImage()).needs()
+    compile_bundle([path], small_accelerator(**needs), tmp_path / "bundle")
+
+
+def test_a_model_that_fits_and_one_that_does_not() -> None:
+    assert set(SETTINGS) == set(LIMITS)
+    fields = {spec.name for spec in dataclasses.fields(ModelConfig)}
+    assert {name for names in SETTINGS.values() for name in names} <= fields
+    mini = load_preset("mini").model
+    text = describe_fit(mini, "zcu104").splitlines()
+    assert [line.split()[0] for line in text[1:-1]] == list(LIMITS)
+    assert text[-1] == "It fits zcu104."
+    assert all(line.split()[2].replace(",", "").isdigit() and "too much" not in line for line in text[1:-1])
+    tokens = describe_fit(dataclasses.replace(mini, image_size=(320, 320)), "zcu104")
+    row = next(line for line in tokens.splitlines() if line.startswith("max_tokens"))
+    assert row.split(maxsplit=3) == [
+        "max_tokens", "401", "288", "too much: take zcu104_large, or change model.image_size",
+    ]  # fmt: skip
+    assert "It does not fit zcu104: " in tokens
+    assert tokens.endswith("limits are too small. It fits zcu104_large.")
+    heads = describe_fit(dataclasses.replace(mini, embed_dim=96, num_heads=12), "zcu106")
+    assert "12                    8  too much: change model.num_heads" in heads
+    assert heads.endswith("It fits no packaged accelerator.")
+
+
+@pytest.mark.parametrize("routing", ["dense", "single_gate", "multi_gate", "task_conditioned"])
+def test_the_fit_of_a_model_is_that_of_all_its_tasks(routing: str, tmp_path: Path) -> None:
+    config = small_config(routing=routing)
+    network = random_network(config, seed=5)
+    paths = write_paths(network, tmp_path)
+    programs = [emit_program(read_path(path), small_accelerator(), WeightImage()) for path in paths]
+    most = {name: max(program.needs()[name] for program in programs) for name in LIMITS}
+    assert emit_program(model_graph(config), small_accelerator(), WeightImage()).needs() == most
 
 
 # Accelerator files

@@ -25,6 +25,7 @@ from edge_moe.quant.report import decibels, dequantise, same_sets
 from edge_moe.quant.rounding import compensated, nearest, weight_scales
 from edge_moe.testing.networks import random_images
 from edge_moe.testing.quant_models import CONFIG, as_tensor, changed, pictures, random_model
+from edge_moe_host.contract.layout import EPSILON_LIMIT
 from edge_moe_host.golden import operators as op
 from edge_moe_host.golden.operators import SCORE_FRACTION, Linear
 from edge_moe_host.golden.trace import Trace
@@ -506,3 +507,43 @@ def test_without_calibration_data_weights_are_those_of_the_scales_alone() -> Non
         assert np.array_equal(one.attention.qkv.bias, two.attention.qkv.bias)
         assert np.array_equal(one.attention.qkv.weight, two.attention.qkv.weight)
         assert not np.array_equal(one.attention.proj.bias, other.attention.proj.bias)
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+def test_an_expert_whose_scores_are_all_zero_is_rounded_as_without_calibration(bits: int) -> None:
+    model = random_model(changed(depth=2))
+    with torch.no_grad():
+        block = model.block(1)
+        block.norm2.bias.fill_(3.0)
+        for gate in block.ffn.gates.values():
+            gate.weight.zero_()
+            gate.weight[0] = 50.0  # the scores of expert 1, the second of each token, underflow
+    options = QuantOptions(observer="minmax", expert_bits=bits, rounding="gptq")
+    calibration = calibrate(model, pictures(4, model.cfg), options)
+    rows, scores = calibration.routed(1, 1)
+    assert len(rows) > 100
+    assert not scores.any()
+    network = build_network(model, calibration.scales, options, calibration)
+    plain = build_network(model, calibration.scales, options)
+    for part in ("fc1", "fc2"):
+        ours, expected = (getattr(net.blocks[1].experts[1], part) for net in (network, plain))
+        np.testing.assert_array_equal(ours.weight, expected.weight)
+        np.testing.assert_array_equal(ours.bias, expected.bias)
+
+
+@pytest.mark.parametrize("factor", [1e-5, 1e-6])
+def test_epsilon_of_tiny_activations_fits_an_instruction(factor: float) -> None:
+    model = random_model(changed(depth=1))
+    with torch.no_grad():
+        attn, ffn, patch = model.block(0).attn, model.block(0).ffn, model.patch_embed
+        for layer in (attn.proj, ffn.fc2, patch):
+            layer.weight.mul_(factor)
+            layer.bias.mul_(factor)
+        model.pos_embed.mul_(factor)
+        model.cls_token.mul_(factor)
+    calibration = calibrate(model, pictures(4, model.cfg), QuantOptions(observer="minmax"))
+    network = build_network(model, calibration.scales, OPTIONS)
+    norm = network.blocks[0].norm1
+    assert norm.epsilon <= EPSILON_LIMIT
+    meant = norm.epsilon * (network.scales["residual"] / model.cfg.embed_dim) ** 2
+    assert np.isclose(meant, model.block(0).norm1.eps, rtol=1e-6)

@@ -9,8 +9,10 @@ import pytest
 
 from edge_moe import EdgeMoEError
 from edge_moe.config import ModelConfig
-from edge_moe.quant.network import check_network
+from edge_moe.quant.network import _check_norm, check_network
 from edge_moe.testing.networks import random_network
+from edge_moe_host.contract.layout import EPSILON_LIMIT
+from edge_moe_host.golden.operators import LayerNorm
 
 INT32_MAX = 2**31 - 1
 CONFIG = ModelConfig(image_size=(16, 16), tasks={"semseg": 3, "depth": 1}, embed_dim=8, num_heads=2, depth=2,
@@ -170,17 +172,21 @@ def test_gamma_and_beta_may_reach_the_end_of_int32_and_no_further(where, signs):
 @pytest.mark.parametrize("where", NORMS)
 def test_shift_and_epsilon_of_a_norm(where):
     path = NORMS[where]
-    for changes in ({"shift": 1}, {"shift": 31}, {"epsilon": 1}):
+    for changes in ({"shift": 1}, {"shift": 31}, {"epsilon": 1}, {"epsilon": EPSILON_LIMIT}):
         passes(path, **changes)
-    for changes in ({"shift": 0}, {"shift": 32}, {"epsilon": 0}, {"epsilon": -1}):
-        refuses(where, r"shift -?\d+ is not in .* or epsilon -?\d+ is below 1", path, **changes)
+    for changes in ({"shift": 0}, {"shift": 32}, {"epsilon": 0}, {"epsilon": -1}, {"epsilon": 2**32}):
+        refuses(where, r"shift -?\d+ is not in .* or epsilon -?\d+ in \[1, 4294967295\]", path, **changes)
 
 
-@pytest.mark.parametrize("where", NORMS)
-def test_the_spread_stays_below_52_bits(where):
-    largest = (8 * 65535) ** 2 // 4  # of eight channels, four at either end
-    passes(NORMS[where], epsilon=2**52 - 1 - largest)
-    refuses(where, f"may reach {2**52}", NORMS[where], epsilon=2**52 - largest)
+def test_the_spread_stays_below_52_bits():
+    """With any epsilon, up to 2,048 channels of which half are at either end of int16."""
+
+    def norm(width):
+        return LayerNorm(np.ones(width, np.int16), np.zeros(width, np.int32), 1, EPSILON_LIMIT)
+
+    _check_norm("norm", norm(2048))
+    with pytest.raises(EdgeMoEError, match="may reach"):
+        _check_norm("norm", norm(2049))
 
 
 # ------------------------------------------------------------------ gate, attention, GELU

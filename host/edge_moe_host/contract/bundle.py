@@ -17,14 +17,13 @@ from edge_moe_host.contract import blocks, layout, manifest, opcodes, program
 from edge_moe_host.contract.encoding import decode
 from edge_moe_host.contract.isa import RECORD_BYTES, ExpertEntry, Instruction, Opcode
 from edge_moe_host.contract.manifest import Manifest, Section, TaskEntry, Tensor
-from edge_moe_host.contract.opcodes import LIMITS, SECTION_KINDS, section_of
+from edge_moe_host.contract.opcodes import LIMITS, MAX_LIMIT, SECTION_KINDS, section_of
 from edge_moe_host.errors import BundleError, TaskError
 from edge_moe_host.files import read_bytes
 
 MANIFEST_FILE = "manifest.json"
 WEIGHTS_FILE = "weights.bin"
 PROGRAM_SUFFIX = ".program.bin"
-MAX_LIMIT = 2**26  # for any number in an accelerator's configuration; no chip comes near
 
 
 @dataclass(frozen=True, eq=False)

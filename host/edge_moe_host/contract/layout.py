@@ -20,6 +20,7 @@ OUTPUT_ALIGNMENT = 16  # bytes; rows of the output buffer are padded to it
 SHIFT_LIMIT = 47
 ACCUMULATOR_LIMIT = 2**31 - 1
 NORM_SHIFT_LIMIT = 31  # for LAYERNORM
+EPSILON_LIMIT = 2**32 - 1  # for LAYERNORM
 MULTIPLIER_LIMIT = 2**15 - 1
 TOKEN_LIMIT = 4096  # attention is exact up to this many tokens
 LOW_BITS = 7  # bits of a gate weight's low half: [-64, 63]

@@ -8,6 +8,7 @@ ranges are checked first, then the rules in their order, then regions and weight
 begins at 1 is never 0.
 """
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -18,6 +19,7 @@ from edge_moe_host.contract.isa import Epilogue, ExpertEntry, Instruction, Opcod
 from edge_moe_host.contract.layout import (
     BEAT,
     BEATS_PER_PLANE,
+    EPSILON_LIMIT,
     MULTIPLIER_LIMIT,
     NORM_SHIFT_LIMIT,
     SHIFT_LIMIT,
@@ -44,6 +46,8 @@ LIMITS = (
     "max_image_width",
     "max_patch_size",
 )
+
+MAX_LIMIT = 2**26  # for any number in an accelerator's configuration; no chip comes near
 
 # Names for terms that several expressions use.
 DEFINITIONS = {
@@ -180,7 +184,7 @@ OPCODES: dict[Opcode, Declaration] = {
             Operand("rows", 1, "max_tokens"),
             Operand("in_channels", 1, "max_width"),
             Operand("shift", 1, NORM_SHIFT_LIMIT),
-            Operand("epsilon", 1, 2**32 - 1),
+            Operand("epsilon", 1, EPSILON_LIMIT),
         ),
         rows=(
             Rows("src", "int16", "rows", "in_channels", reads=True),
@@ -431,6 +435,31 @@ def broken_rules(instruction: Instruction, limits: Mapping[str, int]) -> Iterato
     for condition, message in OPCODES[Opcode(instruction.opcode)].rules.items():
         if not expressions.value(condition, scope):
             yield expressions.message(message, scope)
+
+
+def least_limits(instruction: Instruction) -> Iterator[tuple[str, int]]:
+    """(limit, its least value that allows the instruction), for each mention of a limit in the table.
+
+    Nothing for a mention that no value satisfies: another rule is broken too.
+    """
+    declared = OPCODES[Opcode(instruction.opcode)]
+    for name, _, high in ranges(declared, instruction.epilogue):
+        if isinstance(high, str):
+            yield high, getattr(instruction, name)
+    for condition in declared.rules:
+        for limit in expressions.names(condition) & {*LIMITS}:
+            least = _least(condition, instruction, limit)
+            if least <= MAX_LIMIT:
+                yield limit, least
+
+
+def _least(condition: str, instruction: Instruction, limit: str) -> int:
+    """The least value of ``limit`` with which a rule holds."""
+
+    def holds(value: int) -> bool:
+        return _holds(condition, Scope({**vars(instruction), limit: value}))
+
+    return bisect_left(range(MAX_LIMIT + 1), True, key=holds)
 
 
 def section_of(opcode: int) -> str | None:

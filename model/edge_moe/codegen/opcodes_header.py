@@ -15,9 +15,16 @@ from dataclasses import dataclass
 
 from edge_moe.codegen.headers import FILTERS, NAMES, render
 from edge_moe_host.contract import expressions, isa, opcodes
-from edge_moe_host.contract.bundle import MAX_LIMIT
 from edge_moe_host.contract.isa import Epilogue, ExpertEntry, Instruction
-from edge_moe_host.contract.opcodes import DEFINITIONS, ENTRY, FUNCTIONS, LIMITS, OPCODES, Declaration
+from edge_moe_host.contract.opcodes import (
+    DEFINITIONS,
+    ENTRY,
+    FUNCTIONS,
+    LIMITS,
+    MAX_LIMIT,
+    OPCODES,
+    Declaration,
+)
 
 _MAP_ROWS = 2**19
 _WORDS = {

@@ -9,6 +9,7 @@ from typing import Any
 
 from edge_moe.accelerator import AcceleratorConfig
 from edge_moe.compiler.emit import emit_program
+from edge_moe.compiler.fit import require_fit
 from edge_moe.compiler.instructions import TaskCode
 from edge_moe.compiler.read_graph import PathGraph, read_path
 from edge_moe.compiler.weights import WeightImage
@@ -61,7 +62,9 @@ def compile_bundle(
     _check_together(graphs)
     hashes = [manifest.file_hash(Path(path).read_bytes()) for path in paths]
     image = WeightImage()
-    codes = {graph.task: emit_program(graph, accelerator, image) for graph in graphs}
+    programs = [emit_program(graph, accelerator, image) for graph in graphs]
+    require_fit(programs, accelerator)
+    codes = {program.graph.task: program.finish() for program in programs}
     files: dict[str, bytes] = {WEIGHTS_FILE: b"".join(image.blocks())}
     for task, code in codes.items():
         files[task + PROGRAM_SUFFIX] = b"".join(map(encode, code.instructions))

@@ -8,7 +8,7 @@ import numpy as np
 
 from edge_moe.accelerator import AcceleratorConfig
 from edge_moe.compiler import layers, weights
-from edge_moe.compiler.instructions import Emitter, TaskCode, Value, spread
+from edge_moe.compiler.instructions import Emitter, Value, spread
 from edge_moe.compiler.read_graph import Node, PathGraph
 from edge_moe.compiler.weights import WeightImage
 from edge_moe.tasks import TASKS
@@ -290,9 +290,9 @@ NODES: dict[str, Callable[[Emitter, Node], None]] = {
 }
 
 
-def emit_program(graph: PathGraph, accelerator: AcceleratorConfig, image: WeightImage) -> TaskCode:
-    """Compile one task; its weight blocks join ``image``. EdgeMoEError names a node that does not fit."""
+def emit_program(graph: PathGraph, accelerator: AcceleratorConfig, image: WeightImage) -> Emitter:
+    """Compile one task; its weight blocks join ``image``. The program may exceed the accelerator's limits."""
     low = Emitter(graph, accelerator, image)
     for node in graph.nodes:
         NODES[node.op](low, node)
-    return low.finish()
+    return low.close()

@@ -16,7 +16,7 @@ from edge_moe_host.contract import layout, program
 from edge_moe_host.contract.encoding import encode
 from edge_moe_host.contract.isa import Instruction, Opcode
 from edge_moe_host.contract.manifest import Output, Tensor
-from edge_moe_host.contract.opcodes import rows_bytes, section_of
+from edge_moe_host.contract.opcodes import LIMITS, least_limits, rows_bytes, section_of
 from edge_moe_host.errors import BundleError, EdgeMoEError
 
 
@@ -94,32 +94,37 @@ class Emitter:
         self.gates: dict[str, tuple[Node, Value]] = {}  # logits -> GateLogits and its input
         self.routed: dict[str, int] = {}  # buffer of routing rows -> number of experts
         self.outputs: list[Output] = []
+        self.peak = 0  # bytes of scratch memory
 
-    def finish(self) -> TaskCode:
-        """The program, once every node has been emitted: places buffers, fixes addresses."""
+    def close(self) -> "Emitter":
+        """End the program, once every node has been emitted, and place its buffers."""
         source, ops = self.graph.source, [node.op for node in self.graph.nodes]
         if len(self.outputs) != 1 or ops.count("PatchEmbedding") != 1:
             raise EdgeMoEError(f"{source} must hold one PatchEmbedding and one ClassMap or PixelValues node.")
         self.emit(Opcode.END, self.graph.nodes[-1], {}, {})
-        peak, limit = allocate(self.buffers), self.limits["scratch_bytes"]
-        task = self.graph.task
-        if peak > limit:
-            raise EdgeMoEError(
-                f"task '{task}' needs {peak} bytes of scratch memory and the accelerator has scratch_bytes = "
-                f"{limit}: choose a larger accelerator or a smaller model."
-            )
-        if len(self.drafts) > self.limits["max_instructions"]:
-            raise EdgeMoEError(
-                f"task '{task}' needs {len(self.drafts)} instructions and the accelerator has "
-                f"max_instructions = {self.limits['max_instructions']}."
-            )
+        self.peak = allocate(self.buffers)
+        return self
+
+    def needs(self) -> dict[str, int]:
+        """The least value of each limit with which an accelerator can run the closed program."""
+        found = dict.fromkeys(LIMITS, 1)
+        found |= {"scratch_bytes": self.peak, "max_instructions": len(self.drafts)}
+        for draft in self.drafts:
+            for name, value in least_limits(draft.instruction()):
+                found[name] = max(found[name], value)
+        return found
+
+    def finish(self) -> TaskCode:
+        """The closed program, checked. It fits the accelerator: :mod:`edge_moe.compiler.fit`."""
         instructions = tuple(draft.instruction() for draft in self.drafts)
         for index, instruction in enumerate(instructions):
             self.check(instruction, self.drafts[index].node)
         try:
-            used = program.check_scratch(instructions, self.limits, f"the program of task '{task}'")
+            used = program.check_scratch(
+                instructions, self.limits, f"the program of task '{self.graph.task}'"
+            )
         except BundleError as error:
-            raise EdgeMoEError(f"the graph of {source} makes no valid program: {error}") from None
+            raise EdgeMoEError(f"the graph of {self.graph.source} makes no valid program: {error}") from None
         tensors = tuple(
             Tensor(
                 *(name, index, kind, 0 if kind == "logits" else value.buffer.address),

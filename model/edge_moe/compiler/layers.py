@@ -12,7 +12,7 @@ import numpy as np
 from edge_moe.compiler.read_graph import Node
 from edge_moe.compiler.weights import weight_bits
 from edge_moe.quant.network import ACCUMULATOR_LIMIT, GATE_WEIGHT_LIMIT, NORM_SHIFT_LIMIT
-from edge_moe_host.contract.layout import MULTIPLIER_LIMIT, SHIFT_LIMIT
+from edge_moe_host.contract.layout import EPSILON_LIMIT, MULTIPLIER_LIMIT, SHIFT_LIMIT
 from edge_moe_host.golden.arithmetic import INT8_MAX, INT8_MIN
 from edge_moe_host.golden.operators import FFN, Gate, LayerNorm, Linear
 
@@ -61,7 +61,7 @@ def layernorm(node: Node, channels: int) -> LayerNorm:
     )
     worst = int((np.abs(gamma.astype(np.int64)) * 2**15 + np.abs(beta.astype(np.int64))).max())
     node.require(worst <= ACCUMULATOR_LIMIT, f"gamma and beta may reach {worst}, more than 32 bits")
-    epsilon = in_range(node, "epsilon", node.attributes["epsilon"], 1, 2**32 - 1)
+    epsilon = in_range(node, "epsilon", node.attributes["epsilon"], 1, EPSILON_LIMIT)
     shift = in_range(node, "shift", node.attributes["shift"], 1, NORM_SHIFT_LIMIT)
     return LayerNorm(gamma, beta, shift, epsilon)
 

@@ -36,6 +36,7 @@ from edge_moe.quant.options import MAX_BITS, QuantOptions
 from edge_moe.quant.rounding import compensated, nearest, weight_limit, weight_scales
 from edge_moe.quant.scales import Scales, average_multiplier, fixed_point, gelu_multiplier, snap
 from edge_moe.quant.widths import ExpertBits, check_bits, uniform_bits
+from edge_moe_host.contract.layout import EPSILON_LIMIT
 from edge_moe_host.golden.arithmetic import EXP2_BITS, GELU_FRACTION
 from edge_moe_host.golden.operators import (
     FFN,
@@ -49,7 +50,6 @@ from edge_moe_host.golden.operators import (
 )
 
 LOG2_E = math.log2(math.e)
-EPSILON_MAX = 2**50  # plus the largest variance of 1024 channels, it is below 2**52
 CONV_ZERO = -128  # integer of 0 after a head's ReLU
 
 
@@ -89,7 +89,7 @@ class _Builder:
         self.residual = float(scales["residual"])
         self.source = None if calibration is None else InputSource(model, scales, calibration)
 
-    def given(self, make: Callable[..., LayerInputs], *arguments: object) -> LayerInputs | None:
+    def given(self, make: Callable[..., LayerInputs | None], *arguments: object) -> LayerInputs | None:
         """A layer's inputs from a method of :class:`InputSource`; None without calibration data."""
         return None if self.source is None else make(self.source, *arguments)
 
@@ -187,7 +187,7 @@ class _Builder:
             np.floor(gamma * 2.0**shift + 0.5).astype(np.int16),
             np.floor(beta * 2.0**shift + 0.5).astype(np.int32),
             shift,
-            min(max(epsilon, 1), EPSILON_MAX),
+            min(max(epsilon, 1), EPSILON_LIMIT),
         )
 
     def attention(self, index: int) -> Attention:

@@ -73,9 +73,11 @@ class InputSource:
         ideal = (rows.astype(np.float64) - offset) / self.scales[name]
         return _inputs(ideal, -128, weight=weight)
 
-    def routed(self, block: int, expert: int) -> LayerInputs:
-        """The normalised tokens of one expert, weighted by their scores."""
+    def routed(self, block: int, expert: int) -> LayerInputs | None:
+        """The normalised tokens of one expert, weighted by their scores; None if all of these are 0."""
         rows, scores = self.calibration.routed(block, expert)
+        if not scores.any():
+            return None
         return self._normed(f"block{block}.norm2", rows, scores.astype(np.float64))
 
     def attention(self, name: str) -> LayerInputs:

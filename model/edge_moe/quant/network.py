@@ -11,6 +11,7 @@ from edge_moe.config import ModelConfig
 from edge_moe.tasks import TASKS
 from edge_moe_host.contract.layout import (
     ACCUMULATOR_LIMIT,
+    EPSILON_LIMIT,
     GATE_WEIGHT_LIMIT,
     MAX_TOP_K,
     MULTIPLIER_LIMIT,
@@ -264,9 +265,10 @@ def _check_gate(where: str, gate: Gate) -> None:
 
 def _check_norm(where: str, norm: LayerNorm) -> None:
     _check(
-        1 <= norm.shift <= NORM_SHIFT_LIMIT and norm.epsilon >= 1,
+        1 <= norm.shift <= NORM_SHIFT_LIMIT and 1 <= norm.epsilon <= EPSILON_LIMIT,
         where,
-        f"shift {norm.shift} is not in [1, {NORM_SHIFT_LIMIT}] or epsilon {norm.epsilon} is below 1",
+        f"shift {norm.shift} is not in [1, {NORM_SHIFT_LIMIT}] or epsilon {norm.epsilon} in "
+        f"[1, {EPSILON_LIMIT}]",
     )
     largest = (np.abs(norm.gamma.astype(np.int64)) * 2**15 + np.abs(norm.beta.astype(np.int64))).max()
     _check(bool(largest <= ACCUMULATOR_LIMIT), where, "gamma and beta may exceed 32 bits")

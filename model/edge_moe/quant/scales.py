@@ -25,7 +25,8 @@ import numpy as np
 
 from edge_moe.config import ModelConfig
 from edge_moe.info import HEAD_CONVS
-from edge_moe_host.contract.layout import MULTIPLIER_LIMIT
+from edge_moe.nn.block import LAYERNORM_EPS
+from edge_moe_host.contract.layout import EPSILON_LIMIT, MULTIPLIER_LIMIT
 from edge_moe_host.errors import EdgeMoEError
 from edge_moe_host.golden.arithmetic import GELU_FRACTION
 from edge_moe_host.golden.operators import AVERAGE_FRACTION
@@ -122,11 +123,14 @@ def average_multiplier(v: np.ndarray, attention: np.ndarray, name: str) -> tuple
 def snap(scales: Scales, cfg: ModelConfig) -> Scales:
     """The scales, with those of ``hidden`` and ``attention`` moved to exact values of their multipliers.
 
-    Every other scale is exact already, since weights and biases absorb it. ``snap`` of its own
+    Every other scale is exact already, since weights and biases absorb it. That of the residual stream is
+    raised where LayerNorm's epsilon would exceed its limit. ``snap`` of its own
     result changes nothing. Raises the errors of :func:`check_scales`.
     """
     check_scales(scales, cfg)
     result = {name: np.asarray(value, dtype=np.float64) for name, value in scales.items()}
+    least = cfg.embed_dim * math.sqrt(LAYERNORM_EPS / EPSILON_LIMIT)
+    result["residual"] = np.maximum(result["residual"], least)
     for index in range(cfg.depth):
         name = f"block{index}.attention"
         v = result[f"block{index}.v"]
