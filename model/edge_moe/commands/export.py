@@ -4,13 +4,12 @@
 import argparse
 from pathlib import Path
 
-from edge_moe.commands.options import add_quantisation, checkpoint_path, name_list, quantisation
+from edge_moe.commands.options import CHECKPOINT_HELP, add_quantisation, name_list, quantisation
+from edge_moe.packaged import find_checkpoint
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "source", type=checkpoint_path, help="checkpoint, 'pretrained', or *.int.npz of quantise"
-    )
+    parser.add_argument("source", type=find_checkpoint, help=f"{CHECKPOINT_HELP}; or *.int.npz of quantise")
     parser.add_argument(
         "--task", type=name_list, dest="tasks", help="comma-separated; default: all of the model"
     )
