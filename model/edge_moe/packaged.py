@@ -34,6 +34,16 @@ def pretrained_checkpoint() -> Path:
     return Path(str(resources.files("edge_moe") / "pretrained" / "m3vit_tiny_cityscapes.pt"))
 
 
+def find_checkpoint(text: str | Path) -> Path:
+    """The path of a checkpoint: a file, ``pretrained``, or the best (else the last) in a run's folder."""
+    if str(text) == PRETRAINED:
+        return pretrained_checkpoint()
+    from edge_moe.checkpoint import BEST, LAST
+
+    path = Path(text)
+    return next((path / name for name in (BEST, LAST) if os.path.isfile(path / name)), path)
+
+
 @dataclass(frozen=True)
 class PackagedModel:
     """The bundle, and the folder of the graphs that it was compiled from."""

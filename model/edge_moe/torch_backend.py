@@ -10,20 +10,20 @@ from typing import cast
 
 import numpy as np
 
-from edge_moe.packaged import PRETRAINED, pretrained_checkpoint
+from edge_moe.packaged import find_checkpoint
 from edge_moe_host.errors import BackendError, DeviceError
 from edge_moe_host.runtime.accelerator import Accelerator
 from edge_moe_host.runtime.result import Raw
 
 
 class TorchAccelerator(Accelerator):
-    """The float model from which the bundle was made. ``checkpoint``: its file, or ``pretrained``;
-    ``device``: auto, cpu or cuda."""
+    """The float model from which the bundle was made. ``checkpoint``: its file, a run's folder, or
+    ``pretrained``; ``device``: auto, cpu or cuda."""
 
     def _open(self, checkpoint: str | Path | None = None, device: str = "auto") -> None:
         if checkpoint is None:
-            raise BackendError("backend 'torch' needs checkpoint=: a file, or 'pretrained'.")
-        path = pretrained_checkpoint() if checkpoint == PRETRAINED else Path(checkpoint)
+            raise BackendError("backend 'torch' needs checkpoint=: a file, a run's folder, or 'pretrained'.")
+        path = find_checkpoint(checkpoint)
         from edge_moe.checkpoint import load_model
         from edge_moe.distributed import choose_device
 

@@ -4,15 +4,16 @@
 import argparse
 from pathlib import Path
 
-from edge_moe.commands.options import checkpoint_path
+from edge_moe.commands.options import CHECKPOINT_HELP
+from edge_moe.packaged import find_checkpoint
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "checkpoint",
         nargs="?",
-        type=checkpoint_path,
-        help="a trained model, or 'pretrained' (default: train mini)",
+        type=find_checkpoint,
+        help=f"{CHECKPOINT_HELP} (default: train mini)",
     )
     parser.add_argument("--out", type=Path, default=Path("demo"), help="folder for the report and its inputs")
     parser.add_argument("--count", type=int, default=6, help="validation pictures that every backend runs")

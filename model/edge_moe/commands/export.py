@@ -4,13 +4,12 @@
 import argparse
 from pathlib import Path
 
-from edge_moe.commands.options import add_quantisation, add_task, checkpoint_path, quantisation
+from edge_moe.commands.options import CHECKPOINT_HELP, add_quantisation, add_task, quantisation
+from edge_moe.packaged import find_checkpoint
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "source", type=checkpoint_path, help="checkpoint, 'pretrained', or *.int.npz of quantise"
-    )
+    parser.add_argument("source", type=find_checkpoint, help=f"{CHECKPOINT_HELP}; or *.int.npz of quantise")
     add_task(parser, "model")
     parser.add_argument(
         "--out", type=Path, default=Path("export"), help="folder; a task's files go to OUT/TASK"

@@ -5,16 +5,12 @@ import argparse
 import dataclasses
 from pathlib import Path
 
-from edge_moe.packaged import PRETRAINED, pretrained_checkpoint
+from edge_moe.packaged import find_checkpoint
 from edge_moe.quant.options import QuantOptions
 from edge_moe_host.errors import EdgeMoEError
 
+CHECKPOINT_HELP = "file, folder of a training run, or 'pretrained' for the packaged tiny model"
 DATA_HELP = "scenes, folder:DIR, cityscapes:DIR, nyud:DIR, pascal:DIR or MODULE:CLASS:DIR"
-
-
-def checkpoint_path(text: str) -> Path:
-    """A path, or the packaged weights by the name ``pretrained``."""
-    return pretrained_checkpoint() if text == PRETRAINED else Path(text)
 
 
 def name_list(text: str) -> list[str]:
@@ -41,9 +37,7 @@ def add_overrides(parser: argparse.ArgumentParser) -> None:
 
 def add_checkpoint(parser: argparse.ArgumentParser) -> None:
     """A checkpoint, its tasks, and the device that runs it."""
-    parser.add_argument(
-        "checkpoint", type=checkpoint_path, help="file, or 'pretrained' for the packaged tiny model"
-    )
+    parser.add_argument("checkpoint", type=find_checkpoint, help=CHECKPOINT_HELP)
     add_task(parser, "model")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
 

@@ -4,13 +4,12 @@
 import argparse
 from pathlib import Path
 
-from edge_moe.commands.options import add_quantisation, checkpoint_path, quantisation
+from edge_moe.commands.options import CHECKPOINT_HELP, add_quantisation, quantisation
+from edge_moe.packaged import find_checkpoint
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "checkpoint", type=checkpoint_path, help="file, or 'pretrained' for the packaged tiny model"
-    )
+    parser.add_argument("checkpoint", type=find_checkpoint, help=CHECKPOINT_HELP)
     parser.add_argument("--out", type=Path, required=True, help="file to write, *.int.npz")
     add_quantisation(parser)
     parser.add_argument("--evaluate", action="store_true", help="measure float and integer form")

@@ -4,11 +4,12 @@
 import argparse
 from pathlib import Path
 
-from edge_moe.commands.options import checkpoint_path
+from edge_moe.commands.options import CHECKPOINT_HELP
+from edge_moe.packaged import find_checkpoint
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("checkpoint", type=checkpoint_path, help="file, or 'pretrained'")
+    parser.add_argument("checkpoint", type=find_checkpoint, help=CHECKPOINT_HELP)
     parser.add_argument("out", type=Path)
     parser.add_argument("--full", action="store_true", help="keep float32")
 

@@ -4,7 +4,8 @@
 import argparse
 from pathlib import Path
 
-from edge_moe.commands.options import DATA_HELP, add_overrides, checkpoint_path
+from edge_moe.commands.options import DATA_HELP, add_overrides
+from edge_moe.packaged import find_checkpoint
 from edge_moe_host.errors import EdgeMoEError
 
 
@@ -24,7 +25,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "train.epochs=N lengthens it: the learning rate goes on as in a run of N epochs",
     )
     parser.add_argument(
-        "--init", type=checkpoint_path, help="start from this checkpoint of the model or its dense twin"
+        "--init",
+        type=find_checkpoint,
+        help="start from this: a checkpoint of the model or its dense twin, a ViT or a DeiT",
     )
     parser.add_argument(
         "--quantised", type=Path, metavar="NPZ", help="fine-tune on the grids of this file of quantise"

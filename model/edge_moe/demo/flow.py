@@ -13,7 +13,7 @@ import numpy as np
 import edge_moe
 import edge_moe_host
 from edge_moe.bench.csim import build_csim
-from edge_moe.checkpoint import load_model
+from edge_moe.checkpoint import LAST, load_model
 from edge_moe.compiler.verify import compile_verified
 from edge_moe.config import Preset, load_preset
 from edge_moe.data import TaskDataset
@@ -37,7 +37,6 @@ from edge_moe_host.errors import EdgeMoEError
 from edge_moe_host.files import replacing
 
 PRESET, DATA, ACCELERATOR = "mini", "scenes", "zcu104"
-BEST, LAST = "best.pt", "last.pt"
 _LOG = logging.getLogger(__name__)
 
 Values = dict[str, Any]

@@ -93,7 +93,8 @@ def _class_style(
     try:
         dataset = open_validation(preset, data, tasks)
     except EdgeMoEError:
-        _LOG.info("'%s' is not available: classes are drawn by number.", data)
+        reason = f"'{data}' is not available" if data else "the checkpoint names no data set"
+        _LOG.info("%s: classes are drawn by number.", reason)
         return {}, {}
     return dataset.class_names, dataset.palette
 
