@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from edge_moe_host.errors import EdgeMoEError
+from edge_moe_host.errors import EdgeMoEError, listed
 
 _SHOWN = 60  # characters of a value in an error
 
@@ -69,7 +69,7 @@ class _Reader:
         prefix = f"{where}." if where else ""
         for key in data:
             if key not in known:
-                raise self.fail(f"unknown key '{prefix}{key}': {cls.__name__} has {', '.join(known)}.")
+                raise self.fail(f"unknown key '{prefix}{key}': {cls.__name__} has {listed(known, str(key))}.")
         for name, spec in known.items():
             required = spec.default is dataclasses.MISSING and spec.default_factory is dataclasses.MISSING
             if required and name not in data:
@@ -83,9 +83,8 @@ class _Reader:
         origin, args = typing.get_origin(hint), typing.get_args(hint)
         if origin is Literal:
             if value not in args:
-                raise self.fail(
-                    f"{where} = {_shown(value)} is not allowed: it is one of {', '.join(map(repr, args))}."
-                )
+                known = listed(map(str, args), str(value))
+                raise self.fail(f"{where} = {_shown(value)} is not allowed: it is one of {known}.")
             return value
         if origin in (tuple, list):
             return self.sequence(origin, args, value, where)

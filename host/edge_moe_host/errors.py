@@ -5,9 +5,10 @@ Everything that the public functions raise on bad input or bad devices derives f
 :class:`EdgeMoEError`.
 """
 
+import difflib
 import functools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import ParamSpec
 
 P = ParamSpec("P")
@@ -83,6 +84,13 @@ def out_of_memory(error: BaseException) -> bool:
     """Whether Python, NumPy, OpenCV or PyTorch, which have no common class for it, ran out of memory."""
     texts = ("out of memory", "not enough memory", "allocate memory", "insufficient memory")
     return isinstance(error, MemoryError) or any(text in str(error).lower() for text in texts)
+
+
+def listed(known: Iterable[str], name: str) -> str:
+    """The names that ``name`` is not among, and the one that was probably meant."""
+    names = list(known)
+    near = difflib.get_close_matches(name, names, 1)
+    return ", ".join(names) + (f" (did you mean '{near[0]}'?)" if near else "")
 
 
 def one_line_errors(command: Callable[P, int]) -> Callable[P, int]:

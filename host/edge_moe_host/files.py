@@ -20,7 +20,7 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
     file at ``path`` is then untouched and the temporary one is removed. ``durable``: return once the file
     survives a power cut; a cache that can be rebuilt need not wait for that.
     """
-    path = Path(path)
+    path = _named(path)
     temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -44,7 +44,7 @@ def replacing_folder(path: Path) -> Iterator[Path]:
 
     Raises EdgeMoEError when the folder cannot be written; an older one at ``path`` is then untouched.
     """
-    path = Path(path)
+    path = _named(path)
     temporary, old = (path.with_name(f".{path.name}.{os.getpid()}.{part}") for part in ("new", "old"))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -62,6 +62,13 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     finally:
         for folder in (temporary, old):
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _named(path: Path) -> Path:
+    path = Path(path)
+    if path.name in ("", ".."):
+        raise EdgeMoEError(f"cannot write '{path}': it has no name of its own, which a new folder would get.")
+    return path
 
 
 def _sync(path: Path) -> None:

@@ -2,21 +2,62 @@
 """The ``edge-moe`` command: parses arguments, calls the library, prints one sentence on bad input."""
 
 import argparse
+import difflib
+import io
 import logging
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any, NoReturn
 
 from edge_moe import __version__
 from edge_moe.commands import COMMANDS
-from edge_moe_host.errors import EdgeMoEError, out_of_memory, reason
+from edge_moe_host.errors import EdgeMoEError, listed, out_of_memory, reason
 
 # Commands import what they need when they run: `edge-moe info` starts without torch.
 
 
+class _Help(argparse.ArgumentDefaultsHelpFormatter):
+    """Shows the default of every option that has one."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        plain = not action.default or action.default is True or "default" in (action.help or "")
+        return action.help if plain else super()._get_help_string(action)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Options may stand before, between and after a command's other arguments. Errors are one sentence."""
+
+    _mixed = False
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(formatter_class=_Help, **options)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        if self._mixed or self._subparsers is not None:
+            return super().parse_known_args(args, namespace)
+        self._mixed = True  # parse_known_intermixed_args calls this method
+        try:
+            found, unknown = self.parse_known_intermixed_args(args, namespace)
+        finally:
+            self._mixed = False
+        if unknown:
+            near = difflib.get_close_matches(unknown[0].partition("=")[0], self._option_string_actions, 1)
+            meant = f" (did you mean '{near[0]}'?)" if near else ""
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{meant}")
+        return found, unknown
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            raise argparse.ArgumentError(action, f"'{value}' is none of {listed(action.choices, value)}")
+
+    def error(self, message: str) -> NoReturn:
+        raise EdgeMoEError(f"{message}; {self.prog} --help lists what there is.")
+
+
 def build_parser() -> argparse.ArgumentParser:
-    """Parser of the whole command line."""
-    parser = argparse.ArgumentParser(
+    """Parser of the whole command line. It raises EdgeMoEError for what it cannot parse."""
+    parser = _Parser(
         prog="edge-moe",
         description="Train, quantise, export, compile and run multi-task mixture-of-experts vision "
         "transformers, in integers, down to an FPGA accelerator.",
@@ -34,9 +75,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the process's exit status."""
     # Set before torch loads: threads that spin for work stall each other when cores are shared.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    args = build_parser().parse_args(argv)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a name may have signs that the terminal does not
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
+        args = build_parser().parse_args(argv)
         args.run(args)
     except EdgeMoEError as error:
         print(f"edge-moe: {error}", file=sys.stderr)

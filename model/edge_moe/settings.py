@@ -3,10 +3,10 @@
 
 import tomllib
 from importlib import resources
-from pathlib import Path
 from typing import Any
 
-from edge_moe_host.errors import EdgeMoEError
+from edge_moe_host.errors import EdgeMoEError, listed
+from edge_moe_host.files import read_text
 
 
 def require(condition: bool, where: str, value: object, rule: str) -> None:
@@ -24,17 +24,14 @@ def packaged_names(folder: str) -> list[str]:
 def read_toml(name_or_path: str, kind: str, folder: str, known: list[str]) -> dict[str, Any]:
     """Plain data of a packaged file, or of the .toml file at a path. EdgeMoEError if it cannot be read."""
     if name_or_path.endswith(".toml"):
-        try:
-            text = Path(name_or_path).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            reason = getattr(error, "strerror", None) or "it is not text"
-            raise EdgeMoEError(f"cannot read {kind} file '{name_or_path}': {reason}.") from None
+        text = read_text(name_or_path)
     elif name_or_path in known:
         packaged = resources.files("edge_moe").joinpath(folder, f"{name_or_path}.toml")
         text = packaged.read_text(encoding="utf-8")
     else:
+        names = listed(known, name_or_path)
         raise EdgeMoEError(
-            f"unknown {kind} '{name_or_path}': known are {', '.join(known)}, or the path of a .toml file."
+            f"unknown {kind} '{name_or_path}': known are {names}, or the path of a .toml file."
         )
     try:
         return tomllib.loads(text)

@@ -80,7 +80,7 @@ def test_bad_values_name_field_value_and_rule(override, message):
 def test_unknown_preset_lists_the_known_ones(tmp_path):
     with pytest.raises(EdgeMoEError, match=r"unknown preset 'maxi': known are .*mini"):
         load_preset("maxi")
-    with pytest.raises(EdgeMoEError, match=r"cannot read preset file '.*nowhere\.toml': No such file"):
+    with pytest.raises(EdgeMoEError, match=r"cannot read '.*nowhere\.toml': No such file"):
         load_preset(str(tmp_path / "nowhere.toml"))
     broken = tmp_path / "broken.toml"
     broken.write_text("[model\n")

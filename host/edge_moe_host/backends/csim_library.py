@@ -25,6 +25,7 @@ from edge_moe_host.contract.layout import TILE
 from edge_moe_host.contract.registers import require_done
 from edge_moe_host.contract.scratch import int8_pairs, named
 from edge_moe_host.errors import BundleError, reason
+from edge_moe_host.files import kind
 
 BUILD = Path(__file__).parents[3] / "build" / "hls"
 FOLDER_VARIABLE = "EDGE_MOE_CSIM_FOLDER"  # another folder with libraries
@@ -101,7 +102,7 @@ class Csim:
 
     def __init__(self, library: Path) -> None:
         """BundleError when the library is missing or is not an accelerator's."""
-        if not library.is_file():
+        if kind(library, BundleError) != "file":
             raise BundleError(f"the C simulation '{library}' is missing: {how_to_build()}.")
         try:
             self._run = ctypes.CDLL(str(library)).edge_moe_csim_run

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from edge_moe_host.contract import manifest
-from edge_moe_host.errors import BackendError, DeviceError, reason
+from edge_moe_host.errors import BackendError, DeviceError, listed, reason
 from edge_moe_host.files import read_bytes
 from edge_moe_host.runtime.accelerator import Accelerator
 from edge_moe_host.runtime.result import Raw
@@ -23,6 +23,7 @@ PROVIDERS = {
     "cuda": "CUDAExecutionProvider",
     "tensorrt": "TensorrtExecutionProvider",
 }
+_MOST_THREADS = 1024  # each takes memory
 _QUIET = 4  # onnxruntime's log level: fatal errors only
 
 
@@ -31,8 +32,10 @@ class OnnxAccelerator(Accelerator):
     tensorrt; the CPU runs what a GPU's provider cannot. ``threads``: CPU threads for one operator."""
 
     def _open(self, graphs: str | Path | None = None, provider: str = "cpu", threads: int = 1) -> None:
-        if threads < 1:
-            raise BackendError(f"option 'threads' of backend 'onnx' is {threads}: it must be at least 1.")
+        if not 1 <= threads <= _MOST_THREADS:
+            raise BackendError(
+                f"option 'threads' of backend 'onnx' is {threads}: it must be between 1 and {_MOST_THREADS}."
+            )
         self._sessions: dict[str, Session] = {}
         if graphs is None:
             raise BackendError(
@@ -42,7 +45,7 @@ class OnnxAccelerator(Accelerator):
         providers = available_providers()
         if provider not in providers:
             raise BackendError(
-                f"onnxruntime has no provider '{provider}' here: it has {', '.join(providers)}."
+                f"onnxruntime has no provider '{provider}' here: it has {listed(providers, provider)}."
             )
         for task in self.bundle.tasks.values():
             path = Path(graphs) / task.name / PATH_FILE

@@ -40,6 +40,7 @@ from edge_moe_host.runtime.accelerator import Accelerator
 from edge_moe_host.runtime.result import Raw
 
 _log = logging.getLogger(__name__)
+_MOST_SECONDS = 86400
 WEIGHT_PORTS = ("tables", "weights0", "weights1", "weights2")
 
 
@@ -101,8 +102,10 @@ class PynqAccelerator(Accelerator):
         self._running = self._unsettled = self._hung = False
         if wait not in ("poll", "interrupt"):
             raise BackendError(f"wait='{wait}' is neither 'poll' nor 'interrupt'.")
-        if not timeout > 0:
-            raise BackendError(f"timeout={timeout:g} is not allowed: give seconds above 0.")
+        if not 0 < timeout <= _MOST_SECONDS:
+            raise BackendError(
+                f"timeout={timeout:g} is not allowed: give seconds above 0, up to {_MOST_SECONDS}."
+            )
         self.device, self._leave_device = choose_device(self.bundle, device, address)
         lock = DeviceLock(str(self.device.tag), Path(locks) if locks else None)
         lock.acquire()

@@ -13,12 +13,13 @@ from pathlib import Path
 
 import numpy as np
 
+from edge_moe_host import files
 from edge_moe_host.contract import blocks, layout, manifest, opcodes, program
 from edge_moe_host.contract.encoding import decode
 from edge_moe_host.contract.isa import RECORD_BYTES, ExpertEntry, Instruction, Opcode
 from edge_moe_host.contract.manifest import Manifest, Section, TaskEntry, Tensor
 from edge_moe_host.contract.opcodes import LIMITS, MAX_LIMIT, SECTION_KINDS, section_of
-from edge_moe_host.errors import BundleError, TaskError
+from edge_moe_host.errors import BundleError, TaskError, listed
 from edge_moe_host.files import read_bytes
 
 MANIFEST_FILE = "manifest.json"
@@ -55,7 +56,7 @@ class Bundle:
     def task(self, name: str) -> TaskProgram:
         """A task's program. TaskError for a task that the bundle does not have."""
         if name not in self.tasks:
-            raise TaskError(f"task '{name}' is not in '{self.path}': it has {', '.join(self.tasks)}.")
+            raise TaskError(f"task '{name}' is not in '{self.path}': it has {listed(self.tasks, name)}.")
         return self.tasks[name]
 
     def beats(self, offset: int, count: int) -> np.ndarray:
@@ -75,8 +76,10 @@ class Bundle:
 def load_bundle(path: Path) -> Bundle:
     """Read and check a bundle's folder; BundleError says in one sentence what is wrong."""
     path = Path(path)
-    if not path.is_dir():
+    if files.kind(path, BundleError) != "folder":
         raise BundleError(f"bundle '{path}' is not a folder.")
+    if not files.kind(path / MANIFEST_FILE, BundleError):
+        raise BundleError(f"folder '{path}' is no bundle, as it has no {MANIFEST_FILE}: compile writes one.")
     where = f"'{path / MANIFEST_FILE}'"
     try:
         text = read_bytes(path / MANIFEST_FILE, BundleError).decode("utf-8")

@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 
 from edge_moe_host.contract.bundle import Bundle, load_bundle
-from edge_moe_host.errors import BackendError, BundleError, ClosedError, DeviceError, TaskError
+from edge_moe_host.errors import BackendError, BundleError, ClosedError, DeviceError, TaskError, listed
 from edge_moe_host.runtime.images import as_image, resize_image
 from edge_moe_host.runtime.result import Raw, Result, make_result
 from edge_moe_host.runtime.stream import Policy, run_stream
@@ -85,7 +85,7 @@ class Accelerator(ABC):
         known = inspect.signature(cls._open).parameters
         for option in options:
             if option not in known or option == "self":
-                takes = ", ".join(name for name in known if name != "self") or "none"
+                takes = listed((name for name in known if name != "self"), option) or "none"
                 raise BackendError(f"backend '{backend}' has no option '{option}': it takes {takes}.")
         for name, value in options.items():
             options[name] = _converted(backend, name, value, known[name].annotation)
@@ -325,7 +325,9 @@ def backend_class(name: str) -> type[Accelerator]:
         else:
             points = [point for point in entry_points(group=GROUP) if point.name == name]
             if not points:
-                raise BackendError(f"unknown backend '{name}': known here are {', '.join(backend_names())}.")
+                raise BackendError(
+                    f"unknown backend '{name}': known here are {listed(backend_names(), name)}."
+                )
             found = points[0].load()
     except ImportError as error:
         raise BackendError(f"backend '{name}' cannot be loaded: {error}.") from None

@@ -15,7 +15,7 @@ from edge_moe.eval.metrics import delta_m
 from edge_moe.eval.report import metric_table, read_json, write_json
 from edge_moe.eval.visualize import usage_heatmap
 from edge_moe.nn import M3ViT
-from edge_moe_host.errors import EdgeMoEError
+from edge_moe_host.errors import EdgeMoEError, listed
 
 
 def load_for_inference(
@@ -26,7 +26,7 @@ def load_for_inference(
     chosen = list(preset.model.tasks) if tasks is None else list(tasks)
     for task in chosen:
         if task not in preset.model.tasks:
-            known = ", ".join(preset.model.tasks)
+            known = listed(preset.model.tasks, task)
             raise EdgeMoEError(f"task '{task}' is not in the model of '{checkpoint}': it has {known}.")
     return model.to(choose_device(device)), preset, chosen, str(meta["data"])
 

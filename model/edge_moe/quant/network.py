@@ -18,7 +18,7 @@ from edge_moe_host.contract.layout import (
     NORM_SHIFT_LIMIT,
     TOKEN_LIMIT,
 )
-from edge_moe_host.errors import EdgeMoEError
+from edge_moe_host.errors import EdgeMoEError, listed
 from edge_moe_host.golden import operators as op
 from edge_moe_host.golden.operators import FFN, Attention, Gate, LayerNorm, Linear
 from edge_moe_host.golden.trace import Trace
@@ -89,7 +89,7 @@ class IntegerNetwork:
     def path(self, task: str) -> "IntegerNetwork":
         """The part that ``task`` needs: shared blocks, its gates, its head. EdgeMoEError for another task."""
         if task not in self.heads:
-            raise EdgeMoEError(f"task '{task}' is not in this network: it has {', '.join(self.heads)}.")
+            raise EdgeMoEError(f"task '{task}' is not in this network: it has {listed(self.heads, task)}.")
         blocks = tuple(
             dataclasses.replace(block, gates={task: block.gates[task]}) if block.gates else block
             for block in self.blocks

@@ -16,6 +16,7 @@ from edge_moe_host.backends.board.driver import pynq
 from edge_moe_host.contract.bundle import Bundle
 from edge_moe_host.contract.registers import INTERRUPTS
 from edge_moe_host.errors import BackendError, DeviceError
+from edge_moe_host.files import kind
 
 DEVICE_VARIABLE = "EDGE_MOE_DEVICE"  # a Python file with open_device(bundle), such as the simulated board's
 CALL_SECONDS = 60.0  # limit of one call over the network; sending a bitstream takes longest
@@ -104,7 +105,7 @@ def bound_calls(device: Any) -> None:
 
 
 def _device_of_file(path: Path, bundle: Bundle) -> Any:
-    if not path.is_file():
+    if kind(path) != "file":
         raise BackendError(f"{DEVICE_VARIABLE} names '{path}', which is not a file.")
     name = path.stem
     if name not in sys.modules:
@@ -137,11 +138,11 @@ def find_bitstream(bundle: Bundle, device: Any, bitstream: str | Path | None) ->
     name = f"edge_moe_{bundle.manifest.accelerator.hash}.bit"
     places = [bundle.path / name, bundle.path.parent / name, Path(name), *sorted(_BUILD.glob(f"*/*/{name}"))]
     candidates = [Path(given)] if given else places
-    found = next((path for path in candidates if path.is_file()), None)
+    found = next((path for path in candidates if kind(path) == "file"), None)
     if found is None:
         where = f"'{given}' does not exist" if given else f"{name} is neither beside the bundle nor here"
         raise DeviceError(f"the overlay is missing: {where}; give bitstream=.")
-    if not found.with_suffix(".hwh").is_file():
+    if kind(found.with_suffix(".hwh")) != "file":
         raise DeviceError(f"'{found.with_suffix('.hwh')}' is missing: it belongs to '{found.name}'.")
     return found.resolve()
 
