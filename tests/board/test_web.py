@@ -7,7 +7,6 @@ import http.client
 import io
 import json
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -29,6 +28,7 @@ from demo_figures import Stretch
 from demo_web import DemoServer, Live, encode, legend
 from PIL import Image
 
+from edge_moe.testing.browser import SECONDS, browse, needs_browser
 from edge_moe.testing.checkout import ROOT
 from edge_moe.testing.samples import Sample
 from edge_moe_host.backends.board.power import Energy
@@ -39,9 +39,6 @@ from edge_moe_host.runtime.images import frames
 from edge_moe_host.runtime.result import Result
 
 SCRIPT = ROOT / "board" / "zcu104" / "demo.py"
-SECONDS = 100
-CHROMIUM = shutil.which("chromium")
-needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not on PATH")
 SCREEN = (1000, 900)
 
 
@@ -362,17 +359,6 @@ def test_a_frame_is_drawn_once(results: dict[str, Result], monkeypatch: pytest.M
 
 
 # In a browser
-
-
-def browse(folder: Path, url: str, *options: str) -> str:
-    """The output of chromium."""
-    command = [
-        CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking",
-        "--hide-scrollbars", f"--user-data-dir={folder}", "--virtual-time-budget=5000", *options, url,
-    ]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 def shown(dom: str, task: str, name: str) -> str:

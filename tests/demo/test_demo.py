@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """``edge-moe demo`` on a small model with random weights: its steps, what stops it, and its report."""
 
+import html
 import json
 import re
+import shlex
 import shutil
 import sys
 from html.parser import HTMLParser
@@ -11,9 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from edge_moe.checkpoint import save_checkpoint
-from edge_moe.cli import main
+from edge_moe.cli import build_parser, main
 from edge_moe.config import load_preset
 from edge_moe.demo import flow as demo_flow
 from edge_moe.demo.backends import NAMES, compare, device_times, has_pynq, run_board
@@ -24,6 +27,7 @@ from edge_moe.demo.run import BOARD_PYTHON, DemoOptions, run_demo
 from edge_moe.demo.steps import Steps
 from edge_moe.nn import build_model
 from edge_moe.tasks import TASKS
+from edge_moe.testing.browser import browse, needs_browser
 from edge_moe.train.engine import TrainingInterrupted
 from edge_moe_host.config import to_dict
 from edge_moe_host.errors import EdgeMoEError
@@ -38,6 +42,7 @@ PRESET = load_preset(
 )  # fmt: skip
 NO_PYTHON = Path("nowhere/bin/python")
 PLAIN = ("rmse", "log_rmse", "absErr", "absRel")  # metrics that are no ratio
+METRES = {"rmse": " m", "absErr": " m"}
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +86,10 @@ class _Page(HTMLParser):
     """Text, links, pictures and identifiers of a page; open elements must be closed in order."""
 
     VOID = ("meta", "img", "br", "link", "input", "hr")
-    SECTIONS = ("agreement", "pictures", "metrics", "routing", "cycles", "roofline", "published", "steps")
+    SECTIONS = (
+        "agreement", "pictures", "metrics", "learning", "routing", "cycles", "roofline", "published", "steps",
+        "next",
+    )  # fmt: skip
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -89,6 +97,7 @@ class _Page(HTMLParser):
         self.attributes: list[tuple[str, str, str]] = []
         self.ids: list[str] = []
         self.words: list[str] = []
+        self.codes: list[str] = []
         self.open: list[str] = []
         self.feed(text)
         self.close()
@@ -107,6 +116,8 @@ class _Page(HTMLParser):
     def handle_data(self, data):
         if self.open[-1:] != ["style"]:
             self.words.append(data)
+        if self.open[-1:] == ["code"]:
+            self.codes.append(" ".join(data.split()))
 
     @property
     def text(self) -> str:
@@ -156,8 +167,9 @@ def test_numbers_of_the_report_are_those_of_the_results(page, results):
     shown = []
     for task, metrics in floats.items():
         for name in metrics:
-            both = [f"{form[task][name]:.4f}" if name in PLAIN else f"{100 * form[task][name]:.2f} %"
-                    for form in (floats, integers)]  # fmt: skip
+            values = [form[task][name] for form in (floats, integers)]
+            metres = METRES.get(name, "")
+            both = [f"{v:.4f}{metres}" if name in PLAIN else f"{100 * v:.2f} %" for v in values]
             shown.append(f"{task} {name} {' '.join(both)}")
             if name == TASKS[task].headline:
                 shown.append(f"{task} {name}, integer {both[1]} float {both[0]}")
@@ -188,13 +200,91 @@ def test_report_of_a_dense_model_and_the_board_with_names_that_are_no_markup(dem
     assert "<b>&amp;\"'" in page.text
     assert "This model is dense: it has no experts." in page.text
     assert "the ONNX graph, the C simulation and the simulated board give for 2 pictures" in page.text
-    assert "accelerator, simulated board" in page.text
     assert "Not run" not in page.text
     assert "4 experts, top-" not in page.text
     del changed["seconds"], changed["published"]["dsp"]
     with pytest.raises(KeyError):
         write_report(tmp_path / "other.html", folder, changed)
     assert not (tmp_path / "other.html").exists()
+
+
+def test_differences_are_drawn_and_said(page, results, finished):
+    for name, agreement in zip(results["pictures"]["names"], results["drawn"]["forms"], strict=True):
+        same, depth = agreement["semseg"]["same"], agreement["depth"]
+        drawn = np.asarray(Image.open(Folder(finished).drawing(name, "semseg", "difference"))).astype(int)
+        black = (drawn == drawn.reshape(-1, 3).min(axis=0)).all(axis=2)
+        assert black.mean() == pytest.approx(same)
+        assert 0 < same < 1
+        assert f"semseg: difference, {100 * same:.2f} % equal" in page.text
+        assert f"depth: difference, mean {depth['difference']:.3g} m, most {depth['most']:.3g} m" in page.text
+
+
+def test_curves_of_the_training_are_shown(demo, results, page, tmp_path):
+    assert "no curves are beside its checkpoint" in page.text
+    Image.new("RGB", (4, 4)).save(tmp_path / "curves.png")
+    write_report(
+        tmp_path / "report.html", Folder(demo), results | {"checkpoint": str(tmp_path / "it's best.pt")}
+    )
+    other = _Page((tmp_path / "report.html").read_text())
+    assert other.tags.count("img") == page.tags.count("img") + 1
+    assert "it'\"'\"'s best.pt" in other.text
+
+
+def test_commands_of_the_report_are_understood(page):
+    parser, commands = build_parser(), [code for code in page.codes if code.startswith("edge-moe")]
+    assert len(commands) >= 12
+    for command in commands:
+        parser.parse_args(shlex.split(command)[1:])
+
+
+LOOK = """<script>
+const light = c => c.map(v => v / 255).map(v => v <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4)
+  .reduce((sum, v, i) => sum + v * [.2126, .7152, .0722][i], 0);
+const colour = text => text.match(/[\\d.]+/g).map(Number);
+const behind = e => {
+  while (e) { const c = colour(getComputedStyle(e).backgroundColor);
+    if (c.length < 4 || c[3]) return c.slice(0, 3); e = e.parentElement; }
+  return [255, 255, 255]; };
+let least = 99, size = 99;
+const all = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+while (all.nextNode()) { const e = all.currentNode.parentElement;
+  if (!all.currentNode.data.trim() || e.tagName == "SCRIPT") continue;
+  const style = getComputedStyle(e), a = light(colour(style.color)), b = light(behind(e));
+  least = Math.min(least, (Math.max(a, b) + .05) / (Math.min(a, b) + .05));
+  size = Math.min(size, parseFloat(style.fontSize)); }
+const width = document.documentElement.scrollWidth, picture = document.querySelector("figure img");
+picture.click();
+const large = picture.getBoundingClientRect();
+picture.click();
+const dark = matchMedia("(prefers-color-scheme: dark)").matches;
+parent.postMessage(JSON.stringify({least, size, width, inner: innerWidth, dark,
+  large: [large.width, large.height], small: picture.getBoundingClientRect().width, height: innerHeight
+}), "*");
+</script></body>"""
+
+
+@pytest.mark.browser
+@needs_browser
+@pytest.mark.parametrize("width", [1200, 400])
+@pytest.mark.parametrize("dark", [False, True])
+def test_report_can_be_read_in_a_browser(width, dark, finished, tmp_path):
+    """Nothing is wider than the window, text has size and contrast, and a click enlarges a picture."""
+    text = (finished / "report.html").read_text()
+    (tmp_path / "page.html").write_text(text.replace("</body>", LOOK))
+    scheme = ["--blink-settings=preferredColorScheme=0"] if dark else []
+    # chromium's own window is never narrow
+    (tmp_path / "window.html").write_text(
+        '<html style="color-scheme: light dark"><script>onmessage = e => document.title = e.data</script>'
+        f'<title></title><iframe src="page.html" width="{width}" height="800" style="border: 0">'
+    )
+    dom = browse(tmp_path / "profile", (tmp_path / "window.html").as_uri(), *scheme, "--dump-dom")
+    seen = json.loads(html.unescape(re.search("<title>(.*?)</title>", dom)[1]))
+    assert seen["dark"] == dark
+    assert seen["width"] <= seen["inner"] == width
+    assert seen["least"] >= 4.5
+    assert seen["size"] >= 11.5
+    assert seen["large"] == [width, seen["height"]]
+    assert seen["small"] < width
 
 
 def test_estimate_and_c_simulation_count_the_same_loops(results):
@@ -228,7 +318,6 @@ def test_every_backend_was_compared_in_every_value(results, finished):
 def test_missing_board_is_said_in_one_sentence(page, results):
     assert f"Not run: {results['skipped']}." in page.text
     assert "make .venv-board/.ready" in results["skipped"]
-    assert "accelerator, C simulation" in page.text
     assert f"the {NAMES['pynq']}" not in page.text.split("Every backend")[0].replace(results["skipped"], "")
 
 

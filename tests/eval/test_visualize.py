@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from edge_moe.eval import visualize
 from edge_moe.eval.visualize import decode, depth_limit, panel, usage_heatmap
 from edge_moe.tasks import TASKS
 from edge_moe_host.errors import EdgeMoEError
@@ -163,3 +164,14 @@ def test_usage_heatmap_of_wrong_input(tmp_path: Path) -> None:
     with pytest.raises(EdgeMoEError, match="cannot write"):
         usage_heatmap({"depth": np.ones((1, 2))}, tmp_path / "file" / "usage.png")
     assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
+
+
+def test_black_depth_is_explained_where_there_is_some(monkeypatch):
+    texts = []
+    monkeypatch.setattr(visualize._Canvas, "text", lambda self, y, x, text, *style: texts.append(text))
+    image, depth = np.zeros((8, 8, 3), np.uint8), np.full((1, 8, 8), 2.0, np.float32)
+    label = np.full((8, 8), 3.0, np.float32)
+    label[0, 0] = 0
+    visualize.panel(image, {"depth": depth}, {"depth": label})
+    assert "depth: truth (black: no depth)" in texts
+    assert "depth: prediction" in texts

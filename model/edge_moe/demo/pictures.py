@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib import colormaps
 from PIL import Image
 
+from edge_moe.demo.backends import REFERENCE
 from edge_moe.demo.flow import Trained
 from edge_moe.demo.folder import Folder
 from edge_moe.eval.show import predict
@@ -20,16 +21,16 @@ from edge_moe_host.runtime.drawing import depth_limit, distinct_palette, draw_va
 from edge_moe_host.runtime.record import load_images, load_record
 from edge_moe_host.runtime.result import Raw, Result, make_result
 
-FORMS = ("truth", "float", "integer", "accelerator")
+FORMS = ("truth", "float", "integer", "difference")
 _SHARE = 0.65  # of experts' colours over a picture
 
 Values = dict[str, Any]
 
 
-def draw_results(folder: Folder, trained: Trained, shown: Values, backend: str) -> Values:
-    """Write every picture; return each one's agreement of integers and floats. ``backend``: accelerator."""
+def draw_results(folder: Folder, trained: Trained, shown: Values) -> Values:
+    """Write every picture, with the integers on which all backends agree; return how near floats are."""
     bundle, images = load_bundle(folder.bundle), load_images(folder.images)
-    integer, accelerator = load_record(folder.record("golden")), load_record(folder.record(backend))
+    integer = load_record(folder.record(REFERENCE))
     agreement = []
     for number, (name, index) in enumerate(zip(shown["names"], shown["indices"], strict=True)):
         image, sample = images[number], trained.dataset[index]
@@ -37,20 +38,19 @@ def draw_results(folder: Folder, trained: Trained, shown: Values, backend: str) 
         floats = predict(trained.model, image, trained.tasks)
         row = {}
         for task, program in bundle.tasks.items():
-            results = {
-                "integer": _result(program, integer.raw[task][number], image),
-                "accelerator": _result(program, accelerator.raw[task][number], image),
-            }
-            maps = {"truth": sample[task], "float": decode(task, floats[task])}
-            maps |= {form: result.values for form, result in results.items()}
-            kind, palette = results["integer"].kind, results["integer"].palette
+            result = _result(program, integer.raw[task][number], image)
+            maps = {"truth": sample[task], "float": decode(task, floats[task]), "integer": result.values}
+            kind, palette = result.kind, result.palette
             limit = depth_limit(maps["truth"]) if kind == "scalar" else None
-            for form in FORMS:
-                drawn = draw_values(kind, maps[form], palette=palette, limit=limit, predicted=form != "truth")
+            for form, values in maps.items():
+                drawn = draw_values(kind, values, palette=palette, limit=limit, predicted=form != "truth")
                 _write(drawn, folder.drawing(name, task, form))
+            differences = _differences(kind, maps["float"], maps["integer"])
+            most = float(differences.max())
+            _write(_heat(differences / (most or 1)), folder.drawing(name, task, "difference"))
             unit = "m" if kind == "scalar" and trained.dataset.depth_kind == "metric" else ""
-            agreed = _agreement(kind, maps["float"], maps["integer"])
-            row[task] = {"limit": limit, "unit": unit, **agreed}
+            agreed = {"same": float(np.mean(differences == 0))} if kind == "classes" else {"most": most}
+            row[task] = {"limit": limit, "unit": unit, "difference": float(differences.mean()), **agreed}
         agreement.append(row)
     return {
         "forms": agreement,
@@ -67,11 +67,17 @@ def _result(program: TaskProgram, raw: np.ndarray, image: np.ndarray) -> Result:
     return make_result(program, Raw(raw, None, 0.0), image)
 
 
-def _agreement(kind: str, floats: np.ndarray, integers: np.ndarray) -> Values:
-    """For classes the share of equal pixels, else the mean absolute difference."""
+def _differences(kind: str, floats: np.ndarray, integers: np.ndarray) -> np.ndarray:
+    """[h, w]: for classes where they differ, else the absolute difference, of vectors its length."""
     if kind == "classes":
-        return {"same": float(np.mean(floats == integers))}
-    return {"difference": float(np.mean(np.abs(floats - integers)))}
+        return (floats != integers).astype(np.float32)
+    difference = np.abs(floats - integers)
+    return np.linalg.norm(difference, axis=2) if difference.ndim == 3 else difference
+
+
+def _heat(shares: np.ndarray) -> np.ndarray:
+    """Black for 0 to white for 1."""
+    return np.rint(255 * colormaps["inferno"](shares)[..., :3]).astype(np.uint8)
 
 
 def draw_routing(folder: Folder, bundle: Bundle, image: np.ndarray, name: str) -> Values:

@@ -5,6 +5,8 @@ report.html.j2 has the page's text, markup and style. This file prepares what th
 """
 
 import base64
+import shlex
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,9 @@ from edge_moe.demo.folder import Folder
 from edge_moe.demo.pictures import FORMS
 from edge_moe.demo.published import PUBLISHED, own_rows
 from edge_moe.eval.report import format_value
+from edge_moe.settings import packaged_names
 from edge_moe.tasks import TASKS
+from edge_moe.train.engine import CURVES
 from edge_moe_host.files import write_text
 
 TEMPLATE = "report.html.j2"
@@ -66,7 +70,6 @@ def write_report(path: Path, folder: Folder, results: Values) -> None:
         lstrip_blocks=True,
     )
     environment.filters["form"] = _form
-    environment.globals["format_value"] = format_value
     write_text(path, environment.get_template(TEMPLATE).render(page_data(folder, results)))
 
 
@@ -75,10 +78,17 @@ def page_data(folder: Folder, results: Values) -> Values:
     tasks, routing = results["model"]["tasks"], results["drawn"]["routing"]
     usage = results["metrics"]["integer"]["usage"]
     seconds: dict[str, float] = results["seconds"]
+    bundle, checkpoint = (
+        shlex.quote(text) for text in (f"{results['folder']}/bundle", results["checkpoint"])
+    )
     return {
         "results": results,
         "tasks": tasks,
-        "accelerator": "simulated board" if BOARD in results["backends"] else "C simulation",
+        "bundle": bundle,
+        "checkpoint": checkpoint,
+        "curves": _curves(Path(results["checkpoint"]).parent / CURVES),
+        "format_value": _with_unit(results),
+        "next": _next(results, bundle, checkpoint),
         "compared_backends": [NAMES[name] for name in results["compared"]],
         "compared_values": sum(sum(by_task.values()) for by_task in results["compared"].values()),
         "titles": {NAMES[name]: TITLES[name] for name in results["backends"]},
@@ -112,31 +122,66 @@ def _picture(path: Path, caption: str) -> Picture:
     return Picture(f"data:{_TYPES[path.suffix]};base64,{data}", caption)
 
 
+def _curves(path: Path) -> Picture | None:
+    """The picture that training left beside the checkpoint."""
+    return (
+        _picture(path, "training loss, validation metrics, learning rate and gradient norm over epochs")
+        if path.is_file()
+        else None
+    )
+
+
+def _next(results: Values, bundle: str, checkpoint: str) -> list[tuple[str, str]]:
+    """Purpose and command."""
+    name = results["model"]["name"]
+    on = f"edge-moe train {name} --data {results['data']} --init {checkpoint} --out runs/{name}"
+    return [
+        ("run the model on a picture of yours", f"edge-moe run {bundle} photo.jpg --overlay --out pictures"),
+        ("see the packaged, larger model on it", "edge-moe run --pretrained photo.jpg --out pictures"),
+        ("read the program of a task", f"edge-moe inspect {bundle} --task {results['model']['tasks'][0]}"),
+        *([("train on, for better results", on)] if name in packaged_names("presets") else []),
+        (
+            "train on Cityscapes; docs/data.md: yours",
+            "edge-moe train mini --data cityscapes:DIR --out runs/city",
+        ),
+        ("see what the accelerator needs of the FPGA", "edge-moe resources --accelerator zcu104"),
+        ("build the bitstream, with Vivado", "make -C board/zcu104 bitstream"),
+    ]
+
+
+def _with_unit(results: Values) -> Callable[[str, str, float], str]:
+    """As format_value; errors of depth in metres say so."""
+    unit = next((row["depth"]["unit"] for row in results["drawn"]["forms"] if "depth" in row), "")
+
+    def format_with_unit(task: str, name: str, value: float) -> str:
+        metres = f" {unit}".rstrip() if task == "depth" and name in ("rmse", "absErr") else ""
+        return format_value(task, name, value) + metres
+
+    return format_with_unit
+
+
 def _forms(folder: Folder, results: Values) -> list[tuple[Picture, list[Picture]]]:
     """For each picture the input, and every form of every task."""
-    titles = {
-        "truth": "ground truth",
-        "float": "float32, PyTorch",
-        "integer": "integer, golden",
-        "accelerator": "accelerator, "
-        + ("simulated board" if BOARD in results["backends"] else "C simulation"),
-    }
+    titles = {"truth": "ground truth", "float": "float32, PyTorch", "integer": "integer, every backend"}
     shown = []
     for name, agreement in zip(results["pictures"]["names"], results["drawn"]["forms"], strict=True):
         drawings = []
         for task in results["model"]["tasks"]:
             for form in FORMS:
-                beside = _beside_float(agreement[task]) if form == "integer" else ""
-                caption = f"{task}: {titles[form]}{beside}"
-                drawings.append(_picture(folder.drawing(name, task, form), caption))
+                title = titles.get(form) or _difference(agreement[task])
+                drawings.append(_picture(folder.drawing(name, task, form), f"{task}: {title}"))
         shown.append((_picture(folder.drawing(name, "input"), f"input, {name}"), drawings))
     return shown
 
 
-def _beside_float(agreement: Values) -> str:
+def _difference(agreement: Values) -> str:
+    """Caption of the map of differences."""
     if "same" in agreement:
-        return f"; {100 * agreement['same']:.2f} % of pixels as float"
-    return f"; mean difference to float {agreement['difference']:.3g} {agreement['unit']}".rstrip()
+        return f"difference, {100 * agreement['same']:.2f}\N{NO-BREAK SPACE}% equal"
+    return "difference, " + ", ".join(
+        f"{name} {agreement[key]:.3g}\N{NO-BREAK SPACE}{agreement['unit']}".rstrip()
+        for name, key in (("mean", "difference"), ("most", "most"))
+    )
 
 
 def _frame(folder: Folder, task: str, estimate: Values) -> Frame:

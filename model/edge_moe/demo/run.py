@@ -180,7 +180,6 @@ class _Demo:
     def _figures(self, trained: Trained, results: Values) -> Values:
         folder, options = self.folder, self.options
         shown = results["pictures"]
-        accelerator = BOARD if self.has_board else "csim"
         drawings = [folder.drawing(name, "input") for name in shown["names"]]
         drawings += [
             folder.drawing(name, task, form)
@@ -193,9 +192,8 @@ class _Demo:
             "drawn": self.steps.run(
                 "draw",
                 "draw the results",
-                lambda: draw_results(folder, trained, shown, accelerator),
-                accelerator,
-                tuple(drawings),
+                lambda: draw_results(folder, trained, shown),
+                made=tuple(drawings),
             ),
             "estimate": self.steps.run(
                 "estimate",

@@ -20,7 +20,7 @@ def plot_estimates(estimates: Sequence[Estimate], path: Path) -> None:
     path = Path(path)
     if path.suffix not in SUFFIXES:
         raise EdgeMoEError(f"'{path}' cannot be drawn: its name must end in .svg, .png or .pdf.")
-    figure = Figure(figsize=(12, 4.5 * len(estimates)), layout="constrained")
+    figure = Figure(figsize=(13, 4.5 * len(estimates)), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(len(estimates), 2, squeeze=False, width_ratios=(2, 1))
     for (timeline, roofline), estimate in zip(axes, estimates, strict=True):
@@ -44,7 +44,7 @@ def _timeline(axis: Any, estimate: Estimate) -> None:
         axis.broken_barh(busy, (row - 0.4, 0.8), color=f"C{row % 10}")
         axis.broken_barh(waiting, (row - 0.4, 0.8), facecolor="white", edgecolor="black",
                          linewidth=0.5, hatch="////")  # fmt: skip
-    axis.set_yticks(range(len(kinds)), kinds, fontsize=8)
+    axis.set_yticks(range(len(kinds)), kinds, fontsize=10)
     axis.invert_yaxis()
     axis.set_xlabel("thousand cycles; hatched: waiting for memory")
     axis.set_title(
@@ -65,11 +65,11 @@ def _roofline(axis: Any, estimate: Estimate) -> None:
         if points:
             high = max(high, *(x for x, _ in points))
             x, y = zip(*points, strict=True)
-            axis.scatter(x, y, s=14, color=f"C{row % 10}", label=kind)
+            axis.scatter(x, y, s=24, color=f"C{row % 10}", label=kind)
     x_roof = [low, peak / rate, 2 * max(high, peak / rate)]
     axis.plot(x_roof, [min(peak, rate * x) for x in x_roof], color="black", linewidth=1)
     axis.set_xscale("log")
     axis.set_yscale("log")
     axis.set_xlabel("MAC per byte of weights")
     axis.set_ylabel(f"MAC per cycle (peak {peak})")
-    axis.legend(fontsize=7, loc="lower right")
+    axis.legend(fontsize=9, loc="upper left", bbox_to_anchor=(1, 1))  # beside the dots

@@ -127,7 +127,8 @@ def panel(
                 depth_kind=depth_kind,
                 predicted=what == "prediction",
             )
-            group.append(_Tile(f"{task}: {what}", _fit(drawn, kind != "classes"), limit))
+            none = " (black: no depth)" if kind == "scalar" and not drawn.any(axis=2).all() else ""
+            group.append(_Tile(f"{task}: {what}{none}", _fit(drawn, kind != "classes"), limit))
         groups.append(group)
         if kind == "classes":
             legends[task] = _legend([values for _, values in named], (class_names or {}).get(task), colours)
@@ -284,15 +285,16 @@ def usage_heatmap(usage: Mapping[str, np.ndarray], path: Path, blocks: Sequence[
     for axis, (task, share) in zip(axes.flat, shares.items(), strict=False):
         drawn = axis.imshow(share, cmap="viridis", vmin=0, vmax=top, aspect="auto")
         axis.set_title(task, fontsize=12)
-        axis.set_xticks(range(experts), range(experts), fontsize=8)
+        axis.set_xticks(range(experts), range(experts), fontsize=9)
         axis.set_yticks(range(block_count), names, fontsize=9)
         axis.set_xlabel("expert", fontsize=10)
         axis.set_ylabel("block", fontsize=10)
         axis.tick_params(length=0)
         if experts <= 32:
             for (row, column), value in np.ndenumerate(share):
-                colour = "black" if value > 0.6 * top else "white"
-                axis.text(column, row, f"{value:.0f}", ha="center", va="center", fontsize=8, color=colour)
+                light = np.array(drawn.to_rgba(value)[:3]) ** 2.2 @ (0.2126, 0.7152, 0.0722)
+                colour = "black" if light > 0.18 else "white"  # the one with more contrast
+                axis.text(column, row, f"{value:.0f}", ha="center", va="center", fontsize=9, color=colour)
     figure.colorbar(drawn, ax=axes, fraction=0.03, pad=0.02)
     figure.supxlabel(f"share of the block's token assignments in %, even: {100 / experts:.1f}", fontsize=10)
     canvas.draw()

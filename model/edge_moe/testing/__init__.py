@@ -9,6 +9,7 @@ These need only NumPy and the host package, and so also run without the model pa
 - ``samples``: bundles that are on disk with golden's results
 - ``damage``: other values in bundles, with checksums that are right again
 - ``scripted``: an accelerator that fails as told
+- ``browser``: pages in chromium
 
 The others need the model package:
 
