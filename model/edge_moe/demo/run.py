@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from edge_moe.accelerator import load_accelerator
+from edge_moe.checkpoint import BEST
 from edge_moe.config import load_preset
 from edge_moe.demo import backends as demo_backends
 from edge_moe.demo import flow as demo_flow
 from edge_moe.demo.backends import BOARD, REFERENCE
 from edge_moe.demo.cycles import estimate_tasks
-from edge_moe.demo.flow import ACCELERATOR, BEST, PRESET, Trained
+from edge_moe.demo.flow import ACCELERATOR, PRESET, Trained
 from edge_moe.demo.folder import Folder
 from edge_moe.demo.pictures import FORMS, draw_results
 from edge_moe.demo.published import compare_published
