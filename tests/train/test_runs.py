@@ -170,7 +170,7 @@ def test_early_stopping(
     trainer.fit()
     assert trainer.step == 18  # the best is that of step 12
     assert trainer.best["step"] == 12
-    assert "the last 2 validations were no better (train.patience)" in caplog.messages[-1]
+    assert "stopped by train.patience = 2 (validations without improvement)" in caplog.messages[-1]
     resumed = Trainer(preset, "scenes", out, resume=True)
     resumed.fit()
     assert resumed.step == 18

@@ -467,7 +467,8 @@ class Trainer:
         if self.step < self.total_steps and not self._outlasted:
             return f"{done} (--max-steps), saved in '{self.out / LAST}'; continue with: {resume}"
         if self.step < self.total_steps:
-            done += f", and the last {self.preset.train.patience} validations were no better (train.patience)"
+            patience = self.preset.train.patience
+            done += f", stopped by train.patience = {patience} (validations without improvement)"
         name = BEST if self.best else LAST
         which = f"the best of the validations, step {self.best['step']:,}" if self.best else "not validated"
         target = shlex.quote(str(self.out / name))
