@@ -279,3 +279,12 @@ def test_wrong_folders_and_presets(tmp_path):
         import_edge_moe_bin(folder, preset=load_preset("mini"))
     with pytest.raises(EdgeMoEError, match=r"patch_embed_weight\.float32\.bin' has 98304 bytes"):
         import_edge_moe_bin(folder)
+
+
+def test_a_file_that_cannot_be_read_is_one_sentence(tmp_path):
+    (tmp_path / "l0_norm1_bias.float32.bin").symlink_to(tmp_path / "gone")
+    (tmp_path / "._l0_norm1_bias.float32.bin").touch()  # of a Mac
+    with pytest.raises(EdgeMoEError, match=r"cannot read .*l0_norm1_bias\.float32\.bin': No such file"):
+        import_edge_moe_bin(tmp_path, allow_missing=True)
+    with pytest.raises(EdgeMoEError, match="File name too long"):
+        import_edge_moe_bin("x" * 5000)

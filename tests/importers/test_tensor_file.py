@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from edge_moe import EdgeMoEError
+from edge_moe.checkpoint import save_checkpoint
 from edge_moe.importers.tensor_file import read_state_dict
 
 WEIGHTS = {"cls_token": torch.arange(6.0).reshape(1, 1, 6), "norm.bias": torch.ones(6)}
@@ -121,6 +122,12 @@ def test_averages_are_preferred_and_wrappers_may_be_nested(tmp_path: Path) -> No
     raw = {name: -value for name, value in WEIGHTS.items()}
     path = written(tmp_path / "a.pt", {"model": raw, "model_ema": {"state_dict": WEIGHTS}})
     assert same(read_state_dict(path))
+
+
+def test_a_checkpoint_of_this_project_needs_no_import(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "a.pt", {"preset": {}, "model": WEIGHTS})
+    with pytest.raises(EdgeMoEError, match=r"a\.pt' is a checkpoint of this project: use it as it is"):
+        read_state_dict(tmp_path / "a.pt")
 
 
 def test_two_models_in_one_state_dict(tmp_path: Path) -> None:

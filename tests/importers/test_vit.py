@@ -4,6 +4,7 @@
 import dataclasses
 import math
 import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,10 @@ from torch import Tensor
 from edge_moe import EdgeMoEError
 from edge_moe.checkpoint import load_checkpoint, load_model
 from edge_moe.cli import main
-from edge_moe.config import ModelConfig, Preset
+from edge_moe.config import ModelConfig, Preset, load_preset
 from edge_moe.importers import import_checkpoint, import_vit, initialise
 from edge_moe.nn import M3ViT, build_model
+from edge_moe.testing.markdown_files import ROOT
 
 D, HEADS, DEPTH, GRID = 24, 3, 4, (2, 4)
 MODEL = ModelConfig(
@@ -374,3 +376,35 @@ def test_init_names_what_is_missing(tmp_path: Path) -> None:
     ):
         with pytest.raises(EdgeMoEError, match=sentence):
             initialise(build_model(MODEL), path, PRESET)
+
+
+@pytest.mark.parametrize(
+    ("preset", "width", "heads"),
+    [("m3vit_tiny_cityscapes", 192, 3), ("m3vit_small_nyud", 384, 6), ("m3vit_base_nyud", 768, 12)],
+)
+def test_presets_that_the_guide_names_have_the_sizes_of_deit(preset: str, width: int, heads: int) -> None:
+    cfg = load_preset(preset).model
+    sizes = (cfg.embed_dim, cfg.num_heads, cfg.depth, cfg.patch_size, cfg.mlp_ratio)
+    assert sizes == (width, heads, 12, 16, 4)
+    assert (cfg.expert_ratio, cfg.num_experts, cfg.top_k) == (2, 16, 2)
+
+
+def test_commands_of_the_guide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As they are but for the preset, which is made small, and the data."""
+    monkeypatch.chdir(tmp_path)
+    torch.save({"model": vit()}, "deit_small.pth")
+    save_file(vit(), "model.safetensors")
+    page = (ROOT / "docs" / "checkpoints.md").read_text()
+    lines = re.findall(
+        r"^edge-moe (?:train \S+ .*--init (?:deit|model).*|import vit .*)$", page, re.MULTILINE
+    )
+    assert len(lines) == 3
+    small = [part for override in [*SETS, "train.train_images=16", "train.val_images=1"]
+             for part in ("--set", override)]  # fmt: skip
+    for number, line in enumerate(lines):
+        words = shlex.split(line.replace("nyud:DIR", "scenes"), comments=True)[1:]
+        words = ["mini" if word.startswith("m3vit_") else word for word in words] + small
+        if words[0] == "train":
+            words += ["--max-steps", "1", *([] if "--out" in words else ["--out", f"run{number}"])]
+        assert main(words) == 0
+    assert {"start.pt", "runs"} <= {path.name for path in tmp_path.iterdir()}

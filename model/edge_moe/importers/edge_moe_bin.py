@@ -8,7 +8,6 @@ initialised. The published folder lacks the experts' weights (``htoh4_weight`` a
 """
 
 import dataclasses
-import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,8 +19,8 @@ from torch import Tensor
 
 from edge_moe.config import ModelConfig, Preset, load_preset
 from edge_moe.importers.assembly import Imported, Porter, listing
+from edge_moe_host import files
 from edge_moe_host.errors import EdgeMoEError
-from edge_moe_host.files import visible
 
 DEFAULT_PRESET = "m3vit_tiny_cityscapes"  # the model whose dimensions Edge-MoE compiles in
 HEAD_DIM = 64  # of the attention scale 1/8
@@ -35,7 +34,7 @@ class _Folder(Porter):
         super().__init__(path, cfg)
         self.allow_missing = allow_missing
         self.names = {
-            file.name.removesuffix(_SUFFIX) for file in visible(path) if file.name.endswith(_SUFFIX)
+            file.name.removesuffix(_SUFFIX) for file in files.visible(path) if file.name.endswith(_SUFFIX)
         }
 
     def read(self, name: str, shape: tuple[int, ...]) -> Tensor | None:
@@ -43,7 +42,8 @@ class _Folder(Porter):
         if name not in self.names:
             self.missing.append(file.name)
             return None
-        expected, found = 4 * int(np.prod(shape)), file.stat().st_size
+        data = files.read_bytes(file)
+        expected, found = 4 * int(np.prod(shape)), len(data)
         if found != expected:
             if self.allow_missing:
                 self.missing.append(f"{file.name} ({found} bytes instead of {expected})")
@@ -52,7 +52,7 @@ class _Folder(Porter):
                 f"'{file}' has {found} bytes: float32 {list(shape)} needs {expected}; "
                 "--allow-missing initialises it instead."
             )
-        return torch.from_numpy(np.fromfile(file, dtype="<f4").astype(np.float32)).reshape(shape)
+        return torch.from_numpy(np.frombuffer(data, "<f4").astype(np.float32)).reshape(shape)
 
 
 def import_edge_moe_bin(
@@ -73,7 +73,7 @@ def import_edge_moe_bin(
     files of even blocks or dense files of odd ones, and more gates than tasks.
     """
     path = Path(folder)
-    if not os.path.isdir(path):
+    if files.kind(path) != "folder":
         raise EdgeMoEError(f"folder '{path}' does not exist: give the folder with the {_SUFFIX} files.")
     base = preset or load_preset(DEFAULT_PRESET)
     cfg = _configure(base, base.model.tasks if tasks is None else tasks)

@@ -15,7 +15,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from edge_moe.checkpoint import check_archive, require_file
+from edge_moe.checkpoint import FORMAT, check_archive, require_file
 from edge_moe_host.errors import EdgeMoEError
 from edge_moe_host.files import kind, unreadable, visible
 
@@ -57,6 +57,8 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
 
 def _state_dict(path: Path) -> dict[str, Tensor]:
     content, objects = _load(path)
+    if isinstance(content, Mapping) and content.get("format") == FORMAT:
+        raise EdgeMoEError(f"'{path}' is a checkpoint of this project: use it as it is.")
     while isinstance(content, Mapping):
         key = next((key for key in _WRAPPERS if isinstance(content.get(key), Mapping)), None)
         if key is None:
