@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from edge_moe.cache import cache_folder
 from edge_moe.cli import build_parser, main
 from edge_moe_host.errors import EdgeMoEError
 
@@ -116,6 +117,21 @@ def test_names_that_the_terminal_cannot_show_lose_nothing(monkeypatch: pytest.Mo
     assert main(["info", "mini"]) == 0
     terminal.flush()
     assert terminal.buffer.getvalue() == b"stra\\xdfe \\udcff\n"  # type: ignore[attr-defined]
+
+
+def test_a_user_without_a_home_has_no_cache(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", homeless)
+    monkeypatch.delenv("EDGE_MOE_CACHE")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    assert cache_folder() is None
+    monkeypatch.setenv("EDGE_MOE_CACHE", "~nosuch/x")
+    assert main(["run", "--pretrained"]) == 2
+    assert capsys.readouterr().err.startswith("edge-moe: cannot read '~nosuch/x': ")
 
 
 def test_parsers_raise_the_base_error() -> None:

@@ -27,6 +27,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "paths",
         nargs="*",
+        default=[],
         type=given_path,
         metavar="BUNDLE PICTURE",
         help="folder that compile wrote, then pictures, folders or videos; with --pretrained only these, or "

@@ -19,7 +19,7 @@ from edge_moe_host.errors import EdgeMoEError
 def add_options(parser: argparse.ArgumentParser) -> None:
     add_checkpoint(parser)
     parser.add_argument(
-        "images", nargs="*", type=given_path, help="PNG or JPEG files, folders, or video files"
+        "images", nargs="*", default=[], type=given_path, help="PNG or JPEG files, folders, or video files"
     )
     parser.add_argument("--data", help=f"{DATA_HELP}: with ground truth, from its validation split")
     parser.add_argument("--count", type=at_least(1), help="pictures from --data (default: 6)")
