@@ -110,7 +110,7 @@ def _with_verilog(chosen: list[Operator], folder: Path | None) -> list[Operator]
     if not found:
         raise EdgeMoEError(
             f"there is no Verilog of these operators' kernels in '{folder}': make it with "
-            "make -C hls csynth OP=..., which needs Vitis HLS."
+            f"make -C hls csynth OP={chosen[0].name}, which needs Vitis HLS."
         )
     return found
 

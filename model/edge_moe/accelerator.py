@@ -5,8 +5,10 @@ The hash of a configuration covers only sizes, limits and rates: a bundle runs o
 """
 
 import dataclasses
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from edge_moe.settings import packaged_names, read_toml, require
@@ -128,6 +130,9 @@ class Board:
 def _read(accelerator: str, above: tuple[str, ...] = ()) -> dict[str, Any]:
     """Plain data of an accelerator's file, with those of its ``base``, another accelerator."""
     data = read_toml(accelerator, "accelerator", "accelerators", packaged_names("accelerators"))
+    for key in ("base", "board"):  # a file that it names is relative to it
+        if isinstance(name := data.get(key), str) and name.endswith(".toml"):
+            data[key] = os.path.normpath(Path(accelerator).parent / name)
     base = data.pop("base", None)
     if base is None:
         return data

@@ -52,7 +52,8 @@ class _Parser(argparse.ArgumentParser):
             raise argparse.ArgumentError(action, f"'{value}' is none of {listed(action.choices, value)}")
 
     def error(self, message: str) -> NoReturn:
-        raise EdgeMoEError(f"{message}; {self.prog} --help lists what there is.")
+        hint = "" if message.startswith("argument ") else f": {self.prog} --help lists what there is"
+        raise EdgeMoEError(f"{message}{hint}.")
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -34,7 +34,7 @@ def test_info_needs_no_torch():
         (["train", "mini", "--data", "imagenet"], "unknown data specification 'imagenet'"),
         (["eval", "nowhere.pt"], "checkpoint 'nowhere.pt' does not exist"),
         (["show", "nowhere.pt"], "give either pictures"),
-        (["show", "nowhere.pt", "a.png"], "checkpoint 'nowhere.pt' does not exist"),
+        (["show", "nowhere.pt", "."], "checkpoint 'nowhere.pt' does not exist"),
         (["slim", "nowhere.pt", "out.pt"], "checkpoint 'nowhere.pt' does not exist"),
         (["import", "m3vit", "nowhere.pth", "--out", "out.pt"], "nowhere.pth"),
         (["import", "edge-moe-bin", "nowhere", "--out", "out.pt"], "nowhere"),

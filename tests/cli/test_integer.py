@@ -75,7 +75,7 @@ def test_inspect_and_estimate_cover_every_instruction(inside, capsys):
 def test_run_draws_each_task(inside, capsys):
     picture = np.random.default_rng(0).integers(0, 256, (48, 80, 3)).astype(np.uint8)
     Image.fromarray(picture).save("photo.png")
-    assert main(["run", "bundle", "photo.png", "--out", "maps"]) == 0
+    assert main(["run", "bundle", "photo.png", "--plain", "--out", "maps"]) == 0
     names = [Path(line).name for line in capsys.readouterr().out.splitlines()[:2]]
     assert sorted(names) == ["photo.depth.png", "photo.semseg.png"]
     for name in names:
@@ -161,7 +161,7 @@ def test_a_packaged_model_that_cannot_be_made_leaves_nothing(flow, tmp_path, mon
     monkeypatch.setenv("EDGE_MOE_CACHE", str(tmp_path / "cache"))
     (tmp_path / "cut.pt").write_bytes((flow / "model.pt").read_bytes()[:1000])
     monkeypatch.setattr(packaged, "pretrained_checkpoint", lambda: tmp_path / "cut.pt")
-    assert main(["run", "--pretrained", "photo.png"]) == 2
+    assert main(["run", "--pretrained", str(flow)]) == 2
     assert "is cut short" in capsys.readouterr().err
     assert list((tmp_path / "cache").iterdir()) == []
 
@@ -169,13 +169,13 @@ def test_a_packaged_model_that_cannot_be_made_leaves_nothing(flow, tmp_path, mon
 @pytest.mark.parametrize(
     ("command", "message"),
     [
-        ("quantise model.pt --out model.npz", "must end in '.int.npz'"),
+        ("quantise model.pt --out model.npz", "must end in .int.npz"),
         ("quantise model.pt --out x.int.npz --expert-bits 9", "expert_bits = 9"),
         ("quantise nowhere.pt --out x.int.npz", "checkpoint 'nowhere.pt' does not exist"),
         ("quantise model.pt --out x.int.npz --data imagenet", "unknown data specification 'imagenet'"),
-        ("export model.pt --task normals --out x", "task 'normals' is not in this network"),
+        ("export model.pt --task normals --out x", "task 'normals' is not in the model of 'model.pt'"),
         ("export model.int.npz --expert-bits 4 --out x", "--expert-bits belongs to quantise"),
-        ("export model.int.npz --verify-images 0 --out x", "verify-images = 0"),
+        ("export model.int.npz --verify-images 0 --out x", "--verify-images: 0 is not allowed"),
         ("compile nowhere.onnx --out x", "cannot read 'nowhere.onnx'"),
         ("compile export/semseg/path.qdq.onnx --out x", "metadata"),
         ("compile export/semseg/path.onnx --out x --accelerator zcu999", "zcu999"),

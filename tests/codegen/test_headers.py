@@ -285,6 +285,20 @@ def test_boards_that_are_wrong(before, after, message, tmp_path):
         load_board(str(mine))
 
 
+def test_files_that_an_accelerator_names_are_relative_to_it(tmp_path, monkeypatch):
+    (tmp_path / "boards").mkdir()
+    packaged = resources.files("edge_moe").joinpath("accelerators", "boards", "zcu106.toml").read_text()
+    (tmp_path / "boards" / "mine.toml").write_text(packaged)
+    (tmp_path / "first.toml").write_text('base = "zcu104"\nboard = "boards/mine.toml"\n')
+    (tmp_path / "boards" / "second.toml").write_text('base = "../first.toml"\n')
+    monkeypatch.chdir(tmp_path / "boards")
+    for name in (tmp_path / "first.toml", "../first.toml", "second.toml", "../boards/second.toml"):
+        assert load_board(str(name)) == load_board("zcu106")
+    (tmp_path / "first.toml").write_text('base = "boards/second.toml"\n')
+    with pytest.raises(EdgeMoEError, match="name another accelerator"):
+        load_board("second.toml")
+
+
 def test_an_accelerator_based_on_another(tmp_path):
     mine = tmp_path / "mine.toml"
     mine.write_text('base = "zcu104_large"\nmax_tokens = 1024\nboard = "zcu102"\n')

@@ -199,7 +199,7 @@ def test_accelerator_files(tmp_path: Path) -> None:
         with pytest.raises(EdgeMoEError, match=message):
             load_accelerator(str(path))
     for name, message in (("zcu999", "unknown accelerator 'zcu999': known are zcu102, zcu104, zcu104_large"),
-                          ("none.toml", "cannot read accelerator file 'none.toml'")):  # fmt: skip
+                          ("none.toml", "cannot read 'none.toml'")):  # fmt: skip
         with pytest.raises(EdgeMoEError, match=message):
             load_accelerator(name)
 

@@ -221,7 +221,10 @@ def test_offsets_as_vitis_hls_gives_them() -> None:
     ("arguments", "sentence"),
     [
         (["VARIANT=O9"], "VARIANT=O9 is not one of O0 O2 O3 exact sanitize"),
-        (["CXX=no-such-compiler"], "'no-such-compiler' was not found: install g++ or say make CXX=..."),
+        (
+            ["CXX=no-such-compiler"],
+            "'no-such-compiler' was not found: install g++, or name another: make -C hls csim CXX=clang++",
+        ),
         (["ACCELERATOR=zcu999"], "error: unknown accelerator 'zcu999'"),
     ],
 )

@@ -141,8 +141,8 @@ def test_slim_keeps_the_function_in_half_the_size(checkpoint, tmp_path, capsys):
         (["show", "CKPT", "nowhere.png"], "nowhere.png"),
         (["show", "CKPT", "broken.png"], "broken.png"),
         (["show", "CKPT", "CKPT"], "last.pt"),
-        (["show", "CKPT", "--data", "scenes", "--count", "0"], "count = 0 is not allowed"),
-        (["show", "CKPT", "broken.png", "--every", "0"], "every = 0 is not allowed"),
+        (["show", "CKPT", "--data", "scenes", "--count", "0"], "--count: 0 is not allowed"),
+        (["show", "CKPT", "broken.png", "--every", "0"], "--every: 0 is not allowed"),
         (["eval", "broken.png"], "broken.png"),
     ],
 )

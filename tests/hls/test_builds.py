@@ -78,10 +78,10 @@ def test_a_stream_reports_what_would_hang_or_be_lost(stream_program, writes, rea
         (["ops", "VARIANT=O9"], "VARIANT=O9 is not one of O0 O2 O3 exact sanitize"),
         (
             ["ops", "CXX=no-such-compiler"],
-            "'no-such-compiler' was not found: install g++ or say make CXX=...",
+            "'no-such-compiler' was not found: install g++, or name another: make -C hls csim CXX=clang++",
         ),
         (["headers", "ACCELERATOR=zcu999"], "error: unknown accelerator 'zcu999'"),
-        (["headers", "ACCELERATOR=missing.toml"], "error: cannot read accelerator file 'missing.toml'"),
+        (["headers", "ACCELERATOR=missing.toml"], "error: cannot read 'missing.toml'"),
         (["headers", "ACCELERATOR=my own.toml"], "ACCELERATOR='my own.toml' has a space"),
     ],
 )

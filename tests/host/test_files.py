@@ -6,7 +6,16 @@ from pathlib import Path
 import pytest
 
 from edge_moe_host.errors import EdgeMoEError
-from edge_moe_host.files import at_home, kind, read_bytes, read_text, replacing, visible, write_text
+from edge_moe_host.files import (
+    at_home,
+    kind,
+    read_bytes,
+    read_text,
+    replacing,
+    replacing_folder,
+    visible,
+    write_text,
+)
 
 
 def test_writes_and_makes_folders(tmp_path):
@@ -30,6 +39,15 @@ def test_a_full_disk_keeps_the_old_file_and_leaves_nothing(tmp_path, monkeypatch
     assert [p.name for p in tmp_path.iterdir()] == ["b.txt"]
     with pytest.raises(EdgeMoEError, match=r"new\.txt': No space left on device\.$"):
         write_text(tmp_path / "new.txt", "new")
+
+
+@pytest.mark.parametrize("place", [".", "", "..", "/"])
+@pytest.mark.parametrize("writer", [replacing, replacing_folder])
+def test_a_place_without_a_name_of_its_own_is_refused(tmp_path, monkeypatch, place, writer):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(EdgeMoEError, match="has no name of its own"), writer(Path(place)):
+        pytest.fail("it was written to")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("durable", [True, False])

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from edge_moe_host import Accelerator
-from edge_moe_host.errors import BackendError, BundleError
+from edge_moe_host.backends.onnx import OnnxAccelerator
+from edge_moe_host.errors import BackendError, BundleError, listed
 from edge_moe_host.runtime.accelerator import _converted, parse_option
 
 
@@ -40,6 +41,19 @@ def test_values_become_what_is_declared(value: Any, hint: Any, expected: Any) ->
 def test_other_values_are_refused(value: Any, hint: Any, message: str) -> None:
     with pytest.raises(BackendError, match=message):
         _converted("b", "o", value, hint)
+
+
+def test_threads_are_bounded() -> None:
+    for threads in (0, -1, 99_999_999):
+        with pytest.raises(BackendError, match=f"'threads' .* is {threads}: it must be between 1 and 1024"):
+            OnnxAccelerator()._open(threads=threads)
+
+
+def test_the_option_that_was_meant_is_named() -> None:
+    with pytest.raises(BackendError, match=r"takes graphs, provider, threads \(did you mean 'graphs'\?\)"):
+        Accelerator.open("onnx", "bundle", graph="export")
+    assert listed(("b", "a"), "zzz") == "b, a"
+    assert listed((), "a") == ""
 
 
 def test_texts_of_the_command_line() -> None:

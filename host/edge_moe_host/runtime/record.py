@@ -105,7 +105,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("bundle", type=Path)
     parser.add_argument("images", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("options", nargs="*", metavar="KEY=VALUE", help="options of the backend")
+    parser.add_argument("options", nargs="*", default=[], metavar="KEY=VALUE", help="options of the backend")
     args = parser.parse_args(argv)
     images, options = load_images(args.images), dict(map(parse_option, args.options))
     with Accelerator.open(args.backend, args.bundle, **options) as accelerator:

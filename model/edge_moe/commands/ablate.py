@@ -4,15 +4,22 @@
 import argparse
 from pathlib import Path
 
-from edge_moe.commands.options import DATA_HELP, add_preset
+from edge_moe.commands.options import DATA_HELP, add_preset, at_least, new_folder
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     add_preset(parser)
     parser.add_argument("--data", default="scenes", help=DATA_HELP)
-    parser.add_argument("--out", type=Path, default=Path("runs/ablation"))
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--jobs", type=int, default=2, help="runs at a time, one thread each")
+    parser.add_argument(
+        "--out", type=new_folder, default=Path("runs/ablation"), help="folder for the runs and the report"
+    )
+    parser.add_argument(
+        "--seeds",
+        type=at_least(1),
+        default=3,
+        help="trainings of each model, with seeds 0 to N - 1",
+    )
+    parser.add_argument("--jobs", type=at_least(1), default=2, help="runs at a time, one thread each")
 
 
 def run(args: argparse.Namespace) -> None:

@@ -4,7 +4,7 @@
 import argparse
 from pathlib import Path
 
-from edge_moe.commands.options import CHECKPOINT_HELP
+from edge_moe.commands.options import CHECKPOINT_HELP, at_least, given_path, new_folder
 from edge_moe.packaged import find_checkpoint
 
 
@@ -15,11 +15,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         type=find_checkpoint,
         help=f"{CHECKPOINT_HELP} (default: train mini)",
     )
-    parser.add_argument("--out", type=Path, default=Path("demo"), help="folder for the report and its inputs")
-    parser.add_argument("--count", type=int, default=6, help="validation pictures that every backend runs")
+    parser.add_argument(
+        "--out", type=new_folder, default=Path("demo"), help="folder for the report and its inputs"
+    )
+    parser.add_argument(
+        "--count", type=at_least(1), default=6, help="validation pictures that every backend runs"
+    )
     parser.add_argument(
         "--board-python",
-        type=Path,
+        type=given_path,
         default=Path(".venv-board/bin/python"),
         help="Python of the environment with pynq, for the simulated board",
     )

@@ -5,7 +5,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from edge_moe.commands.options import add_bundle
+from edge_moe.commands.options import add_bundle, given_path, new_file, require_pictures
 from edge_moe.estimate.cycles import Estimate, estimate_images, estimate_table, estimate_task
 from edge_moe_host.contract.bundle import load_bundle
 from edge_moe_host.runtime.images import read_pictures
@@ -14,12 +14,15 @@ from edge_moe_host.runtime.images import read_pictures
 def add_options(parser: argparse.ArgumentParser) -> None:
     add_bundle(parser)
     parser.add_argument(
-        "--images", nargs="+", type=Path, default=[], help="take the use of experts from these pictures"
+        "--images", nargs="+", type=given_path, default=[], help="take the use of experts from these pictures"
     )
-    parser.add_argument("--plot", type=Path, help="write a plot to this SVG or PNG file")
+    parser.add_argument(
+        "--plot", type=new_file(".svg", ".png", ".pdf"), help="write a plot to this SVG, PNG or PDF file"
+    )
 
 
 def run(args: argparse.Namespace) -> None:
+    require_pictures(args.images)
     print(estimate_bundle(args.bundle, args.tasks, args.images, args.plot))
 
 

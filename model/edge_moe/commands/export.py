@@ -4,7 +4,14 @@
 import argparse
 from pathlib import Path
 
-from edge_moe.commands.options import CHECKPOINT_HELP, add_quantisation, add_task, quantisation
+from edge_moe.commands.options import (
+    CHECKPOINT_HELP,
+    add_quantisation,
+    add_task,
+    at_least,
+    new_folder,
+    quantisation,
+)
 from edge_moe.packaged import find_checkpoint
 
 
@@ -12,9 +19,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", type=find_checkpoint, help=f"{CHECKPOINT_HELP}; or *.int.npz of quantise")
     add_task(parser, "model")
     parser.add_argument(
-        "--out", type=Path, default=Path("export"), help="folder; a task's files go to OUT/TASK"
+        "--out", type=new_folder, default=Path("export"), help="folder; a task's files go to OUT/TASK"
     )
-    parser.add_argument("--verify-images", type=int, default=10, help="held-out images to compare on")
+    parser.add_argument("--verify-images", type=at_least(1), default=10, help="held-out images to compare on")
     parser.add_argument(
         "--flat", action="store_true", help="also write path.flat.onnx, with the functions inlined"
     )

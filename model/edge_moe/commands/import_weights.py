@@ -2,16 +2,17 @@
 """Convert published weights into a checkpoint: of the same function, or a start for training."""
 
 import argparse
-from pathlib import Path
 
-from edge_moe.commands.options import add_overrides, name_list
+from edge_moe.commands.options import add_overrides, given_path, name_list, new_file
 from edge_moe_host.errors import EdgeMoEError
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("format", choices=("vit", "m3vit", "edge-moe-bin"))
-    parser.add_argument("source", type=Path, help="file of weights, or folder of .float32.bin files")
-    parser.add_argument("--out", type=Path, required=True, help="checkpoint to write")
+    parser.add_argument(
+        "format", choices=("vit", "m3vit", "edge-moe-bin"), help="whose form the weights have"
+    )
+    parser.add_argument("source", type=given_path, help="file of weights, or folder of .float32.bin files")
+    parser.add_argument("--out", type=new_file(), required=True, help="checkpoint to write")
     parser.add_argument("--preset", help="the preset it belongs to (vit: must be given; others: inferred)")
     add_overrides(parser)
     parser.add_argument(

@@ -3,19 +3,91 @@
 
 import argparse
 import dataclasses
+import os
+from argparse import ArgumentTypeError
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from edge_moe.packaged import find_checkpoint
 from edge_moe.quant.options import QuantOptions
 from edge_moe_host.errors import EdgeMoEError
+from edge_moe_host.files import kind
 
 CHECKPOINT_HELP = "file, folder of a training run, or 'pretrained' for the packaged tiny model"
 DATA_HELP = "scenes, folder:DIR, cityscapes:DIR, nyud:DIR, pascal:DIR or MODULE:CLASS:DIR"
 
 
+def given_path(text: str) -> Path:
+    """A path that is not empty."""
+    if not text:
+        raise ArgumentTypeError("the path is empty")
+    return Path(text)
+
+
+def new_file(*suffixes: str) -> Callable[[str], Path]:
+    """Parser of a file's path that can be written to; the name ends in one of the ``suffixes``, if any."""
+
+    def parse(text: str) -> Path:
+        path = given_path(text)
+        if not path.name or kind(path) == "folder":
+            raise ArgumentTypeError(f"'{path}' is a folder: give a file's name")
+        if suffixes and not path.name.endswith(suffixes):
+            raise ArgumentTypeError(f"'{path}' must end in {' or '.join(suffixes)}")
+        _require_writable(path.absolute().parent)
+        return path
+
+    return parse
+
+
+def new_folder(text: str) -> Path:
+    """Path of a folder that can be written to or made."""
+    path = given_path(text)
+    _require_writable(path.absolute())
+    return path
+
+
+def _require_writable(folder: Path) -> None:
+    found = next(place for place in (folder, *folder.parents) if kind(place))
+    if kind(found) != "folder":
+        raise ArgumentTypeError(f"'{found}' exists and is not a folder")
+    if not os.access(found, os.W_OK):
+        raise ArgumentTypeError(f"you may not write to '{found}'")
+
+
+def at_least(least: int) -> Callable[[str], int]:
+    """Parser of a whole number."""
+
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            raise ArgumentTypeError(f"'{text}' is no whole number") from None
+        if value < least:
+            raise ArgumentTypeError(f"{value} is not allowed: it must be at least {least}")
+        return value
+
+    return parse
+
+
+def require_pictures(paths: Iterable[Path]) -> None:
+    """EdgeMoEError for a picture, folder or video that does not exist."""
+    for path in paths:
+        if not kind(path):
+            raise EdgeMoEError(f"'{path}' does not exist: give pictures, folders or videos.")
+
+
+def refuse_with(given: bool, option: str, why: str) -> None:
+    """EdgeMoEError where an option was given that has no effect beside the others."""
+    if given:
+        raise EdgeMoEError(f"{option} has no effect {why}: leave it out.")
+
+
 def name_list(text: str) -> list[str]:
-    """The parts of a comma-separated list."""
-    return [part.strip() for part in text.split(",") if part.strip()]
+    """The parts of a comma-separated list, each once."""
+    names = [part.strip() for part in text.split(",")]
+    if not all(names):
+        raise ArgumentTypeError(f"'{text}' has an empty name: write A or A,B")
+    return list(dict.fromkeys(names))
 
 
 def add_preset(parser: argparse.ArgumentParser) -> None:
@@ -44,7 +116,7 @@ def add_checkpoint(parser: argparse.ArgumentParser) -> None:
 
 def add_bundle(parser: argparse.ArgumentParser) -> None:
     """A bundle and its tasks."""
-    parser.add_argument("bundle", type=Path, help="folder that compile wrote")
+    parser.add_argument("bundle", type=given_path, help="folder that compile wrote")
     add_task(parser, "bundle")
 
 
@@ -69,12 +141,26 @@ def add_quantisation(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data", help=f"calibration: {DATA_HELP}, or images:DIR (default: what it was trained on)"
     )
-    parser.add_argument("--observer", choices=("minmax", "percentile", "mse"), help="activation ranges")
-    parser.add_argument("--percentile", type=float, help="for the observer percentile, such as 99.99")
-    parser.add_argument("--images", type=int, help="number of training images for calibration")
-    parser.add_argument("--rounding", choices=("nearest", "gptq"), help="of weights")
-    parser.add_argument("--no-bias-correction", action="store_false", dest="bias_correction", default=None)
-    parser.add_argument("--expert-bits", type=int, metavar="BITS", help="bits of experts' weights, 2 to 8")
+    parser.add_argument(
+        "--observer", choices=("minmax", "percentile", "mse"), help="activation ranges (default: mse)"
+    )
+    parser.add_argument(
+        "--percentile", type=float, help="for the observer percentile, such as 99.9 (default: 99.99)"
+    )
+    parser.add_argument(
+        "--images", type=at_least(1), help="number of training images for calibration (default: 32)"
+    )
+    parser.add_argument("--rounding", choices=("nearest", "gptq"), help="of weights (default: gptq)")
+    parser.add_argument(
+        "--no-bias-correction",
+        action="store_false",
+        dest="bias_correction",
+        default=None,
+        help="do not correct biases for the mean error of the weights",
+    )
+    parser.add_argument(
+        "--expert-bits", type=int, metavar="BITS", help="bits of experts' weights, 2 to 8 (default: 8)"
+    )
     parser.add_argument("--average-expert-bits", type=float, metavar="BITS", help="a width per expert")
     parser.add_argument(
         "--drop-unused-experts",
@@ -91,4 +177,12 @@ def quantisation(args: argparse.Namespace, quantised: Path | None = None) -> Qua
     if given and quantised is not None:
         option = next(iter(given)).replace("_", "-")
         raise EdgeMoEError(f"'{quantised}' is quantised already: --{option} belongs to quantise.")
+    refuse_with(
+        "percentile" in given and given.get("observer") != "percentile",
+        "--percentile",
+        "without --observer percentile",
+    )
+    refuse_with(
+        {"expert_bits", "average_expert_bits"} <= set(given), "--expert-bits", "beside --average-expert-bits"
+    )
     return QuantOptions(**given)

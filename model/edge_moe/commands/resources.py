@@ -2,14 +2,13 @@
 """Estimate the DSP, block RAM and UltraRAM that an accelerator takes."""
 
 import argparse
-from pathlib import Path
 
-from edge_moe.commands.options import add_accelerator
+from edge_moe.commands.options import add_accelerator, new_file
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     add_accelerator(parser)
-    parser.add_argument("--json", type=Path, help="write the totals to this file")
+    parser.add_argument("--json", type=new_file(), help="write the totals to this file")
 
 
 def run(args: argparse.Namespace) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from edge_moe.commands.options import add_task
+from edge_moe.commands.options import add_task, given_path, new_folder, require_pictures
 from edge_moe.packaged import packaged_model
 from edge_moe.places import EXAMPLE_PICTURE
 from edge_moe_host import Accelerator
@@ -27,7 +27,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "paths",
         nargs="*",
-        type=Path,
+        default=[],
+        type=given_path,
         metavar="BUNDLE PICTURE",
         help="folder that compile wrote, then pictures, folders or videos; with --pretrained only these, or "
         "nothing for a packaged picture",
@@ -48,10 +49,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--overlay", action="store_true", help="draw results over the picture")
     parser.add_argument("--plain", action="store_true", help="leave out legend and scale")
-    parser.add_argument("--out", type=Path, default=Path("pictures"), help="folder for the results")
+    parser.add_argument("--out", type=new_folder, default=Path("pictures"), help="folder for the results")
 
 
 def run(args: argparse.Namespace) -> None:
+    require_pictures(args.paths if args.pretrained else args.paths[1:])
+    backend_class(args.backend)  # an unknown one is an error before a model is compiled
     with contextlib.ExitStack() as stack:
         if args.pretrained:
             model = stack.enter_context(packaged_model())
@@ -92,12 +95,11 @@ def run_bundle(
     ``overlay`` draws the map over the picture. ``options`` are the backend's. The last lines state the
     device's time. Raises EdgeMoEError for bad input; what was drawn until then is kept.
     """
-    backend_class(backend)
-    streams = [(source, frames(source)) for source in images]  # one that does not exist is an error here
     with Accelerator.open(backend, bundle, **(options or {})) as accelerator:
         chosen = accelerator.tasks if tasks is None else tuple(tasks)
         for task in chosen:
-            accelerator.image_size(task)  # and so is an unknown task
+            accelerator.image_size(task)  # an unknown task is an error before any picture is read
+        streams = [(source, frames(source)) for source in images]  # and so is what is no picture
         used: set[str] = set()
         for source, stream in streams:
             first = next(stream)

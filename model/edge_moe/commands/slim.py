@@ -2,15 +2,14 @@
 """Keep a checkpoint's weights only, in half precision."""
 
 import argparse
-from pathlib import Path
 
-from edge_moe.commands.options import CHECKPOINT_HELP
+from edge_moe.commands.options import CHECKPOINT_HELP, new_file
 from edge_moe.packaged import find_checkpoint
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("checkpoint", type=find_checkpoint, help=CHECKPOINT_HELP)
-    parser.add_argument("out", type=Path)
+    parser.add_argument("out", type=new_file(), help="file to write")
     parser.add_argument("--full", action="store_true", help="keep float32")
 
 

@@ -28,7 +28,7 @@ from edge_moe_host.contract.isa import ISA_VERSION
 from edge_moe_host.contract.layout import BEAT
 from edge_moe_host.contract.manifest import ClassStyle, Configuration, FileEntry, TaskEntry
 from edge_moe_host.errors import BundleError, EdgeMoEError
-from edge_moe_host.files import replacing_folder
+from edge_moe_host.files import kind, replacing_folder
 
 
 @dataclass(frozen=True)
@@ -146,5 +146,5 @@ def _shared_bytes(bundle: Bundle) -> int:
 
 def _require_replaceable(path: Path) -> None:
     """EdgeMoEError unless there is nothing at ``path``, an empty folder, or a bundle."""
-    if path.exists() and not (path / MANIFEST_FILE).is_file() and (not path.is_dir() or any(path.iterdir())):
+    if kind(path) and not kind(path / MANIFEST_FILE) and (kind(path) != "folder" or any(path.iterdir())):
         raise EdgeMoEError(f"'{path}' exists and is not a bundle: choose another name or remove it.")

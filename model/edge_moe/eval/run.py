@@ -23,12 +23,18 @@ def load_for_inference(
 ) -> tuple[M3ViT, Preset, list[str], str]:
     """Model on its device, its preset, the checked tasks, and the data it was trained on ("" if none)."""
     model, preset, meta = load_model(checkpoint)
-    chosen = list(preset.model.tasks) if tasks is None else list(tasks)
-    for task in chosen:
-        if task not in preset.model.tasks:
-            known = listed(preset.model.tasks, task)
-            raise EdgeMoEError(f"task '{task}' is not in the model of '{checkpoint}': it has {known}.")
+    chosen = chosen_tasks(checkpoint, preset, tasks)
     return model.to(choose_device(device)), preset, chosen, str(meta["data"])
+
+
+def chosen_tasks(checkpoint: Path, preset: Preset, tasks: Sequence[str] | None) -> list[str]:
+    """``tasks``, or all of the model. EdgeMoEError for a task that it does not have."""
+    known = preset.model.tasks
+    for task in tasks or ():
+        if task not in known:
+            names = listed(known, task)
+            raise EdgeMoEError(f"task '{task}' is not in the model of '{checkpoint}': it has {names}.")
+    return list(known if tasks is None else tasks)
 
 
 def open_validation(

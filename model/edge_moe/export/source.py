@@ -34,7 +34,7 @@ def export_source(
     The models are compared with golden on the first ``verify_images`` validation images of the
     calibration data. Raises EdgeMoEError for bad input of any kind.
     """
-    network, extra = obtain_network(source, data=data, options=options, progress=progress)
+    network, extra = obtain_network(source, tasks=tasks, data=data, options=options, progress=progress)
     chosen = list(network.tasks) if tasks is None else list(tasks)
     paths = {task: task_path(network, task, extra) for task in dict.fromkeys(chosen)}
     if not paths:

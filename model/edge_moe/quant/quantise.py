@@ -2,7 +2,7 @@
 """``edge-moe quantise``: from a float checkpoint to a file that holds its integer network."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from edge_moe.data import TaskDataset, open_dataset
 from edge_moe.data.sample import IMAGE, resize_image
 from edge_moe.eval import evaluate as evaluation
 from edge_moe.eval.report import format_value
-from edge_moe.eval.run import open_validation
+from edge_moe.eval.run import chosen_tasks, open_validation
 from edge_moe.nn import M3ViT
 from edge_moe.quant.build import build_network
 from edge_moe.quant.calibrate import calibrate
@@ -112,20 +112,31 @@ def quantise_model(
 
 
 def obtain_network(
-    path: Path, *, data: str | None = None, options: QuantOptions | None = None, progress: bool = True
+    path: Path,
+    *,
+    tasks: Sequence[str] | None = None,
+    data: str | None = None,
+    options: QuantOptions | None = None,
+    progress: bool = True,
 ) -> tuple[IntegerNetwork, Extra]:
     """(network, extra) of a ``.int.npz`` file, or of a float checkpoint, quantised now.
 
     ``data`` calibrates a checkpoint and defaults to its training data; ``data`` and ``options`` have no
-    meaning for a file that holds integers. Raises EdgeMoEError for bad input of any kind.
+    meaning for a file that holds integers. Raises EdgeMoEError for bad input of any kind; a task of ``tasks``
+    that the checkpoint does not have is an error before it is calibrated.
     """
-    return load_network(path) if is_network(path) else _quantised(path, data, options, progress)[2:]
+    return load_network(path) if is_network(path) else _quantised(path, data, options, progress, tasks)[2:]
 
 
 def _quantised(
-    path: Path, data: str | None, options: QuantOptions | None, progress: bool
+    path: Path,
+    data: str | None,
+    options: QuantOptions | None,
+    progress: bool,
+    tasks: Sequence[str] | None = None,
 ) -> tuple[M3ViT, Preset, IntegerNetwork, Extra]:
     model, preset, meta = load_model(path)
+    chosen_tasks(path, preset, tasks)
     spec = data or str(meta["data"])
     if not spec:
         raise EdgeMoEError(f"'{path}' does not say what it was trained on: give --data SPEC to calibrate.")

@@ -21,7 +21,7 @@ from edge_moe.config import ModelConfig
 from edge_moe.quant.network import Block, Head, IntegerNetwork, check_network
 from edge_moe_host.config import from_dict, to_dict
 from edge_moe_host.errors import EdgeMoEError
-from edge_moe_host.files import replacing
+from edge_moe_host.files import kind, replacing
 from edge_moe_host.golden.operators import FFN, Attention, Gate, LayerNorm, Linear
 
 FORMAT = "edge-moe-integer-network"
@@ -135,7 +135,7 @@ def _array(data: bytes) -> np.ndarray:
 
 def _members(path: Path) -> dict[str, bytes]:
     """Every member's bytes; zipfile checks their CRC."""
-    if not path.is_file():
+    if kind(path) != "file":
         raise EdgeMoEError(f"integer network '{path}' does not exist.")
     try:
         with zipfile.ZipFile(path) as archive:
