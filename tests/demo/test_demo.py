@@ -220,7 +220,7 @@ def test_differences_are_drawn_and_said(page, results, finished):
 
 
 def test_curves_of_the_training_are_shown(demo, results, page, tmp_path):
-    assert "no curves are beside its checkpoint" in page.text
+    assert "No learning curves are beside" in page.text
     Image.new("RGB", (4, 4)).save(tmp_path / "curves.png")
     write_report(
         tmp_path / "report.html", Folder(demo), results | {"checkpoint": str(tmp_path / "it's best.pt")}

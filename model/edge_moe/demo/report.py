@@ -20,7 +20,7 @@ from edge_moe.demo.published import PUBLISHED, own_rows
 from edge_moe.eval.report import format_value
 from edge_moe.settings import packaged_names
 from edge_moe.tasks import TASKS
-from edge_moe.train.engine import CURVES
+from edge_moe.train.folder import CURVES
 from edge_moe_host.files import write_text
 
 TEMPLATE = "report.html.j2"

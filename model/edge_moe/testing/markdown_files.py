@@ -91,7 +91,7 @@ class Document:
 
     @property
     def steps(self) -> Iterator[tuple[str, str, str]]:
-        """Language and text of each code block, and the comment before it: ``run``, ``file NAME`` or none."""
+        """Language, text and mark of each code block; marks: tests/docs/test_commands_run.py."""
         mark = ""
         for token in self.tokens:
             if token.type == "fence":
@@ -102,7 +102,7 @@ class Document:
     @property
     def blocks(self) -> Iterator[tuple[str, str, bool]]:
         """Language, text and whether it is marked to run, of each code block."""
-        return ((language, text, mark == "run") for language, text, mark in self.steps)
+        return ((language, text, mark.split()[:1] == ["run"]) for language, text, mark in self.steps)
 
     @property
     def links(self) -> list[str]:
