@@ -194,6 +194,7 @@ def test_bad_options(board: SimulatedDevice, small: Sample) -> None:
     for options, message in (
         ({"wait": "sleep"}, "wait='sleep' is neither"),
         ({"timeout": 0}, "timeout=0 is not allowed"),
+        ({"timeout": 1e9}, r"timeout=1e\+09 is not allowed: give seconds above 0, up to 86400"),
         ({"timeout": float("nan")}, "timeout=nan is not allowed"),
         ({"speed": 3}, "has no option 'speed'"),
     ):

@@ -11,6 +11,7 @@ import pytest
 from edge_moe.cache import cache_folder
 from edge_moe.cli import build_parser, main
 from edge_moe_host.errors import EdgeMoEError
+from edge_moe_host.runtime import record
 
 
 @pytest.mark.parametrize(
@@ -132,6 +133,12 @@ def test_a_user_without_a_home_has_no_cache(
     monkeypatch.setenv("EDGE_MOE_CACHE", "~nosuch/x")
     assert main(["run", "--pretrained"]) == 2
     assert capsys.readouterr().err.startswith("edge-moe: cannot read '~nosuch/x': ")
+
+
+def test_what_the_recorder_needs(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        record.main([])
+    assert capsys.readouterr().err.endswith("required: backend, bundle, images, out\n")
 
 
 def test_parsers_raise_the_base_error() -> None:

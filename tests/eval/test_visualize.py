@@ -51,6 +51,11 @@ def test_decode() -> None:
     assert decode("depth", np.array([[[7.0]]])).tolist() == [[7]]
 
 
+def test_a_title_of_signs_that_no_font_has_is_drawn() -> None:
+    drawn = panel(np.zeros((8, 8, 3), np.uint8), {"depth": np.ones((1, 8, 8))}, title="\udcff \u2265 $x_")
+    assert drawn.ndim == 3
+
+
 def test_class_colours() -> None:
     label = np.array([[2, 0, 255]], dtype=np.uint8)
     assert pixels(draw("semseg", label, palette=PALETTE)) == [[0, 150, 250], [10, 20, 30], [255, 255, 255]]

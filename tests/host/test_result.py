@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from edge_moe_host.golden.operators import task_output, upsample_sums
+from edge_moe_host.runtime.drawing import above as stacked
 from edge_moe_host.runtime.drawing import depth_colours, distinct_palette, draw_values, overlay
 from edge_moe_host.runtime.result import class_map, decode, enlarge, probability, task_values
 
@@ -136,6 +137,22 @@ def test_depth_colours_run_from_near_to_far() -> None:
     assert (np.diff(brightness) <= 0.5).all()
     np.testing.assert_array_equal(depth_colours(fractions[::-1], "inverse")[:1], [[240, 249, 33]])
     np.testing.assert_array_equal(depth_colours(np.array([-5.0, 7.0])), [[240, 249, 33], [13, 8, 135]])
+
+
+def test_a_predicted_depth_of_nothing_is_near_and_a_label_of_nothing_unknown() -> None:
+    near, far, black = [240, 249, 33], [13, 8, 135], [0, 0, 0]
+    depth = np.array([[-1.0, 0.0, 4.0, np.nan]])
+    assert draw_values("scalar", depth, limit=4, predicted=True).tolist() == [[near, near, far, black]]
+    assert draw_values("scalar", depth, limit=4).tolist() == [[black, black, far, black]]
+
+
+def test_strips_below_results() -> None:
+    drawn, strip = np.zeros((2, 3, 3), np.uint8), np.full((1, 5, 3), 9, np.uint8)
+    for first, second, sums in ((drawn, strip, [0, 0, 135]), (strip, drawn, [135, 0, 0])):
+        page = stacked(first, second)
+        assert page.shape == (3, 5, 3)
+        assert page[:, :3].sum(axis=(1, 2)).tolist() == [total * 3 // 5 for total in sums]
+        assert (page[sums.index(0), 3:] == 255).all()
 
 
 def test_draw_and_overlay() -> None:

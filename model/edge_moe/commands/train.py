@@ -4,7 +4,13 @@
 import argparse
 from pathlib import Path
 
-from edge_moe.commands.options import DATA_HELP, add_overrides
+from edge_moe.commands.options import (
+    DATA_HELP,
+    add_overrides,
+    at_least,
+    given_path,
+    new_folder,
+)
 from edge_moe.packaged import find_checkpoint
 from edge_moe_host.errors import EdgeMoEError
 
@@ -15,7 +21,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     add_overrides(parser)
     parser.add_argument("--data", help=f"{DATA_HELP} (default: scenes)")
-    parser.add_argument("--out", type=Path, help="folder for checkpoints and logs (default: runs/PRESET)")
+    parser.add_argument(
+        "--out", type=new_folder, help="folder for checkpoints and logs (default: runs/PRESET)"
+    )
     parser.add_argument(
         "--resume",
         nargs="?",
@@ -30,13 +38,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="start from this: a checkpoint of the model or its dense twin, a ViT or a DeiT",
     )
     parser.add_argument(
-        "--quantised", type=Path, metavar="NPZ", help="fine-tune on the grids of this file of quantise"
+        "--quantised", type=given_path, metavar="NPZ", help="fine-tune on the grids of this file of quantise"
     )
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument(
-        "--max-steps", type=int, help="stop after this many steps; the schedule keeps its length"
+        "--max-steps", type=at_least(1), help="stop after this many steps; the schedule keeps its length"
     )
-    parser.add_argument("--val-every", type=int, help="epochs between validations (default: 1); 0: none")
+    parser.add_argument(
+        "--val-every", type=at_least(0), help="epochs between validations (default: 1); 0: none"
+    )
 
 
 def run(args: argparse.Namespace) -> None:
