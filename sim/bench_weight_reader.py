@@ -230,6 +230,33 @@ async def full(dut):
 
 
 @cocotb.test()
+async def nearly_full(dut):
+    """Fast memory and a slow sink keep the FIFO about full: transfers asked for never exceed its room."""
+    reader = Reader(dut)
+    if reader.depth > 4096:
+        return  # as above
+    await reader.reset()
+    reader.tb.stall(0.0, 0.7)
+    held = [0]
+
+    async def watch():
+        while True:
+            await RisingEdge(dut.clk)
+            if int(dut.m_axi_arvalid.value) and int(dut.m_axi_arready.value):
+                held.append(held[-1] + int(dut.m_axi_arlen.value) + 1)
+            if int(dut.m_axis_weights_tvalid.value) and int(dut.m_axis_weights_tready.value):
+                held.append(held[-1] - 1)
+            assert held[-1] <= reader.depth, f"{held[-1]} transfers asked for, room for {reader.depth}"
+
+    watching = cocotb.start_soon(watch())
+    for transfers in (2 * reader.depth, reader.burst - 1, 2 * reader.depth + 1):
+        await reader.block(random_address(reader), transfers)
+    await reader.check()
+    watching.cancel()
+    cover("a full FIFO", max(held) == reader.depth)
+
+
+@cocotb.test()
 async def throughput(dut):
     """A transfer per cycle from memory that takes LATENCY cycles to answer."""
     reader = Reader(dut)

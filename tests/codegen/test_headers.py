@@ -350,11 +350,18 @@ def test_command_needs_no_torch(tmp_path):
         ({"memory_bytes_per_cycle": 64}, "memory_bytes_per_cycle = 64 cannot be built: .* 3 ports, 48 bytes"),
         ({"memory_latency": 513}, "memory_latency = 513 cannot be built: bursts cover 512"),
         ({"max_experts": 65}, "max_experts = 65 cannot be built: at most 64"),
+        ({"max_patch_size": 53}, "max_patch_size = 53 cannot be built: at most 52"),
+        ({"pipeline_cycles": 31}, "pipeline_cycles = 31 cannot be built: at least 32"),
+        ({"max_map_rows": 2**19 + 1}, "max_map_rows = 524289 cannot be built: at most 524288"),
+        ({"accumulator_rows": 2**22 + 2}, "accumulator_rows = 4194306 cannot be built: at most 4194304"),
+        ({"max_image_width": 2**16}, "max_image_width = 65536 cannot be built: at most 65535"),
+        ({"max_channels": 2**16}, "max_channels = 65536 cannot be built: at most 65535"),
     ],
 )
 def test_configuration_that_cpp_cannot_have(changes, message):
     good = load_accelerator("zcu104_large")
-    require_buildable(dataclasses.replace(good, memory_latency=512, max_experts=64))
+    most = {"memory_latency": 512, "max_experts": 64, "max_patch_size": 52, "pipeline_cycles": 32}
+    require_buildable(dataclasses.replace(good, **most, accumulator_rows=2**22, max_channels=65535))
     with pytest.raises(EdgeMoEError, match=message):
         require_buildable(dataclasses.replace(good, **changes))
     with pytest.raises(EdgeMoEError, match=message):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from edge_moe.codegen import generate
-from edge_moe.testing.bundles import compile_network, small_config
+from edge_moe.testing.bundles import compile_network, small_accelerator, small_config
 from edge_moe.testing.checkout import HLS
 from edge_moe.testing.csim import build, csim
 from edge_moe.testing.hls_build import make, passed_tests, sanitizers
@@ -20,6 +20,7 @@ from edge_moe.testing.networks import random_images, random_network
 from edge_moe_host.backends.csim_library import program_bytes
 from edge_moe_host.contract.bundle import Bundle
 from edge_moe_host.contract.registers import Error
+from edge_moe_host.runtime.accelerator import Accelerator
 
 SANITIZED = ["csim/test_golden.py", "csim/test_instructions.py", "csim/test_program.py"]
 
@@ -119,6 +120,20 @@ def test_address_and_undefined_behaviour_sanitizers() -> None:
     build("sanitize")
     tests = ["-k", "not large", *SANITIZED]
     assert passed_tests(*tests, EDGE_MOE_CSIM="sanitize", **sanitizers()) >= 190
+
+
+def test_memories_that_no_chip_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The largest scratch memory, and 200 MiB of sums: the stacks of the simulation are large enough."""
+    monkeypatch.setenv("EDGE_MOE_CACHE", str(tmp_path / "cache"))
+    huge = small_accelerator(scratch_bytes=2**26, accumulator_rows=2**20, max_patch_size=52)
+    network = random_network(small_config())
+    compile_network(network, tmp_path, accelerator=huge)
+    picture = random_images(network.config, 1)[0]
+    raw = {}
+    for backend in ("golden", "csim"):
+        with Accelerator.open(backend, tmp_path / "bundle") as acc:
+            raw[backend] = acc.run(picture, "depth").raw
+    assert np.array_equal(raw["golden"], raw["csim"])
 
 
 @pytest.mark.slow

@@ -15,6 +15,9 @@ from edge_moe.accelerator import AcceleratorConfig
 from edge_moe_host.contract import layout
 from edge_moe_host.errors import EdgeMoEError
 
+MAP_ROWS = 2**19  # most rows of a map whose bytes an address of 32 bits counts
+_SIDES = ("max_image_height", "max_image_width")
+
 
 class Constant(NamedTuple):
     """One constant of a design: its name, its value, and its description."""
@@ -227,6 +230,22 @@ def require_buildable(config: AcceleratorConfig) -> None:
         ),
         ("memory_latency", config.memory_latency <= latency, f"bursts cover {latency} cycles at most"),
         ("max_experts", config.max_experts <= bits, f"at most {bits}, a bit each"),
+        (
+            "pipeline_cycles",
+            config.pipeline_cycles >= 2 * design.block_beats,
+            f"at least {2 * design.block_beats}, in which a pass of attention loads two tiles",
+        ),
+        (
+            "max_patch_size",
+            config.max_patch_size * design.max_segment <= 256 * layout.TILE,
+            "at most 52: a patch has at most 256 slices",
+        ),
+        ("max_map_rows", config.max_map_rows <= MAP_ROWS, f"at most {MAP_ROWS}: addresses have 32 bits"),
+        ("accumulator_rows", config.accumulator_rows <= 2**22, f"at most {2**22}, for the C simulation"),
+        *(
+            (name, getattr(config, name) < 2**16, f"at most {2**16 - 1}: an instruction has 16 bits for it")
+            for name in ("max_channels", "max_conv_channels", "max_head_dim", *_SIDES)
+        ),
     ):
         if not holds:
             value = getattr(config, name)

@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+from edge_moe.codegen.design import MAP_ROWS
 from edge_moe.codegen.headers import FILTERS, NAMES, render
 from edge_moe_host.contract import expressions, isa, opcodes
 from edge_moe_host.contract.isa import Epilogue, ExpertEntry, Instruction
@@ -26,7 +27,6 @@ from edge_moe_host.contract.opcodes import (
     Declaration,
 )
 
-_MAP_ROWS = 2**19
 _WORDS = {
     "and": "&&",
     "or": "||",
@@ -155,14 +155,14 @@ def opcodes_header() -> str:
         if declared.weights:
             check_bounds(declared.weights.planes, bounds, 2**32)
     for beats in opcodes.BEATS_OF.values():
-        check_bounds(beats, {"rows": Bounds(0, _MAP_ROWS), "channels": Bounds(0, 2**16 - 1)}, 2**32)
+        check_bounds(beats, {"rows": Bounds(0, MAP_ROWS), "channels": Bounds(0, 2**16 - 1)}, 2**32)
     return render(
         "opcodes.hpp",
         functions=[_function(function) for function in FUNCTIONS.values()],
         opcodes=OPCODES,
         entry=ENTRY,
         max_regions=max(len({rows.field for rows in declared.rows}) for declared in OPCODES.values()),
-        map_rows=_MAP_ROWS,
+        map_rows=MAP_ROWS,
         beats_of=opcodes.BEATS_OF,
         stored_as=opcodes.STORED_AS,
     )

@@ -2,7 +2,7 @@
 """The C++ accelerator's loops: iterations and depths of every instruction, in order. SPEC.md, section 12.
 
 It repeats what ``tap::add`` counts in hls/include/edge_moe/executor, function by function, under the same
-names. C simulation counts the same cycles: ``tests/estimate/test_loops.py``.
+names. C simulation counts the same cycles, but for planes of empty experts: ``tests/estimate/test_loops.py``.
 """
 
 from collections.abc import Iterable, Iterator, Sequence

@@ -16,6 +16,8 @@
 #include <string>
 #include <vector>
 
+#include "edge_moe_config.hpp"
+
 #ifdef __SANITIZE_ADDRESS__
 #include <sanitizer/common_interface_defs.h>
 #endif
@@ -64,7 +66,9 @@ class Processes {
   }
 
  private:
-  static constexpr std::size_t STACK_BYTES = std::size_t{64} << 20;  // reserved, taken page by page
+  // Reserved, taken page by page. The scratch memory and a row's sums of six bytes a channel are on one of them.
+  static constexpr std::size_t STACK_BYTES = (std::size_t{64} << 20) + std::size_t{config::scratch_bytes} +
+                                             std::size_t{config::accumulator_rows} * 6 * config::tile_out;
 
   struct Process {
     Process(const char* title, std::function<void()> work)
