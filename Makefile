@@ -89,7 +89,7 @@ test-rtl: $(READY)
 soak: board-bundles
 	$(BOARD_PY) board/zcu104/soak.py --frames 10000
 
-test-slow: $(READY)
+test-slow: built $(BOARD_READY)
 	$(PY) -m pytest -m slow
 
 lint: $(READY)
