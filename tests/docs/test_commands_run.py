@@ -55,7 +55,7 @@ SLOW = (
 # Tests of the project that a page names: they are collected, and so exist.
 PYTEST = ".venv/bin/pytest "
 
-SHARED = ("model/edge_moe/pretrained", "build", ".venv", ".venv-board")
+SHARED = ("model/edge_moe/pretrained", "build/hls", "build/hls.lock", ".venv", ".venv-board")
 SMALL = [
     "model.image_size=[32,64]", "model.embed_dim=32", "model.depth=2", "model.head_channels=16",
     "model.num_experts=4", "train.train_images=8", "train.val_images=3",
@@ -124,7 +124,8 @@ def clone(folder: Path) -> None:
         return anywhere(place, names) | {name for name in names if Path(place) / name in built}
 
     shutil.copytree(ROOT, folder, ignore=ignore, dirs_exist_ok=True)
-    (ROOT / "build").mkdir(exist_ok=True)
+    (ROOT / "build" / "hls").mkdir(parents=True, exist_ok=True)
+    (folder / "build").mkdir()  # a true folder: yosys leaves its own through no link
     for name in SHARED:
         (folder / name).symlink_to(ROOT / name)
     for path in (folder / "pyproject.toml", folder / "host/pyproject.toml", *folder.glob("requirements*")):
