@@ -50,7 +50,7 @@ def same(found: dict[str, Tensor]) -> bool:
         np.dtype("f4"), np.dtype("<U3"), np.float32, argparse.Namespace(lr=0.1, out=Path("runs")),
         collections.defaultdict(list, a=[1]), Sums(a=1.0), Plain(), {1, 2}, 3 + 4j, slice(1, 2), print,
     ],
-    ids=repr,
+    ids=lambda value: type(value).__name__,
 )  # fmt: skip
 def test_values_beside_the_weights_are_set_aside(tmp_path: Path, beside: object, zipped: bool) -> None:
     """M3ViT's training stores NumPy values, DeiT's a Namespace, Lightning's mappings of its own."""
