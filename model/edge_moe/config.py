@@ -18,7 +18,7 @@ from edge_moe.settings import packaged_names, read_toml, require
 from edge_moe.tasks import TASKS
 from edge_moe_host.config import from_dict, to_dict
 from edge_moe_host.contract.manifest import config_hash
-from edge_moe_host.errors import EdgeMoEError
+from edge_moe_host.errors import EdgeMoEError, listed
 
 DENSE_SUFFIX = "_dense"
 
@@ -64,7 +64,7 @@ class ModelConfig:
         rule(self.embed_dim % heads == 0, "embed_dim", f"it must be a multiple of num_heads {heads}")
         rule(len(self.tasks) > 0, "tasks", "a model needs at least one task")
         for task, channels in self.tasks.items():
-            require(task in TASKS, "model.tasks", task, f"the known tasks are {', '.join(TASKS)}")
+            require(task in TASKS, "model.tasks", task, f"the known tasks are {listed(TASKS, task)}")
             fixed = TASKS[task].channels
             require(
                 channels == fixed if fixed else channels >= 2,
@@ -166,7 +166,7 @@ class TrainConfig:
         low, high = self.scale_range
         rule(0 < low <= high, "scale_range", "0 < low <= high")
         for task, weight in self.loss_weights.items():
-            require(task in TASKS, "train.loss_weights", task, f"the known tasks are {', '.join(TASKS)}")
+            require(task in TASKS, "train.loss_weights", task, f"the known tasks are {listed(TASKS, task)}")
             require(weight > 0, f"train.loss_weights.{task}", weight, "it must be positive")
 
     def loss_weight(self, task: str) -> float:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from edge_moe.cache import cache_folder
 from edge_moe.data.base import Split, TaskDataset, check_split
-from edge_moe_host.errors import EdgeMoEError, reason
+from edge_moe_host.errors import EdgeMoEError, listed, reason
 from edge_moe_host.files import at_home, kind
 
 __all__ = ["TaskDataset", "open_dataset"]
@@ -65,8 +65,9 @@ def open_dataset(
         attribute, _, folder = folder.partition(":")
         target = f"{name}:{attribute}"
     if not folder or (target is None and name != "images"):
-        known = ", ".join(f"'{known}:DIR'" for known in (*OPENERS, "images", *plugins, "MODULE:CLASS"))
-        raise EdgeMoEError(f"unknown data specification '{spec}': known are 'scenes', {known}.")
+        names = (*OPENERS, "images", *plugins, "MODULE:CLASS")
+        known = listed(("scenes", *(f"{known}:DIR" for known in names)), spec)
+        raise EdgeMoEError(f"unknown data specification '{spec}': known are {known}.")
     root = at_home(folder)
     if kind(root) != "folder":
         raise EdgeMoEError(f"data folder '{root}' of '{spec}' does not exist or is not a folder.")

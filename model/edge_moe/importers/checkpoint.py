@@ -14,7 +14,7 @@ from edge_moe.importers.m3vit import import_m3vit
 from edge_moe.importers.vit import import_vit
 from edge_moe.tasks import TASKS
 from edge_moe_host.config import to_dict
-from edge_moe_host.errors import EdgeMoEError
+from edge_moe_host.errors import EdgeMoEError, listed
 
 # not visible in the shapes of an M3ViT checkpoint; the rest is inferred if there is no preset
 _FREE_KEYS = {"model.num_heads": "num_heads", "model.top_k": "top_k", "model.image_size": "image_size"}
@@ -85,7 +85,9 @@ def _channels(tasks: Sequence[str], known: dict[str, int]) -> dict[str, int]:
     for entry in tasks:
         task, equals, number = (part.strip() for part in entry.partition("="))
         if task not in TASKS or task in result:
-            raise EdgeMoEError(f"--task {entry}: name each task once, the known ones are {', '.join(TASKS)}.")
+            raise EdgeMoEError(
+                f"--task {entry}: name each task once, the known ones are {listed(TASKS, task)}."
+            )
         count = (
             int(number) if number.isdecimal() else None if equals else known.get(task, TASKS[task].channels)
         )
