@@ -427,10 +427,6 @@ class Trainer:
             raise EdgeMoEError(
                 f"output folder '{self.out}' is not empty: choose another, or continue its run with --resume."
             )
-        try:
-            self.out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise EdgeMoEError(f"cannot make output folder '{self.out}': {error.strerror}.") from None
 
     def _open(self, split: str) -> TaskDataset:
         model, train = self.preset.model, self.preset.train

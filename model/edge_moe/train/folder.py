@@ -38,7 +38,11 @@ def resume_command(out: Path) -> str:
 
 @contextlib.contextmanager
 def locked(out: Path) -> Iterator[None]:
-    """Keep other processes from training in the folder; the kernel frees it however this process ends."""
+    """Make the folder and keep other processes from training in it. The kernel frees it at this one's end."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise EdgeMoEError(f"cannot make output folder '{out}': {error.strerror}.") from None
     handle = os.open(out, os.O_RDONLY)
     try:
         with contextlib.suppress(OSError):  # some network file systems have no locks
