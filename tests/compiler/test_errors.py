@@ -144,6 +144,8 @@ def test_a_model_that_fits_and_one_that_does_not() -> None:
     heads = describe_fit(dataclasses.replace(mini, embed_dim=96, num_heads=12), "zcu106")
     assert "12                    8  too much: change model.num_heads" in heads
     assert heads.endswith("It fits no packaged accelerator.")
+    beyond = dataclasses.replace(mini, embed_dim=2080, num_experts=80, top_k=9, image_size=(1040, 1040))
+    assert "It does not fit zcu104: 11 of 15 limits" in describe_fit(beyond, "zcu104")
 
 
 @pytest.mark.parametrize("routing", ["dense", "single_gate", "multi_gate", "task_conditioned"])

@@ -7,7 +7,7 @@ import numpy as np
 
 from edge_moe.config import ModelConfig
 from edge_moe.info import HEAD_CONVS
-from edge_moe.quant.network import Block, Head, IntegerNetwork
+from edge_moe.quant.network import ACCUMULATOR_LIMIT, GATE_WEIGHT_LIMIT, Block, Head, IntegerNetwork
 from edge_moe_host.golden.operators import FFN, Attention, Gate, LayerNorm, Linear
 
 INPUT_RMS = 40.0  # aim for int8 activations
@@ -54,7 +54,8 @@ class NetworkMaker:
     def gate(self) -> Gate:
         """A gate whose logits spread over several units."""
         E, D = self.config.num_experts, self.config.embed_dim
-        weight = self.rng.integers(-16319, 16319, size=(E, D), endpoint=True).astype(np.int16)
+        limit = min(GATE_WEIGHT_LIMIT, ACCUMULATOR_LIMIT // (129 * D))
+        weight = self.rng.integers(-limit, limit, size=(E, D), endpoint=True).astype(np.int16)
         scale = 512 / (np.sqrt(D) * INPUT_RMS * 16319 / np.sqrt(3))
         bias = self.rng.integers(-(2**20), 2**20, size=E).astype(np.int32)
         multiplier, shift = scale * 2.0**32, 32
