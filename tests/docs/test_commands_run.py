@@ -40,8 +40,8 @@ NOT_RUN = {
     "takes hours, or a machine without other work": ("make ablation", "make pretrained", "make bench"),
     "serves until it is stopped; tests/board starts it": (".*simulated_server.py",),
     "needs published weights and data sets; tests/importers and tests/data make such files": (
-        "edge-moe import m3vit", "edge-moe import edge-moe-bin", "edge-moe (eval|export) m3vit.pt",
-        "edge-moe train m3vit_small_nyud", "edge-moe slim runs/small", "edge-moe quantise m3vit.pt",
+        "edge-moe import ", "edge-moe (eval|export) m3vit.pt", "edge-moe train m3vit_(small|base)_nyud",
+        "edge-moe slim runs/small", "edge-moe quantise m3vit.pt",
     ),
 }  # fmt: skip
 
