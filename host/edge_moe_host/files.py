@@ -68,6 +68,9 @@ def _named(path: Path) -> Path:
     path = Path(path)
     if path.name in ("", ".."):
         raise EdgeMoEError(f"cannot write '{path}': it has no name of its own, which a new folder would get.")
+    if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
+        # a new file would take the place of a device
+        raise EdgeMoEError(f"cannot write '{path}': it is neither a file nor a folder.")
     return path
 
 

@@ -2,6 +2,7 @@
 """The ``edge-moe`` command: parses arguments, calls the library, prints one sentence on bad input."""
 
 import argparse
+import contextlib
 import difflib
 import io
 import logging
@@ -83,6 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         args = build_parser().parse_args(argv)
         args.run(args)
+        sys.stdout.flush()
     except EdgeMoEError as error:
         print(f"edge-moe: {error}", file=sys.stderr)
         return int(getattr(error, "exit_code", 2))
@@ -91,6 +93,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     except BrokenPipeError:
         return 141
+    except OSError as error:
+        print(f"edge-moe: the system refuses: {error.strerror or reason(error)}.", file=sys.stderr)
+        if sys.stdout is sys.__stdout__ and sys.stdout is not None:
+            with contextlib.suppress(OSError):
+                sys.stdout.close()  # else its rest would be tried again at the end
+        return 2
     except Exception as error:
         if not out_of_memory(error):
             raise

@@ -63,3 +63,11 @@ def test_progress_bars_are_for_terminals() -> None:
     for name, call in calls:
         disable = next(ast.unparse(word.value) for word in call.keywords if word.arg == "disable")
         assert disable == "None" or disable == "not progress or None", f"{name}: {disable}"
+
+
+def test_output_to_a_full_disk_is_one_sentence() -> None:
+    with open("/dev/full", "w") as full:
+        run = subprocess.run(
+            [sys.executable, "-m", "edge_moe", "info", "mini"], stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert (run.returncode, run.stderr) == (2, "edge-moe: the system refuses: No space left on device.\n")

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from edge_moe.accelerator import load_accelerator
+from edge_moe.codegen import write_headers
 from edge_moe.testing.bundles import compile_network, small_accelerator, small_bundle, small_config
 from edge_moe.testing.checkout import ROOT
 from edge_moe.testing.csim import build, csim
@@ -273,7 +274,8 @@ int main(int, char** argv) {
 def channel_program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("channel")
     (folder / "channel.cpp").write_text(CHANNEL_PROGRAM)
-    command = ["g++", "-std=c++14", "-Wall", "-Wextra", "-Werror", f"-I{ROOT / 'hls' / 'include'}"]
+    write_headers(load_accelerator("zcu104"), folder)
+    command = ["g++", "-std=c++14", "-Wall", "-Wextra", "-Werror", f"-I{ROOT / 'hls' / 'include'}", "-I."]
     command += ["channel.cpp", "-o", "channel"]
     subprocess.run(command, cwd=folder, check=True, timeout=120)
     return folder / "channel"

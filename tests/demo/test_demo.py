@@ -475,7 +475,7 @@ def test_board_that_fails_is_one_sentence(demo):
 def test_bad_input_is_one_sentence_and_status_2(tmp_path, capsys, checkpoint):
     for arguments, message in (
         (["nowhere.pt"], "checkpoint 'nowhere.pt' does not exist"),
-        ([str(checkpoint), "--count", "0"], "count = 0"),
+        ([str(checkpoint), "--count", "0"], "argument --count: 0 is not allowed"),
     ):
         assert main(["demo", *arguments, "--out", str(tmp_path / "demo")]) == 2
         error = capsys.readouterr().err.splitlines()

@@ -50,6 +50,18 @@ def test_a_place_without_a_name_of_its_own_is_refused(tmp_path, monkeypatch, pla
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_device_is_not_replaced(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for write in (replacing, replacing_folder):
+        with (
+            pytest.raises(EdgeMoEError, match=r"pipe': it is neither a file nor a folder\.$"),
+            write(tmp_path / "pipe"),
+        ):
+            pass
+    assert (tmp_path / "pipe").is_fifo()
+    assert os.listdir(tmp_path) == ["pipe"]
+
+
 @pytest.mark.parametrize("durable", [True, False])
 def test_what_must_last_is_on_the_disk_before_and_after_it_gets_its_name(tmp_path, monkeypatch, durable):
     path, synced = tmp_path / "b.txt", []

@@ -141,7 +141,7 @@ def test_safetensors_are_known_by_their_content(tmp_path: Path) -> None:
         save_file({f"module.{key}": value for key, value in WEIGHTS.items()}, tmp_path / name)
         assert same(read_state_dict(tmp_path / name))
     data = path.read_bytes() if (path := tmp_path / "model.safetensors") else b""
-    for damaged in (data[:40], data[:-5], data + b"x", data[:12] + b"\0" + data[13:]):
+    for damaged in (b"", b"ab", data[:40], data[:-5], data + b"x", data[:12] + b"\0" + data[13:]):
         path.write_bytes(damaged)
         with pytest.raises(EdgeMoEError, match="is not a safetensors file, or it is damaged or cut short"):
             read_state_dict(path)

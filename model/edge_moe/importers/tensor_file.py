@@ -120,7 +120,7 @@ def _load(path: Path) -> tuple[Any, list[str]]:
             head = file.read(9)
     except OSError as error:
         raise unreadable(path, error) from None
-    if head[8:] == b"{":  # after the header's length
+    if head[8:] == b"{" or path.suffix == ".safetensors":  # after the header's length
         try:
             return safetensors.torch.load_file(path), []
         except (safetensors.SafetensorError, OSError, ValueError, KeyError):

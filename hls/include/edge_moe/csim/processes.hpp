@@ -19,6 +19,7 @@
 #include "edge_moe_config.hpp"
 
 #ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
 #endif
 
@@ -67,7 +68,8 @@ class Processes {
 
  private:
   // Reserved, taken page by page. The scratch memory and a row's sums of six bytes a channel are on one of them.
-  static constexpr std::size_t STACK_BYTES = (std::size_t{64} << 20) + std::size_t{config::scratch_bytes} +
+  // The address sanitizer does not clean a stack beyond 64 MiB after an exception.
+  static constexpr std::size_t STACK_BYTES = (std::size_t{56} << 20) + std::size_t{config::scratch_bytes} +
                                              std::size_t{config::accumulator_rows} * 6 * config::tile_out;
 
   struct Process {
@@ -78,6 +80,9 @@ class Processes {
       if (stack == MAP_FAILED) {
         throw std::runtime_error("no memory for the stack of a simulated process.");
       }
+#ifdef __SANITIZE_ADDRESS__
+      __asan_unpoison_memory_region(stack, STACK_BYTES);  // the place may be that of an earlier stack
+#endif
     }
     Process(const Process&) = delete;
     Process& operator=(const Process&) = delete;
