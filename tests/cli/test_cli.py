@@ -33,7 +33,7 @@ def test_info_needs_no_torch():
         (["train", "mini", "--set", "train.speed=9"], "unknown key 'train.speed'"),
         (["train", "mini", "--data", "imagenet"], "unknown data specification 'imagenet'"),
         (["eval", "nowhere.pt"], "checkpoint 'nowhere.pt' does not exist"),
-        (["show", "nowhere.pt"], "give either pictures"),
+        (["show", "nowhere.pt"], "give pictures (files, folders, videos) or --data SPEC, one of them."),
         (["show", "nowhere.pt", "."], "checkpoint 'nowhere.pt' does not exist"),
         (["slim", "nowhere.pt", "out.pt"], "checkpoint 'nowhere.pt' does not exist"),
         (["import", "m3vit", "nowhere.pth", "--out", "out.pt"], "nowhere.pth"),

@@ -237,6 +237,9 @@ def test_layer_scale_and_positions_without_cls(tmp_path: Path) -> None:
         imported.state, {**state, "pos_embed": torch.cat([zero, state["pos_embed"][:, 1:]], 1)}
     )
     assert "LayerScale is folded into the projections before it: the same function." in imported.notes
+    del state["blocks.1.ls2.gamma"]
+    with pytest.raises(EdgeMoEError, match=r"lacks blocks\.1\.ls2\.gamma: it is not a whole ViT"):
+        import_vit(saved(tmp_path / "b.pth", state), preset=PRESET)
 
 
 def test_without_qkv_bias_last_norm_or_cls(tmp_path: Path) -> None:

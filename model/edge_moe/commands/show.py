@@ -31,7 +31,8 @@ def run(args: argparse.Namespace) -> None:
     from edge_moe.eval.show import show_dataset, show_images
 
     if bool(args.images) == bool(args.data):
-        raise EdgeMoEError("give either pictures (files, folders, videos) or --data SPEC, and not both.")
+        both = "not both" if args.data else "one of them"
+        raise EdgeMoEError(f"give pictures (files, folders, videos) or --data SPEC, {both}.")
     refuse_with(bool(args.data and args.every), "--every", "beside --data")
     refuse_with(bool(args.images and args.count), "--count", "without --data")
     require_pictures(args.images)

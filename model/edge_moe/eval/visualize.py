@@ -30,6 +30,7 @@ _GAP, _CAPTION, _BAR = 20, 36, 62  # pixels between cells, above each picture, b
 _LINE = 30  # pixels per legend entry
 _FONT, _SMALL_FONT = 22, 20  # pixels; legible when a README shows the picture at half size
 _LEAST_COLUMN, _COLUMN = 170, 250  # pixels of a column of the legend
+_WIDE_BAR = 500  # pixels: room for five numbers below a scale
 _LEGEND_LEAST, _LEGEND = 400, 1024  # widths of the strip below a result; wider ones are enlarged
 _MAX_COLUMNS = 4
 
@@ -223,16 +224,17 @@ def _arrange(
 
 
 def _paint_bar(canvas: _Canvas, y: int, x: int, colours: np.ndarray, limit: float, unit: str) -> None:
-    """Bar of ``colours`` [width, 3] from 0 to ``limit`` with five ticks."""
+    """Bar of ``colours`` [width, 3] from 0 to ``limit`` with ticks: five, or three on a narrow one."""
     canvas.paint(y + 10, x, np.repeat(colours[None], 16, axis=0))
-    for part in range(5):
-        text = f"{limit * part / 4:.3g}" + (unit if part == 4 else "")
+    last = 4 if len(colours) >= _WIDE_BAR else 2
+    for part in range(last + 1):
+        text = f"{limit * part / last:.3g}" + (unit if part == last else "")
         canvas.text(
             y + 42,
-            x + len(colours) * part / 4,
+            x + len(colours) * part / last,
             text,
             _SMALL_FONT,
-            {0: "left", 4: "right"}.get(part, "center"),
+            {0: "left", last: "right"}.get(part, "center"),
         )
 
 

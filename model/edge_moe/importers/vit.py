@@ -69,9 +69,9 @@ def read_backbone(path: Path, preset: Preset, source_grid: tuple[int, int] | Non
     or non-finite parameters.
     """
     cfg = preset.model
-    tensors = _canonical(path, read_state_dict(path))
-    _check_sizes(path, tensors, preset)
-    tensors, scaled = _folded(tensors)
+    original = _canonical(path, read_state_dict(path))
+    _check_sizes(path, original, preset)
+    tensors, scaled = _folded(original)
     twin = dataclasses.replace(cfg, routing="dense")
     porter = TensorPorter(path, twin, tensors, f"preset '{preset.name}'")
     porter.copy_affine("patch_embed.proj.", "patch_embed")
@@ -93,6 +93,8 @@ def read_backbone(path: Path, preset: Preset, source_grid: tuple[int, int] | Non
     norm = "norm.weight" in tensors
     for task in cfg.tasks if norm else ():
         porter.copy_affine("norm.", f"heads.{task}.norm")
+    gammas = [f"blocks.{index}.ls{part}.gamma" for index in range(cfg.depth) for part in (1, 2)]
+    porter.missing += [name for name in gammas if scaled and name not in original]
     if porter.missing:
         raise EdgeMoEError(f"'{path}' lacks {listing(porter.missing)}: it is not a whole ViT.")
     ignored = [name for name in tensors if name not in porter.taken]
