@@ -116,7 +116,14 @@ def test_what_the_system_refuses_is_a_sentence(ask, tmp_path, monkeypatch):
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    for name in ("os.stat", "os.listdir", "os.scandir", "io.open"):
+    for name in (
+        "os.stat",
+        "os.listdir",
+        "os.scandir",
+        "io.open",
+        "pathlib.Path.iterdir",
+        "pathlib.Path.open",
+    ):
         monkeypatch.setattr(name, refuse)
     with pytest.raises(EdgeMoEError, match=r"locked/a': Permission denied\.$"):
         ask(Path("locked/a"))
