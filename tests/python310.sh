@@ -19,6 +19,7 @@ if [ ! -e "$venv/.ready" ] || [ requirements-host.txt -nt "$venv/.ready" ]; then
   fi
   touch "$venv/.ready"
 fi
+export PYTHONPATH="$PWD/host"  # the environment has only what others made, and tests start programs of their own
 if "$venv/bin/pytest" -n "$jobs" --dist loadscope "$@"; then
   say "passed."
 else
