@@ -21,7 +21,7 @@ help:
 	@echo "make setup       .venv with pinned versions; PYTHON=... chooses the interpreter"
 	@echo "make demo        train the mini model, run it on every backend, and write demo/report.html"
 	@echo "make test-fast   contract, reference, lint and types: at most two minutes"
-	@echo "make test        lint and types, then these four: at most 15 minutes"
+	@echo "make test        lint and types, then these four: about a quarter of an hour"
 	@echo "  make test-unit     pytest on the packages and the C simulation"
 	@echo "  make test-host310  the host package on Python 3.10, if that is installed"
 	@echo "  make test-board    driver, demo and notebook on the simulated board, with pynq 4.0, and 3.0 on Python 3.10"
