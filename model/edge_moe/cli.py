@@ -27,7 +27,7 @@ class _Help(argparse.ArgumentDefaultsHelpFormatter):
 
 
 class _Parser(argparse.ArgumentParser):
-    """Options may stand before, between and after a command's other arguments. Errors are one sentence."""
+    """Options may come before, between and after a command's other arguments. Errors are one sentence."""
 
     _mixed = False
 

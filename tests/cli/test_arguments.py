@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Arguments of the command: they may stand in any order, and are checked before anything is loaded."""
+"""Arguments of the command: they may come in any order, and are checked before anything is loaded."""
 
 import argparse
 import io
@@ -23,7 +23,7 @@ from edge_moe_host.runtime import record
         "run bundle a.png --task depth --backend csim",
     ],
 )
-def test_options_may_stand_anywhere(words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_options_may_come_anywhere(words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("bundle", "a.png"):
         Path(name).touch()

@@ -190,7 +190,7 @@ class Scene:
         self.facade: list[int] = []  # row of the facade table; 0 elsewhere
         self.facades: list[dict[str, Any]] = []
         # Static polygons come one by one; articulated or repeated bodies come as arrays.
-        self.faces: list[tuple[Quad, Point, int]] = []  # quad, a point behind it, surface
+        self.faces: list[tuple[Quad, Point, int]] = []  # quad, a point on its back side, surface
         self.quads: list[Polygons] = []
         self.discs: list[Polygons] = []  # ten corners
         self.capsules: list[tuple[float, ...]] = []  # x0 y0 z0 r0 x1 y1 z1 r1

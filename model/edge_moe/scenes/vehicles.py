@@ -38,7 +38,7 @@ _DECAL = 0.015  # metres between a detail and its face
 _CIRCLE = [(math.cos(2 * math.pi * i / 10), math.sin(2 * math.pi * i / 10)) for i in range(10)]
 
 Look = tuple[str, Colour | None, int]  # part, colour (None: the vehicle's paint), material
-Face = tuple[list[Point], Point, Look]  # corners, a point behind them, look
+Face = tuple[list[Point], Point, Look]  # corners, a point on their back side, look
 
 
 class _Body:
